@@ -1,0 +1,1 @@
+"""The equation language: text to expression trees to statements of one form; no numpy, no sympy."""

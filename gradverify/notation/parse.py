@@ -1,0 +1,250 @@
+"""Text to expression trees, by a whitelisted `ast`; the text is never evaluated."""
+
+import ast
+import math
+import re
+import warnings
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fractions import Fraction
+
+from gradverify.errors import SpecError, caret
+from gradverify.notation.tree import Call, Expr, Name, Number, Read, Reduce, walk
+
+FUNCTIONS = {
+    "exp": 1, "log": 1, "expm1": 1, "log1p": 1, "sqrt": 1, "abs": 1, "tanh": 1, "sigmoid": 1,
+    "softplus": 1, "relu": 1, "erf": 1, "sin": 1, "cos": 1, "max": 2, "min": 2, "where": 3,
+    "stop_gradient": 1,
+}  # fmt: skip
+REDUCTIONS = ("sum", "mean", "max", "min", "logsumexp")
+
+# Bounds that no definition a person writes comes near, and that keep hostile text cheap.
+MAX_LENGTH, MAX_DEPTH, MAX_EXPONENT, MAX_DIGITS = 20_000, 60, 64, 40
+
+_OPERATORS: dict[type, str] = {
+    ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//", ast.Mod: "%",
+    ast.Pow: "**", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==",
+    ast.NotEq: "!=", ast.And: "and", ast.Or: "or", ast.USub: "neg", ast.Not: "not",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Equation:
+    """One line of a definition: `target[subscripts] = body`; `adds` where it is `+=`."""
+
+    target: str
+    subscripts: tuple[Expr, ...]
+    body: Expr
+    adds: bool
+    at: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A text that a user wrote, with what it is called in messages."""
+
+    text: str
+    what: str = "definition"
+
+    def error(self, message: str, at: tuple[int, int]) -> SpecError:
+        """Return an error that shows the line of the text with a caret under the place."""
+        return SpecError(f"{message}\n{caret(self.text, *at)}")
+
+
+def parse_equations(source: Source) -> tuple[Equation, ...]:
+    """Return the equations of a definition, in order; SpecError shows what cannot be read."""
+    found = []
+    for node in _parse(source, "exec").body:
+        at = (node.lineno, node.col_offset)
+        if isinstance(node, ast.Assign) and len(node.targets) == 1:
+            target: ast.expr = node.targets[0]
+        elif isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add):
+            target = node.target
+        else:
+            raise source.error(
+                "this is not an equation: write `name[indices] = expression`, one per line", at
+            )
+        left = _Reader(source).read(target)
+        match left:
+            case Read():
+                tensor, subscripts = left.tensor, left.subscripts
+            case Name():
+                tensor, subscripts = left.id, ()
+            case _:
+                raise source.error("the left side must be a tensor such as y[n,c]", at)
+        body = _Reader(source).read(node.value)
+        adds = isinstance(node, ast.AugAssign)
+        found.append(Equation(tensor, subscripts, body, adds, at))
+    if not found:
+        raise SpecError(f"the {source.what} is empty: write at least one equation")
+    return tuple(found)
+
+
+def parse_expression(source: Source) -> Expr:
+    """Return one expression, such as a size, a constraint or a bound of a range."""
+    tree = _parse(Source(source.text.strip(), source.what), "eval")
+    return _Reader(source).read(tree.body)  # type: ignore[attr-defined]
+
+
+def _parse(source: Source, mode: str) -> ast.Module:
+    text = source.text
+    if len(text) > MAX_LENGTH:
+        raise SpecError(f"the {source.what} is longer than {MAX_LENGTH:,} characters")
+    depth = deepest = 0
+    for character in text:
+        depth += (character in "([{") - (character in ")]}")
+        deepest = max(deepest, depth)
+    # Runs of prefix operators nest as deeply as brackets do.
+    prefix = max((len(m) for m in re.findall(r"(?:[-+~]\s*|not\s+)+", text)), default=0)
+    if deepest > MAX_DEPTH or prefix > 4 * MAX_DEPTH:
+        raise SpecError(f"the {source.what} is nested deeper than {MAX_DEPTH} brackets")
+    if long := re.search(rf"\d{{{MAX_DIGITS + 1},}}", text):
+        line = text.count("\n", 0, long.start()) + 1
+        column = long.start() - (text.rfind("\n", 0, long.start()) + 1)
+        raise source.error(f"a number has more than {MAX_DIGITS} digits", (line, column))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python's own remarks about odd but harmless syntax
+            return ast.parse(text, mode=mode)  # type: ignore[return-value]
+    except SyntaxError as error:
+        line = min(error.lineno or 1, max(len(text.splitlines()), 1))
+        message = f"the {source.what} cannot be read ({error.msg})"
+        raise source.error(message, (line, max((error.offset or 1) - 1, 0))) from None
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise SpecError(f"the {source.what} cannot be read ({error})") from None
+
+
+class _Reader:
+    """Turns the nodes of one `ast` tree into ours and refuses every other node."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.depth = 0
+
+    def read(self, node: ast.expr) -> Expr:
+        self.depth += 1
+        if self.depth > 4 * MAX_DEPTH:
+            raise SpecError(
+                f"the {self.source.what} has an expression of more than {4 * MAX_DEPTH} levels: "
+                "give parts of it names in equations of their own"
+            )
+        try:
+            return self._read(node)
+        finally:
+            self.depth -= 1
+
+    def _read(self, node: ast.expr) -> Expr:
+        at = (node.lineno, node.col_offset)
+        match node:
+            case ast.Constant(value=bool() | str() | bytes() | complex() | None):
+                raise self.source.error("only real numbers can stand here", at)
+            case ast.Constant(value=int(value)):
+                return Number(Fraction(value), at)
+            case ast.Constant(value=float(value)) if math.isfinite(value):
+                return Number(Fraction(value), at)
+            case ast.Name(id=name):
+                return Name(name, at)
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
+                if not isinstance(value, bool) and math.isfinite(value):
+                    return Number(Fraction(-value), at)
+            case ast.UnaryOp(op=ast.UAdd(), operand=operand):
+                return self.read(operand)
+            case ast.UnaryOp(op=op, operand=operand) if type(op) in _OPERATORS:
+                return Call(_OPERATORS[type(op)], (self.read(operand),), at)
+            case ast.BinOp(op=ast.Pow()):
+                return self._power(node, at)
+            case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
+                return Call(_OPERATORS[type(op)], (self.read(left), self.read(right)), at)
+            case ast.BinOp(op=ast.MatMult()):
+                raise self.source.error("`@` has no meaning here: write sum[i](a[n,i]*b[i,k])", at)
+            case ast.BoolOp(op=op, values=values):
+                result = self.read(values[0])
+                for value in values[1:]:
+                    result = Call(_OPERATORS[type(op)], (result, self.read(value)), at)
+                return result
+            case ast.Compare(left=left, ops=ops, comparators=comparators):
+                return self._comparison([left, *comparators], ops, at)
+            case ast.Subscript(value=ast.Name(id=tensor), slice=inside):
+                return Read(tensor, self._subscripts(inside), at)
+            case ast.Call(func=ast.Name(id=function), args=args, keywords=[]):
+                return self._call(function, args, at)
+            case ast.Call(func=ast.Subscript(value=ast.Name(id=kind), slice=inside), args=[body]):
+                return self._reduction(kind, inside, body, at)
+            case ast.IfExp():
+                raise self.source.error("write where(condition, a, b) for a choice", at)
+        raise self.source.error(
+            "only numbers, names, subscripts, arithmetic, comparisons and the functions "
+            f"{', '.join(FUNCTIONS)} can stand here",
+            at,
+        )
+
+    def _subscripts(self, inside: ast.expr) -> tuple[Expr, ...]:
+        parts = inside.elts if isinstance(inside, ast.Tuple) else [inside]
+        for part in parts:
+            if isinstance(part, ast.Slice | ast.Starred):
+                raise self.source.error(
+                    "a slice has no meaning here: name an index, x[n,c]",
+                    (inside.lineno, inside.col_offset),
+                )
+        return tuple(self.read(part) for part in parts)
+
+    def _comparison(self, parts: list[ast.expr], ops: list[ast.cmpop], at: tuple[int, int]) -> Expr:
+        read = [self.read(part) for part in parts]
+        result: Expr | None = None
+        for left, op, right in zip(read, ops, read[1:], strict=False):
+            if type(op) not in _OPERATORS:
+                raise self.source.error("compare with < <= > >= == !=", at)
+            link = Call(_OPERATORS[type(op)], (left, right), at)
+            result = link if result is None else Call("and", (result, link), at)
+        assert result is not None
+        return result
+
+    def _call(self, function: str, args: list[ast.expr], at: tuple[int, int]) -> Expr:
+        if function not in FUNCTIONS:
+            if function in REDUCTIONS:
+                raise self.source.error(
+                    f"{function} needs the indices it runs over: {function}[n](...)", at
+                )
+            close = get_close_matches(function, [*FUNCTIONS, *REDUCTIONS], 1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise self.source.error(
+                f"{function} is not a function of the language{hint}\n    known functions: "
+                f"{' '.join(FUNCTIONS)}\n    reductions: {' '.join(f'{r}[i]' for r in REDUCTIONS)}",
+                at,
+            )
+        if len(args) != FUNCTIONS[function] or any(isinstance(a, ast.Starred) for a in args):
+            hint = f": for the {function} over an index write {function}[n](...)"
+            raise self.source.error(
+                f"{function} takes {FUNCTIONS[function]} argument(s), not {len(args)}"
+                + (hint if function in REDUCTIONS else ""),
+                at,
+            )
+        return Call(function, tuple(self.read(a) for a in args), at)
+
+    def _reduction(self, kind: str, inside: ast.expr, body: ast.expr, at: tuple[int, int]) -> Expr:
+        if kind not in REDUCTIONS:
+            close = get_close_matches(kind, REDUCTIONS, 1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise self.source.error(
+                f"{kind} is not a reduction{hint} (known: {' '.join(REDUCTIONS)})", at
+            )
+        indices = []
+        for part in self._subscripts(inside):
+            if not isinstance(part, Name) or not re.fullmatch("[a-z]", part.id):
+                raise self.source.error("a reduction runs over indices: single small letters", at)
+            indices.append(part.id)
+        if len(set(indices)) != len(indices):
+            raise self.source.error("a reduction names an index twice", at)
+        return Reduce(kind, tuple(indices), self.read(body), at)
+
+    def _power(self, node: ast.BinOp, at: tuple[int, int]) -> Expr:
+        base, exponent = self.read(node.left), self.read(node.right)
+        numeric = [all(isinstance(e, Number | Call) for e in walk(x)) for x in (base, exponent)]
+        # Powers of numbers are folded exactly later on: 9**9**9 must not come that far.
+        if numeric[1] and not isinstance(exponent, Number):
+            raise self.source.error("write an exponent that is a number as one number", at)
+        if isinstance(exponent, Number) and abs(exponent.value) > MAX_EXPONENT:
+            raise self.source.error(f"an exponent beyond {MAX_EXPONENT} is refused", at)
+        if numeric[0] and not isinstance(base, Number):
+            raise self.source.error("write a power of numbers as one number", at)
+        return Call("**", (base, exponent), at)

@@ -1,0 +1,303 @@
+"""Which index runs over which range, in each equation; and the shapes that follow from it."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from fractions import Fraction
+
+from gradverify.errors import SpecError
+from gradverify.notation.dims import affine, evaluate, negative, plus, same, tidy, times
+from gradverify.notation.parse import Equation, Source
+from gradverify.notation.tree import (
+    ONE,
+    Call,
+    Expr,
+    Name,
+    Number,
+    Read,
+    Reduce,
+    free_names,
+    rebuild,
+    rename,
+    text,
+    walk,
+)
+
+INDEX = re.compile("[a-z]")
+_NUMBERS = frozenset({"pi", "inf"})
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What a definition may refer to: tensors with their shapes, dimensions and constants."""
+
+    shapes: Mapping[str, tuple[Expr, ...]]
+    given: tuple[str, ...]
+    wanted: tuple[str, ...]
+    integers: frozenset[str]
+    sizes: frozenset[str]
+    constants: tuple[str, ...]
+    ranges: Mapping[str, Expr]
+    outside: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Scope:
+    """One equation with its indices: each bound index has a name of its own (`n`, `n1`, ...).
+
+    `left` are the indices of the left side, `order` all indices as they appear, `sizes` their
+    ranges as far as known, `letters` the letter that the user wrote for each.
+    """
+
+    equation: Equation
+    left: tuple[str, ...]
+    order: list[str]
+    letters: dict[str, str]
+    sizes: dict[str, Expr] = field(default_factory=dict)
+
+
+Resolved = tuple[list[Scope], dict[str, tuple[Expr, ...]], dict[str, tuple[int, ...]]]
+
+
+def resolve(equations: Sequence[Equation], source: Source, declared: Declared) -> Resolved:
+    """Return each equation's scope, the shape of every tensor, and the origins of those that
+    have initial values before index 0.
+
+    A range follows from the tensors that an index subscripts plainly; a declared range wins.
+    Raises SpecError, with the place, for names that mean nothing or two things, subscripts of
+    the wrong number, and ranges that conflict or do not show.
+    """
+    names = _Names(equations, source, declared)
+    scopes = [names.scope(e) for e in equations]
+    origins = _origins(scopes, source)
+    shapes = dict(declared.shapes)
+    # Shapes of intermediate tensors follow from ranges and ranges from shapes: to a fixed point.
+    while True:
+        before = sum(len(s.sizes) for s in scopes) + len(shapes)
+        for scope in scopes:
+            _infer(scope, shapes, origins, source, declared)
+        _shapes(scopes, shapes)
+        if sum(len(s.sizes) for s in scopes) + len(shapes) == before:
+            break
+    for scope in scopes:
+        for index in scope.order:
+            if index not in scope.sizes:
+                letter = scope.letters[index]
+                raise source.error(
+                    f"the range of index {letter} does not show: no tensor has a plain [{letter}] "
+                    f'of known size here; declare it, ranges={{"{letter}": "N"}}',
+                    scope.equation.at,
+                )
+    return scopes, shapes, origins
+
+
+class _Names:
+    """Checks every name of every equation and gives each bound index a name of its own."""
+
+    def __init__(
+        self, equations: Sequence[Equation], source: Source, declared: Declared
+    ) -> None:
+        self.source, self.declared = source, declared
+        self.ranks = {name: len(shape) for name, shape in declared.shapes.items()}
+        for e in equations:
+            if e.target in declared.given:
+                raise source.error(
+                    f"{e.target} is given to the layer; an equation cannot define it", e.at
+                )
+            if e.target in declared.sizes | set(declared.constants):
+                raise source.error(
+                    f"{e.target} is a dimension or constant; a tensor needs a name of its own", e.at
+                )
+            rank = self.ranks.setdefault(e.target, len(e.subscripts))
+            if rank != len(e.subscripts):
+                raise source.error(
+                    f"{e.target} has {rank} dimension(s) but {len(e.subscripts)} subscript(s) here",
+                    e.at,
+                )
+        defined = {e.target for e in equations}
+        for name in declared.wanted:
+            if name not in defined:
+                raise SpecError(
+                    f"no equation of the {source.what} defines the output {name}: "
+                    f"write `{name}[...] = ...`"
+                )
+
+    def scope(self, equation: Equation) -> Scope:
+        left: dict[str, None] = {}
+        for subscript in equation.subscripts:
+            for e in walk(subscript):
+                if isinstance(e, Name) and self.is_index(e.id):
+                    left[e.id] = None
+        self.letters = {i: i for i in left}
+        self.order = list(left)
+        body = self.visit(equation.body, frozenset(left), inside=False)
+        subscripts = tuple(
+            self.visit(s, frozenset(left), inside=True) for s in equation.subscripts
+        )
+        changed = replace(equation, body=body, subscripts=subscripts)
+        return Scope(changed, tuple(left), self.order, self.letters)
+
+    def is_index(self, name: str) -> bool:
+        known = self.ranks.keys() | self.declared.sizes | set(self.declared.constants)
+        return bool(INDEX.fullmatch(name)) and name not in known
+
+    def visit(self, e: Expr, bound: frozenset[str], *, inside: bool) -> Expr:
+        match e:
+            case Name(id):
+                return self.name(e, bound, inside=inside)
+            case Read(tensor, subscripts, at):
+                if tensor not in self.ranks:
+                    raise self.unknown(tensor, at)
+                if inside and tensor not in self.declared.integers:
+                    raise self.source.error(
+                        f"{tensor} is used as a subscript but does not hold integers: "
+                        f"declare it Input(..., dtype=int)",
+                        at,
+                    )
+                if self.ranks[tensor] != len(subscripts):
+                    raise self.source.error(
+                        f"{tensor} has {self.ranks[tensor]} dimension(s), not {len(subscripts)}", at
+                    )
+                return rebuild(e, lambda s: self.visit(s, bound, inside=True))
+            case Reduce(kind, indices, body, at):
+                if inside:
+                    raise self.source.error("a reduction cannot stand in a subscript", at)
+                fresh = {}
+                for index in indices:
+                    if not self.is_index(index):
+                        raise self.source.error(
+                            f"{index} is a tensor or constant of this spec and cannot be an index",
+                            at,
+                        )
+                    name, k = index, 1
+                    while name in self.letters:
+                        name, k = f"{index}{k}", k + 1
+                    fresh[index] = name
+                    self.letters[name] = index
+                    self.order.append(name)
+                inner = self.visit(rename(body, fresh), bound | set(fresh.values()), inside=False)
+                return Reduce(kind, tuple(fresh.values()), inner, at)
+            case Call(function, _, at) if inside and function not in "+ - * // % neg".split():
+                raise self.source.error(
+                    "a subscript is an integer: use indices, sizes and + - * // %", at
+                )
+            case Number(value, at) if inside and value.denominator != 1:
+                raise self.source.error("a subscript is an integer", at)
+        return rebuild(e, lambda c: self.visit(c, bound, inside=inside))
+
+    def name(self, e: Name, bound: frozenset[str], *, inside: bool) -> Expr:
+        if e.id in bound:
+            return e
+        if e.id in self.ranks:
+            if inside and e.id not in self.declared.integers:
+                raise self.source.error(
+                    f"{e.id} is a tensor of this spec: use another letter as index", e.at
+                )
+            if self.ranks[e.id]:
+                letters = "ncijk"[: self.ranks[e.id]]
+                raise self.source.error(
+                    f"{e.id} has {self.ranks[e.id]} dimension(s): "
+                    f"write its subscripts, {e.id}[{','.join(letters)}]",
+                    e.at,
+                )
+            return Read(e.id, (), e.at)
+        if e.id in self.declared.sizes:
+            return e
+        if e.id in self.declared.constants or e.id in _NUMBERS:
+            if inside:
+                raise self.source.error(
+                    f"{e.id} stands in a subscript but is not an integer constant", e.at
+                )
+            return e
+        if self.is_index(e.id):
+            raise self.source.error(
+                f"index {e.id} is neither on the left side nor reduced: "
+                f"write e.g. sum[{e.id}](...), or put {e.id} on the left side",
+                e.at,
+            )
+        raise self.unknown(e.id, e.at)
+
+    def unknown(self, name: str, at: tuple[int, int]) -> SpecError:
+        known = sorted(self.ranks.keys() | self.declared.sizes | set(self.declared.constants))
+        close = get_close_matches(name, known, 1)
+        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+        return self.source.error(
+            f"{name} is declared nowhere and no equation defines it; {hint}", at
+        )
+
+
+def _origins(scopes: Sequence[Scope], source: Source) -> dict[str, tuple[int, ...]]:
+    origins: dict[str, tuple[int, ...]] = {}
+    for scope in scopes:
+        equation = scope.equation
+        before = [
+            max(0, -int(s.value)) if isinstance(s, Number) else 0 for s in equation.subscripts
+        ]
+        if any(before):
+            old = origins.get(equation.target, (0,) * len(before))
+            origins[equation.target] = tuple(map(max, before, old))
+    return origins
+
+
+def _infer(
+    scope: Scope,
+    shapes: Mapping[str, tuple[Expr, ...]],
+    origins: Mapping[str, tuple[int, ...]],
+    source: Source,
+    declared: Declared,
+) -> None:
+    equation = scope.equation
+    found: dict[str, tuple[Expr, str]] = {}
+    reads = [Read(equation.target, equation.subscripts, equation.at)]
+    reads += [e for e in walk(equation.body) if isinstance(e, Read)]
+    reads += [r for s in equation.subscripts for r in walk(s) if isinstance(r, Read)]
+    for read in reads:
+        for subscript, size in zip(read.subscripts, shapes.get(read.tensor, ()), strict=False):
+            if not isinstance(subscript, Name) or subscript.id not in scope.letters:
+                continue
+            index = subscript.id
+            letter = scope.letters[index]
+            if letter in declared.ranges:
+                continue
+            here = text(rename(read, scope.letters))
+            if index in found and not same(found[index][0], size):
+                raise source.error(
+                    f"index {letter} runs over {text(found[index][0])} in {found[index][1]} and "
+                    f"over {text(size)} in {here}; if both are meant, declare the smaller: "
+                    f'ranges={{"{letter}": "{text(size)}"}}',
+                    read.at,
+                )
+            found.setdefault(index, (size, here))
+    for index, letter in scope.letters.items():
+        if letter in declared.ranges:
+            scope.sizes[index] = declared.ranges[letter]
+        elif index in found:
+            scope.sizes[index] = found[index][0]
+
+
+def _shapes(scopes: Sequence[Scope], shapes: dict[str, tuple[Expr, ...]]) -> None:
+    """Add the shapes of tensors that no one declared, from the ranges on their left sides."""
+    writers: dict[str, list[Scope]] = {}
+    for scope in scopes:
+        if scope.equation.target not in shapes:
+            writers.setdefault(scope.equation.target, []).append(scope)
+    for target, group in writers.items():
+        if all(i in scope.sizes for scope in group for i in scope.left):
+            extents = [[_extent(s, scope) for s in scope.equation.subscripts] for scope in group]
+            shapes[target] = tuple(max(axis, key=_magnitude) for axis in zip(*extents, strict=True))
+
+
+def _extent(subscript: Expr, scope: Scope) -> Expr:
+    """Return one more than the largest value of a subscript on a left side."""
+    split = affine(subscript, scope.sizes)
+    if split is None:
+        return ONE
+    coefficients, offset = split
+    last = [times(c, plus(scope.sizes[i], negative(ONE))) for i, c in coefficients.items()]
+    return tidy(plus(offset, *last, ONE))
+
+
+def _magnitude(size: Expr) -> Fraction:
+    # Which of two sizes is larger shows at any assignment; coverage is checked at many later.
+    return Fraction(evaluate(size, {name: 97 for name in free_names(size)}))
