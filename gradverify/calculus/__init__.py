@@ -1,0 +1,1 @@
+"""What follows from statements: derivatives, readable NumPy, exact values, printed equations."""

@@ -1,0 +1,198 @@
+"""sympy expressions to Python code: NumPy over arrays, or any namespace over scalars."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import sympy
+from sympy import Expr as Scalar
+from sympy.printing.str import StrPrinter
+
+# A fraction up to this denominator is printed as one, 1/2; another as a decimal.
+LARGEST_DENOMINATOR = 64
+
+HELPERS = {
+    "sigmoid": '''def sigmoid(x):
+    return np.exp(-np.logaddexp(0, -x))''',
+    "softplus": '''def softplus(x):
+    return np.logaddexp(0, x)''',
+    "erf": """try:
+    from scipy.special import erf
+except ImportError:
+    def erf(x):
+        return np.vectorize(math.erf, otypes=[x.dtype])(x)""",
+    "first_max": '''def first_max(a, axes):
+    """1 at the first largest element over the last `axes` axes, 0 elsewhere."""
+    flat = a.reshape(*a.shape[: a.ndim - axes], -1)
+    pick = np.zeros_like(flat)
+    np.put_along_axis(pick, flat.argmax(axis=-1)[..., None], 1, axis=-1)
+    return pick.reshape(a.shape)''',
+}  # fmt: skip
+
+
+class Code(StrPrinter):  # type: ignore[misc]
+    """Prints a sympy expression as code.
+
+    `symbols` gives the code of each symbol, `arrays` those that are arrays, `prefix` what stands before the functions of the
+    namespace ("np." or ""), `total` what is called on the terms of a sum (None: they are added)
+    and `switch` what is called on a condition (None: it stands as it is).
+    """
+
+    def __init__(
+        self,
+        symbols: Callable[[sympy.Symbol], str],
+        *,
+        arrays: Collection[sympy.Symbol] = (),
+        prefix: str = "np.",
+        total: str | None = None,
+        switch: Callable[[Scalar], str] | None = None,
+    ) -> None:
+        super().__init__({"order": "none"})
+        self.symbols, self.prefix, self.total, self.switch = symbols, prefix, total, switch
+        self.arrays = frozenset(arrays)
+        self.helpers: set[str] = set()
+
+    def code(self, expr: Scalar) -> str:
+        """Return the code of an expression."""
+        return str(self.doprint(self.decimals(expr)))
+
+    def decimals(self, expr: Scalar) -> Scalar:
+        """Replace rationals that are no simple fractions by symbols that print as decimals."""
+        odd = [r for r in expr.atoms(sympy.Rational) if r.q > LARGEST_DENOMINATOR]
+        return expr.xreplace({r: sympy.Symbol(self.decimal(r), real=True) for r in odd})
+
+    def decimal(self, value: sympy.Rational) -> str:
+        """Return the code of a rational: here the nearest float64."""
+        return repr(float(value))
+
+    def _function(self, name: str, arg: Scalar) -> str:
+        # A NumPy scalar would raise the precision of a float32 array; a Python float does not.
+        scalar = self.prefix == "np." and not arg.free_symbols & self.arrays
+        return self._call(("math." if scalar else self.prefix) + name, arg)
+
+    def _call(self, function: str, *args: Scalar) -> str:
+        return f"{function}({', '.join(self._print(a) for a in args)})"
+
+    def _print_Symbol(self, expr: sympy.Symbol) -> str:  # noqa: N802 - sympy's names
+        return self.symbols(expr)
+
+    def _print_Add(self, expr: Scalar, order: Any = None) -> str:  # noqa: N802
+        if self.total is None:
+            return str(super()._print_Add(expr, order="none"))
+        return self._call(self.total, *expr.args)
+
+    def parenthesize(self, item: Scalar, level: int, strict: bool = False) -> str:
+        """As sympy's, but what prints as a call needs no brackets."""
+        if item.is_Add and self.total is not None:
+            return str(self._print(item))
+        return str(super().parenthesize(item, level, strict))
+
+    def _print_Pow(self, expr: Scalar, rational: bool = False) -> str:  # noqa: N802
+        if expr.exp == sympy.S.Half:
+            return self._function("sqrt", expr.base)
+        if expr.exp == -sympy.S.Half:
+            return "1/" + self._function("sqrt", expr.base)
+        return str(super()._print_Pow(expr, rational=rational))
+
+    def _print_Function(self, expr: Scalar) -> str:  # noqa: N802
+        return self._function(type(expr).__name__.lower(), expr.args[0])
+
+    def _print_StopGradient(self, expr: Scalar) -> str:  # noqa: N802
+        switch, self.switch = self.switch, None
+        shown = f"({self._print(expr.args[0])})" if expr.args[0].args else self._print(expr.args[0])
+        self.switch = switch
+        return shown
+
+    def _helper(self, expr: Scalar) -> str:
+        name = type(expr).__name__.lower()
+        self.helpers.add(name)
+        return self._call(name, *expr.args)
+
+    _print_Sigmoid = _print_Softplus = _print_erf = _helper
+
+    def _print_sign(self, expr: Scalar) -> str:
+        return self._call(f"{self.prefix}sign", *expr.args)
+
+    def _print_Abs(self, expr: Scalar) -> str:  # noqa: N802
+        return self._call(f"{self.prefix}abs", *expr.args)
+
+    def _print_Pi(self, expr: Scalar) -> str:  # noqa: N802
+        return f"{self.prefix}pi"
+
+    def _print_Infinity(self, expr: Scalar) -> str:  # noqa: N802
+        return f"{self.prefix}inf"
+
+    def _print_NegativeInfinity(self, expr: Scalar) -> str:  # noqa: N802
+        return f"-{self.prefix}inf"
+
+    def _compare(self, op: str, expr: Scalar) -> str:
+        a, b = (self._print(x) for x in expr.args)
+        return f"({a} {op} {b})"
+
+    def _print_Less(self, expr: Scalar) -> str:  # noqa: N802
+        a, b = expr.args
+        # 0 < x reads better as x > 0.
+        return f"({self._print(b)} > {self._print(a)})" if a.is_number else self._compare("<", expr)
+
+    def _print_LessEqual(self, expr: Scalar) -> str:  # noqa: N802
+        a, b = expr.args
+        if a.is_number:
+            return f"({self._print(b)} >= {self._print(a)})"
+        return self._compare("<=", expr)
+
+    def _print_Equal(self, expr: Scalar) -> str:  # noqa: N802
+        return self._compare("==", expr)
+
+    def _print_Both(self, expr: Scalar) -> str:  # noqa: N802
+        return self._compare("&", expr)
+
+    def _print_Either(self, expr: Scalar) -> str:  # noqa: N802
+        return self._compare("|", expr)
+
+    def _print_Negation(self, expr: Scalar) -> str:  # noqa: N802
+        inner = expr.args[0]
+        if type(inner).__name__ == "Equal":
+            return self._compare("!=", inner)
+        return f"(~{self._print(inner)})"
+
+    def _print_Select(self, expr: Scalar) -> str:  # noqa: N802
+        condition, a, b = expr.args
+        said = self._print(condition)
+        if self.switch is not None:
+            said = self.switch(condition) or said
+        if (a, b) == (1, 0):
+            return f"{said}.astype(dtype)"
+        if said.startswith("(") and said.endswith(")") and said.count("(") == 1:
+            said = said[1:-1]
+        if a.is_number and b.is_number:
+            return f"np.where({said}, dtype.type({self._print(a)}), dtype.type({self._print(b)}))"
+        return f"{self.prefix}where({said}, {self._print(a)}, {self._print(b)})"
+
+
+class ScalarCode(Code):
+    """Prints for a namespace of scalar functions; rationals stay exact, as `Q(p, q)`."""
+
+    def __init__(self, symbols: Mapping[sympy.Symbol, str]) -> None:
+        super().__init__(lambda s: symbols.get(s, s.name), prefix="")
+
+    def decimal(self, value: sympy.Rational) -> str:
+        """Return the exact value, for a namespace that has Q."""
+        return f"Q({value.p}, {value.q})"
+
+    def decimals(self, expr: Scalar) -> Scalar:
+        """Replace every rational that is no integer: the namespace has its own division."""
+        odd = [r for r in expr.atoms(sympy.Rational) if r.q != 1]
+        odd = [r for r in odd if abs(r) != sympy.S.Half or not expr.has(sympy.Pow)]
+        return expr.xreplace({r: sympy.Symbol(self.decimal(r), real=True) for r in odd})
+
+    def _print_Both(self, expr: Scalar) -> str:  # noqa: N802
+        return self._compare("and", expr)
+
+    def _print_Either(self, expr: Scalar) -> str:  # noqa: N802
+        return self._compare("or", expr)
+
+    def _print_Negation(self, expr: Scalar) -> str:  # noqa: N802
+        return f"(not {self._print(expr.args[0])})"
+
+    def _print_Select(self, expr: Scalar) -> str:  # noqa: N802
+        condition, a, b = (self._print(x) for x in expr.args)
+        return f"(({a}) if {condition} else ({b}))"

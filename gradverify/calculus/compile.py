@@ -1,0 +1,278 @@
+"""The oracle: a derivation compiled to NumPy functions that are valid at any size."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from gradverify.calculus.code import HELPERS
+from gradverify.calculus.derive import Derivation, derive
+from gradverify.calculus.emit import PLAIN, Emitter, Mode, Lines
+from gradverify.notation.dims import affine
+from gradverify.notation.statements import Program
+from gradverify.notation.tree import Name, free_names, text
+
+Array = np.ndarray[Any, Any]
+
+NOISE, ABSOLUTE, SWITCHES = Mode(noise=True), Mode(absolute=True), Mode(switches=True)
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """What a definition says a layer computes: forward, vjp and jvp as NumPy functions.
+
+    All take `tensors` (inputs and parameters by name), `constants` and `sizes` by name and
+    compute in the dtype of the first floating tensor.
+    """
+
+    program: Program
+    wrt: tuple[str, ...]
+    _functions: dict[tuple[str, Mode], Callable[..., Any]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+
+    @cached_property
+    def derivation(self) -> Derivation:
+        """The derived statements."""
+        return derive(self.program, self.wrt)
+
+    def source(self, name: str, mode: Mode = PLAIN, *, sizes: bool = True) -> str:
+        """Return the source of the function in the pullback convention.
+
+        With `sizes` it takes the dimensions as keyword arguments, without it reads them off the
+        shapes, so that it can be pasted as a layer.
+        """
+        return _pullback_source(self.derivation, name, mode, sizes)
+
+    def pushforward_source(self, name: str) -> str:
+        """Return the source of the jvp: `name(tensors, tangents, constants, sizes)`."""
+        return _pushforward_source(self.derivation, name)
+
+    def _function(self, kind: str, mode: Mode = PLAIN) -> Callable[..., Any]:
+        key = (kind, mode)
+        if key not in self._functions:
+            if kind == "vjp":
+                source = self.source("oracle", mode)
+            else:
+                source = self.pushforward_source("oracle")
+            namespace: dict[str, Any] = {"np": np, "math": math}
+            exec(compile(source, f"<{kind} derived>", "exec"), namespace)
+            self._functions[key] = namespace["oracle"]
+        return self._functions[key]
+
+    def run(
+        self,
+        tensors: Mapping[str, Array],
+        constants: Mapping[str, Any],
+        sizes: Mapping[str, int],
+        mode: Mode = PLAIN,
+        **tools: Any,
+    ) -> tuple[tuple[Array, ...], Callable[..., dict[str, Array]]]:
+        """Return (outputs, pullback); the pullback returns the gradients by name.
+
+        `tools` are what the mode needs: `noise` or `switches`.
+        """
+        function = self._function("vjp", mode)
+        dims = {n: sizes[n] for n in self.program.declared.sizes if n not in constants}
+        dtype = _dtype(self.program, tensors)
+        with np.errstate(all="ignore"):
+            outputs, pullback = function(**tensors, **constants, **dims, **tools)
+
+        def checked(*cotangents: Array) -> dict[str, Array]:
+            with np.errstate(all="ignore"):
+                gradients = pullback(*cotangents)
+            return {k: np.asarray(g, dtype) for k, g in gradients.items()}
+
+        if not isinstance(outputs, tuple):
+            outputs = (outputs,)
+        return tuple(np.asarray(y, dtype) for y in outputs), checked
+
+    def jvp(
+        self,
+        tensors: Mapping[str, Array],
+        tangents: Mapping[str, Array],
+        constants: Mapping[str, Any],
+        sizes: Mapping[str, int],
+    ) -> tuple[Array, ...]:
+        """Return the tangents of the outputs along `tangents` (one for every tensor of wrt)."""
+        names = self.derivation.tangents
+        dims = {n: sizes[n] for n in self.program.declared.sizes if n not in constants}
+        given = {names[k]: v for k, v in tangents.items() if k in names}
+        with np.errstate(all="ignore"):
+            outputs = self._function("jvp")(**tensors, **given, **constants, **dims)
+        dtype = _dtype(self.program, tensors)
+        return tuple(np.asarray(y, dtype) for y in outputs)
+
+
+def _dtype(program: Program, tensors: Mapping[str, Array]) -> np.dtype[Any]:
+    floats = [v for k, v in tensors.items() if k not in program.declared.integers]
+    return floats[0].dtype if floats else np.dtype(float)
+
+
+class Noise:
+    """Random relative errors of size `amplitude` on every additive term (Gaussian, continuous).
+
+    A sum of terms t gets amplitude * xi * sqrt(sum t**2): the distribution that independent
+    errors of all its terms have together.
+    """
+
+    def __init__(self, amplitude: float, rng: np.random.Generator) -> None:
+        self.amplitude, self.rng = amplitude, rng
+
+    def _perturb(self, value: Array, scale: Array) -> Array:
+        error = self.amplitude * self.rng.standard_normal(np.shape(value)) * scale
+        return np.where(np.isfinite(error), value + error, value)
+
+    def add(self, *terms: Any) -> Array:
+        """Return the sum of terms."""
+        arrays = np.broadcast_arrays(*terms)
+        return self._perturb(sum(arrays), np.sqrt(sum(np.square(a, dtype=float) for a in arrays)))
+
+    def sum(self, subscripts: str, *factors: Any) -> Array:
+        """Return np.einsum(subscripts, *factors)."""
+        value = np.einsum(subscripts, *factors, optimize=True)
+        squares = (np.square(f) for f in factors)
+        return self._perturb(value, np.sqrt(np.einsum(subscripts, *squares, optimize=True)))
+
+    def round(self, value: Any) -> Array:
+        """Return a value with one relative error."""
+        return self._perturb(np.asarray(value), np.abs(value))
+
+
+class Switches(list[Array]):
+    """The sides of all kinks that a forward was on, in order."""
+
+    def note(self, condition: Array) -> Array:
+        """Keep a condition and return it."""
+        self.append(np.asarray(condition))
+        return condition
+
+    def same(self, other: "Switches") -> bool:
+        """Whether every kink is on the same side."""
+        return len(self) == len(other) and all(
+            np.array_equal(a, b) for a, b in zip(self, other, strict=True)
+        )
+
+
+def _signature(derivation: Derivation, sizes: bool, extra: Sequence[str]) -> tuple[str, list[str]]:
+    declared = derivation.program.declared
+    keywords = [*declared.constants]
+    if sizes:
+        keywords += [n for n in sorted(declared.sizes) if n not in declared.constants]
+    keywords += extra
+    parts = [*declared.given]
+    return ", ".join([*parts, *(["*", *keywords] if keywords else [])]), parts
+
+
+def _header(emitter: Emitter, out: Lines, sizes: bool) -> None:
+    declared = emitter.d.program.declared
+    if not sizes:
+        for line in _sizes_from_shapes(emitter.d.program):
+            out.add(line)
+    floats = [t for t in declared.given if t not in declared.integers]
+    out.add(f"dtype = {floats[0]}.dtype" if floats else "dtype = np.dtype(float)")
+    for name, size in emitter.named.values():
+        out.add(f"{name} = {text(size)}")
+
+
+def _pullback_source(d: Derivation, name: str, mode: Mode, sizes: bool) -> str:
+    emitter = Emitter(d, mode)
+    declared = d.program.declared
+    extra = ["noise"] * mode.noise + ["switches"] * mode.switches
+    signature, _ = _signature(d, sizes, extra)
+    out = Lines()
+    out.assigned |= set(declared.given)
+    forward = Emitter(d, Mode(noise=mode.noise, switches=mode.switches))
+    forward.named = emitter.named
+    forward.order(d.forward, out, record=True)
+    emitter.padded = forward.padded
+    outputs = ", ".join(emitter.variable(y) for y in declared.wanted)
+    cotangents = [d.cotangents.get(y, f"d{y}") for y in declared.wanted]
+    out.add("")
+    out.add(f"def pullback({', '.join(cotangents)}):")
+    out.indent += 1
+    out.assigned |= set(cotangents)
+    if mode.absolute:
+        for c in cotangents:
+            out.add(f"{c} = np.abs({c})")
+    # A cotangent that further terms add to is an output which another output reads.
+    emitter.order(d.vjp, out)
+    for tensor in d.wrt:
+        if d.cotangents.get(tensor) not in out.assigned:
+            d_name = d.cotangents.get(tensor, f"d{tensor}")
+            shape = ", ".join(text(s) for s in emitter.shape(tensor))
+            tail = "," if len(emitter.shape(tensor)) == 1 else ""
+            out.add(f"{d_name} = np.zeros(({shape}{tail}), dtype)")
+    pairs = ", ".join(
+        f'"{t}": {emitter.variable(d.cotangents.get(t, f"d{t}"))}' for t in d.wrt
+    )
+    out.add(f"return {{{pairs}}}")
+    out.indent -= 1
+    out.add("")
+    out.add(f"return {outputs}, pullback" if len(declared.wanted) == 1
+            else f"return ({outputs}), pullback")  # fmt: skip
+    head = Lines()
+    _header(emitter, head, sizes)
+    helpers = sorted(emitter.helpers | forward.helpers)
+    return _module(name, signature, [*head.lines, *out.lines], helpers)
+
+
+def _pushforward_source(d: Derivation, name: str) -> str:
+    emitter = Emitter(d)
+    declared = d.program.declared
+    tangents = [d.tangents[t] for t in d.wrt if t in d.tangents]
+    signature, _ = _signature(d, True, tangents)
+    out = Lines()
+    out.assigned |= set(declared.given) | set(tangents)
+    emitter.order(d.forward, out)
+    emitter.order(d.jvp, out)
+    names = []
+    for y in declared.wanted:
+        tangent = d.tangents.get(y, f"{y}_dot")
+        names.append(emitter.variable(tangent))
+        if tangent not in out.assigned:
+            out.add(f"{names[-1]} = np.zeros_like({emitter.variable(y)})")
+    out.add(f"return ({', '.join(names)},)")
+    head = Lines()
+    _header(emitter, head, True)
+    return _module(name, signature, [*head.lines, *out.lines], sorted(emitter.helpers))
+
+
+def _module(name: str, signature: str, lines: Sequence[str], helpers: Sequence[str]) -> str:
+    body = "\n".join(line.rstrip() for line in lines)
+    parts = [HELPERS[h] for h in helpers]
+    parts.append(f"def {name}({signature}):\n{body}")
+    imports = "import numpy as np"
+    if "erf" in helpers or "math." in body:
+        imports = "import math\n\nimport numpy as np"
+    return imports + "\n\n\n" + "\n\n\n".join(parts) + "\n"
+
+
+def _sizes_from_shapes(program: Program) -> list[str]:
+    """Return lines that read the dimensions off the shapes of the given tensors."""
+    declared = program.declared
+    known = set(declared.constants)
+    wanted = {n for n in declared.sizes if n not in known}
+    lines: list[str] = []
+    for tensor in declared.given:
+        shape = program.shapes[tensor]
+        plain = [s.id if isinstance(s, Name) and s.id in wanted - known else "_" for s in shape]
+        if set(plain) - {"_"}:
+            left = ", ".join(plain) + ("," if len(plain) == 1 else "")
+            lines.append(f"{left} = {tensor}.shape")
+            known |= set(plain) - {"_"}
+    for tensor in declared.given:
+        for axis, size in enumerate(program.shapes[tensor]):
+            unknown = [n for n in free_names(size) if n not in known]
+            split = affine(size, unknown) if len(unknown) == 1 else None
+            if split is not None:
+                (name,) = unknown
+                start = f"{tensor}.shape[{axis}]"
+                if text(split[1]) != "0":
+                    start = f"({start} - ({text(split[1])}))"
+                lines.append(f"{name} = {start} // ({text(split[0][name])})")
+                known.add(name)
+    return lines

@@ -1,0 +1,429 @@
+"""Derived statements to the source of a NumPy function in the pullback convention."""
+
+import keyword
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import sympy
+from sympy import Expr as Scalar
+
+from gradverify.calculus.arrays import (
+    Operand,
+    Ranges,
+    align,
+    gather,
+    padding,
+    scatter,
+    shape_code,
+    size_code,
+)
+from gradverify.calculus.code import HELPERS, Code
+from gradverify.calculus.derive import Derivation, Order, Step
+from gradverify.calculus.functions import Select
+from gradverify.calculus.time import ordered_index
+from gradverify.notation.dims import normal, plus
+from gradverify.notation.schedule import Block
+from gradverify.notation.tree import Call, Expr, Name, Read, free_names, rebuild, walk
+
+_RESERVED = {*keyword.kwlist, *HELPERS, "np", "math", "dtype", "pullback", "noise", "switches"}
+
+
+@dataclass(frozen=True)
+class Mode:
+    """What the emitted source computes beside the plain values.
+
+    `noise`: every additive term gets a random relative error (`noise.add`, `noise.sum`,
+    `noise.round`); `absolute`: the pullback adds up absolute values; `switches`: the forward
+    notes on which side of every kink it is.
+    """
+
+    noise: bool = False
+    absolute: bool = False
+    switches: bool = False
+
+
+PLAIN = Mode()
+
+
+@dataclass
+class Lines:
+    """Lines of source being written; `assigned` are the tensors that have a value so far."""
+
+    lines: list[str] = field(default_factory=list)
+    indent: int = 1
+    assigned: set[str] = field(default_factory=set)
+
+    def add(self, line: str) -> None:
+        self.lines.append("    " * self.indent + line)
+
+
+class Emitter:
+    """Writes the steps of a derivation as NumPy code."""
+
+    def __init__(self, derivation: Derivation, mode: Mode = PLAIN) -> None:
+        self.d, self.mode = derivation, mode
+        declared = derivation.program.declared
+        # Nothing flows in from outside a tensor, and nothing out of it.
+        derived = (derivation.cotangents, derivation.tangents)
+        self.outside = dict(declared.outside) | {
+            names[t]: 0.0 for t in declared.outside for names in derived if t in names
+        }
+        self.helpers: set[str] = set()
+        self.padded: dict[tuple[str, str], str] = {}
+        self.integers = declared.integers
+        self.named = self._name_quotients()
+        self.fixed: frozenset[str] = frozenset()
+
+    # -- sizes and names
+
+    def _name_quotients(self) -> dict[frozenset[object], tuple[str, Expr]]:
+        """Give a size with a quotient in it, such as a convolution's output, a short name."""
+        taken = set(self.d.shapes) | self.d.program.declared.sizes
+        named: dict[frozenset[object], tuple[str, Expr]] = {}
+        for statement in self.d.program.statements:
+            for index, size in statement.loops:
+                quotient = any(isinstance(e, Call) and e.function == "//" for e in walk(size))
+                if quotient and normal(size) not in named:
+                    name = f"n_{index}"
+                    while name in taken:
+                        name += "_"
+                    taken.add(name)
+                    named[normal(size)] = name, size
+        return named
+
+    def size(self, size: Expr) -> Expr:
+        found = self.named.get(normal(size))
+        return Name(found[0]) if found else size
+
+    def shape(self, tensor: str) -> tuple[Expr, ...]:
+        return tuple(self.size(s) for s in self.d.shapes[tensor])
+
+    def variable(self, name: str) -> str:
+        return name + "_" if name in _RESERVED else name
+
+    # -- statements
+
+    def order(self, order: Order, out: Lines, record: bool = False) -> None:
+        for entry in order:
+            if not isinstance(entry, Block):
+                self.step(entry, out, record)
+                continue
+            index, backwards, steps = ordered_index(entry.steps)
+            for target in dict.fromkeys(s.target for s in steps):
+                self.allocate(target, out)
+            size = size_code(self.size(dict(steps[0].loops)[index]))
+            span = f"reversed(range({size}))" if backwards else f"range({size})"
+            out.add(f"for {index} in {span}:")
+            out.indent += 1
+            self.fixed = frozenset({index})
+            for step in steps:
+                self.step(step, out, record)
+            self.fixed = frozenset()
+            out.indent -= 1
+
+    def allocate(self, tensor: str, out: Lines) -> None:
+        if tensor not in out.assigned:
+            out.assigned.add(tensor)
+            out.add(f"{self.variable(tensor)} = np.zeros({shape_code(self.shape(tensor))}, dtype)")
+
+    def step(self, step: Step, out: Lines, record: bool) -> None:
+        ranges = {i: self.size(n) for i, n in step.loops if i not in self.fixed}
+        target = scatter(
+            step.subscripts, self.shape(step.target), ranges, lambda r: self.read(r, ranges, out)
+        )
+        left = [*target.axes, *target.looped]
+        reduced = [i for i in ranges if i not in left]
+        active = record and self.mode.switches and step.target in self.d.cotangents
+        value = _Value(self, step, ranges, out, active)
+        if step.kind == "max":
+            self.maximum(step, value, left, reduced, ranges, out, active)
+        else:
+            self.write(step, value.summed(left, reduced), ranges, out)
+
+    def maximum(
+        self,
+        step: Step,
+        value: "_Value",
+        left: list[str],
+        reduced: list[str],
+        ranges: Ranges,
+        out: Lines,
+        active: bool,
+    ) -> None:
+        axes = [*left, *reduced]
+        full = self.full(value.elementwise(axes), axes, ranges)
+        name = f"{self.variable(step.target)}_terms"
+        out.add(f"{name} = {full}")
+        last = ", ".join(str(-k) for k in range(len(reduced), 0, -1))
+        last = f"({last})" if len(reduced) > 1 else last
+        if step.pick is not None and step.target in self.d.cotangents:
+            self.helpers.add("first_max")
+            out.add(f"{step.pick} = first_max({name}, {len(reduced)})")
+            if active:
+                out.add(f"switches.append({step.pick} > 0)")
+        self.write(step, Operand(f"{name}.max(axis={last})", tuple(left), True), ranges, out)
+
+    def full(self, operand: Operand, axes: Sequence[str], ranges: Ranges) -> str:
+        """Return code that has every one of `axes`, at its full size."""
+        code = align(operand, axes)
+        if set(operand.axes) == set(axes):
+            return code
+        shape = shape_code([ranges[i] for i in axes])
+        return f"np.broadcast_to({code}, {shape})"
+
+    def write(self, step: Step, operand: Operand, ranges: Ranges, out: Lines) -> None:
+        name = self.variable(step.target)
+        shape = list(self.shape(step.target))
+        subscripts = list(step.subscripts)
+        crop: str | None = None
+        if step.target in self.outside:
+            pads = padding(subscripts, shape, ranges)
+            if any(pads):
+                wide = f"{name}_wide"
+                parts, sizes = [], []
+                for k, (pad, size) in enumerate(zip(pads, shape, strict=True)):
+                    if pad is None:
+                        parts.append(":")
+                        sizes.append(size)
+                        continue
+                    low, high = (Name(f"{side}{k}") for side in ("low", "high"))
+                    out.add(f"{low.id}, {high.id} = {pad[0]}, {pad[1]}")
+                    subscripts[k] = plus(subscripts[k], low)
+                    parts.append(f"{low.id}:{low.id} + {size_code(size)}")
+                    sizes.append(plus(size, low, high))
+                out.add(f"{wide} = np.zeros({shape_code(sizes)}, dtype)")
+                crop, shape = f"{wide}[{', '.join(parts)}]", sizes
+                self.accumulate(wide, subscripts, shape, operand, ranges, out)
+        if crop is None:
+            plain = step.target not in out.assigned
+            self.accumulate(
+                name, subscripts, shape, operand, ranges, out,
+                first=plain, allocate=lambda: self.allocate(step.target, out),
+            )  # fmt: skip
+        elif step.target in out.assigned:
+            out.add(f"{name} = {name} + {crop}")
+        else:
+            out.add(f"{name} = {crop}")
+        out.assigned.add(step.target)
+
+    def accumulate(
+        self,
+        name: str,
+        subscripts: Sequence[Expr],
+        shape: Sequence[Expr],
+        operand: Operand,
+        ranges: Ranges,
+        out: Lines,
+        *,
+        first: bool = False,
+        allocate: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Write `name[subscripts] += operand`; `first` where it may be a plain assignment."""
+
+        def nested(read: Read) -> Operand:
+            return self.read(read, ranges, out)
+
+        target = scatter(subscripts, shape, ranges, nested)
+        axes = [*target.axes, *target.looped]
+        if target.whole and not target.looped:
+            if not first:
+                out.add(f"{name} = {name} + {align(operand, axes)}")
+            elif set(operand.axes) == set(axes):
+                code = align(operand, axes)
+                # A bare view of another tensor must not become that tensor.
+                out.add(f"{name} = {code}{'' if operand.computed or not axes else '.copy()'}")
+            else:
+                allocate()
+                out.add(f"{name} += {align(operand, axes)}")
+            return
+        allocate()
+        if target.scattered:
+            out.add(f"np.add.at({name}, {target.code}, {self.full(operand, axes, ranges)})")
+            return
+        if not target.looped:
+            out.add(f"{name}[{target.code or '...'}] += {align(operand, axes)}")
+            return
+        part = f"{name}_part"
+        out.add(f"{part} = {self.full(operand, axes, ranges)}")
+        for index in target.looped:
+            out.add(f"for {index} in range({size_code(ranges[index])}):")
+            out.indent += 1
+        out.add(f"{name}[{target.code}] += {part}[..., {', '.join(target.looped)}]")
+        out.indent -= len(target.looped)
+
+    def read(self, read: Read, ranges: Ranges, out: Lines) -> Operand:
+        """Return the operand of one read; what lies outside a tensor is padded first."""
+        name = self.variable(read.tensor)
+        shape = list(self.shape(read.tensor))
+        subscripts = list(read.subscripts)
+        if read.tensor in self.outside:
+            pads = padding(subscripts, shape, ranges)
+            if any(pads):
+                widths = ", ".join("(0, 0)" if p is None else f"({p[0]}, {p[1]})" for p in pads)
+                key = (name, widths)
+                if key not in self.padded:
+                    wide = f"{name}_padded{len(self.padded) or ''}"
+                    self.padded[key] = wide
+                    value = repr(self.outside[read.tensor]).replace("inf", "np.inf")
+                    out.add(f"{wide} = np.pad({name}, ({widths},), constant_values={value})")
+                for k, pad in enumerate(pads):
+                    if pad is not None:
+                        # A name, so that it takes part in sizes as one atom.
+                        low, high = Name(pad[0]), Name(pad[1])
+                        subscripts[k] = plus(subscripts[k], low)
+                        shape[k] = plus(shape[k], low, high)
+                name = self.padded[key]
+        return gather(name, subscripts, shape, ranges, lambda r: self.read(r, ranges, out))
+
+
+class _Value:
+    """The value of one step as code over chosen axes."""
+
+    def __init__(
+        self, emitter: Emitter, step: Step, ranges: Ranges, out: Lines, record: bool
+    ) -> None:
+        self.emitter, self.step, self.ranges, self.out = emitter, step, ranges, out
+        self.record = record
+        # Integers that are only compared need not become numbers of the tensors' dtype.
+        self.numbers = _outside_conditions(step.value)
+        self.operands: dict[sympy.Symbol, Operand] = {}
+        for symbol in step.value.free_symbols:
+            self.operands[symbol] = self.operand(symbol)
+
+    def operand(self, symbol: sympy.Symbol) -> Operand:
+        read = self.step.reads.get(symbol)
+        if read is not None:
+            found = self.emitter.read(read, self.ranges, self.out)
+            number = read.tensor in self.emitter.integers and symbol in self.numbers
+            return Operand(f"{found.code}.astype(dtype)", found.axes) if number else found
+        if symbol.name in self.ranges:
+            size = size_code(self.ranges[symbol.name])
+            tail = ".astype(dtype)" if symbol in self.numbers else ""
+            return Operand(f"np.arange({size}){tail}", (symbol.name,))
+        return Operand(self.emitter.variable(symbol.name), ())
+
+    def axes(self, expr: Scalar) -> set[str]:
+        return {a for s in expr.free_symbols for a in self.operands[s].axes}
+
+    def code(self, expr: Scalar, axes: Sequence[str]) -> str:
+        """Return the code of an expression, broadcast over `axes`."""
+
+        def symbol_code(symbol: sympy.Symbol) -> str:
+            found = self.operands.get(symbol)
+            return symbol.name if found is None else align(found, axes)
+
+        arrays = {s for s in self.operands if s in self.step.reads or self.operands[s].axes}
+        mode = self.emitter.mode
+        printer = Code(
+            symbol_code,
+            arrays=arrays,
+            total="noise.add" if mode.noise else None,
+            switch=(lambda c: self.switch(c, printer)) if self.record else None,
+        )
+        code = printer.code(expr)
+        self.emitter.helpers |= printer.helpers
+        return code
+
+    def switch(self, condition: Scalar, printer: Code) -> str:
+        """Return code that notes a condition on which a derivative depends, else nothing."""
+        active = (
+            self.step.reads[s].tensor in self.emitter.d.cotangents
+            for s in condition.free_symbols
+            if s in self.step.reads
+        )
+        return f"switches.note({printer._print(condition)})" if any(active) else ""
+
+    def elementwise(self, axes: Sequence[str]) -> Operand:
+        value = self.step.value
+        used = self.axes(value)
+        kept = tuple(a for a in axes if a in used)
+        code = self.code(value, kept)
+        if self.emitter.mode.noise:
+            code = f"noise.round({code})"
+        elif self.emitter.mode.absolute:
+            code = f"np.abs({code})"
+        return Operand(code, kept, value not in self.operands or self.emitter.mode.noise)
+
+    def summed(self, left: Sequence[str], reduced: Sequence[str]) -> Operand:
+        """Return the value summed over `reduced`: a sum over one group of factors that share
+        their indices, einsum over several, and outside of it what needs no reduced index."""
+        if not reduced:
+            return self.elementwise(left)
+        outer, groups = sympy.S.One, {}
+        for factor in sympy.Mul.make_args(self.step.value):
+            used = self.axes(factor)
+            if used & set(reduced):
+                key = frozenset(used)
+                groups[key] = groups.get(key, sympy.S.One) * factor
+            else:
+                outer *= factor
+        covered = set().union(*groups) if groups else set()
+        for index in reduced:
+            if index not in covered:
+                outer *= sympy.Symbol(f"({size_code(self.ranges[index])})")
+        for s in outer.free_symbols - self.operands.keys():
+            self.operands[s] = Operand(s.name, ())
+        inner = self.inner(groups, left, reduced)
+        if inner is None:
+            self.step = replace(self.step, value=outer)
+            return self.elementwise(left)
+        used = self.axes(outer) | set(inner.axes)
+        kept = tuple(a for a in left if a in used)
+        code = align(inner, kept)
+        if outer != 1:
+            total = sympy.Symbol("TOTAL")
+            self.operands[total] = Operand(code, kept)
+            code = self.code(outer * total, kept)
+        if self.emitter.mode.absolute and outer != 1:
+            code = f"np.abs({code})"
+        return Operand(code, kept, True)
+
+    def natural(self, factor: Scalar, axes: tuple[str, ...]) -> tuple[str, ...]:
+        """Return `axes` in the order of a tensor that has them all, so that none is transposed."""
+        orders = [self.operands[s].axes for s in factor.free_symbols]
+        return min((o for o in orders if set(o) == set(axes)), default=axes)
+
+    def inner(
+        self, groups: dict[frozenset[str], Scalar], left: Sequence[str], reduced: Sequence[str]
+    ) -> Operand | None:
+        if not groups:
+            return None
+        mode = self.emitter.mode
+        parts = []
+        for key, factor in groups.items():
+            if factor in self.operands and not mode.absolute:
+                parts.append(self.operands[factor])
+                continue
+            axes = self.natural(factor, tuple(a for a in (*left, *reduced) if a in key))
+            code = self.code(factor, axes)
+            parts.append(Operand(f"np.abs({code})" if mode.absolute else code, axes, True))
+        kept = tuple(a for a in left if any(a in p.axes for p in parts))
+        if len(parts) == 1 and not mode.noise:
+            (part,) = parts
+            places = [str(k) for k, a in enumerate(part.axes) if a in reduced]
+            order = tuple(a for a in part.axes if a not in reduced)
+            axis = ", ".join(places) if len(places) == 1 else f"({', '.join(places)})"
+            body = f"({part.code})" if part.computed else part.code
+            over = "" if len(places) == len(part.axes) else f"axis={axis}"
+            return Operand(f"{body}.sum({over})", order, True)
+        letters = {a: chr(ord("a") + k) for k, a in enumerate((*left, *reduced))}
+        letters |= {a: a for a in letters if len(a) == 1 and _distinct(letters)}
+        inputs = ",".join("".join(letters[a] for a in p.axes) for p in parts)
+        codes = ", ".join(p.code for p in parts)
+        subscripts = f'"{inputs}->{"".join(letters[a] for a in kept)}"'
+        if mode.noise:
+            return Operand(f"noise.sum({subscripts}, {codes})", kept, True)
+        return Operand(f"np.einsum({subscripts}, {codes}, optimize=True)", kept, True)
+
+
+def _distinct(letters: Iterable[str]) -> bool:
+    return all(len(a) == 1 for a in letters)
+
+
+def _outside_conditions(value: Scalar) -> set[sympy.Symbol]:
+    """Return the symbols that stand anywhere but in a condition."""
+    if isinstance(value, Select):
+        return set().union(*(_outside_conditions(a) for a in value.args[1:]))
+    if value.is_Symbol:
+        return {value}
+    return set().union(*(_outside_conditions(a) for a in value.args))
