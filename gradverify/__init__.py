@@ -1,0 +1,34 @@
+"""gradverify: is every hand-written gradient right, for every shape, and does learning work?"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from gradverify.engine import verify
+    from gradverify.errors import GradverifyError, SpecError, UsageError
+    from gradverify.layer import Layer
+    from gradverify.loading import catalog
+    from gradverify.result import Finding, Report, Status, Verdict
+    from gradverify.spec import Constant, Input, Output, Param, Spec
+
+# Where each public name lives; it is imported when first asked for, so that importing
+# gradverify (as the pytest plugin of a project that does not use it does) costs nothing.
+_HOMES = {
+    "Constant": "spec", "Finding": "result", "GradverifyError": "errors", "Input": "spec",
+    "Layer": "layer", "Output": "spec", "Param": "spec", "Report": "result", "Spec": "spec",
+    "SpecError": "errors", "Status": "result", "UsageError": "errors", "Verdict": "result",
+    "catalog": "loading", "verify": "engine",
+}  # fmt: skip
+
+__all__ = [
+    "Constant", "Finding", "GradverifyError", "Input", "Layer", "Output", "Param", "Report",
+    "Spec", "SpecError", "Status", "UsageError", "Verdict", "catalog", "verify",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'gradverify' has no attribute {name!r}")
+    return getattr(import_module(f"gradverify.{_HOMES[name]}"), name)

@@ -1,0 +1,141 @@
+"""One implementation of a spec, and how it is called: the pullback convention."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gradverify.errors import UsageError
+from gradverify.spec import Registration, Spec, checked_dtypes
+
+Pullback = Callable[..., Any]
+
+
+class ConventionError(Exception):
+    """A layer did not return what the pullback convention asks for; `question` names the part."""
+
+    def __init__(self, question: str, message: str) -> None:
+        super().__init__(message)
+        self.question = question
+
+
+@dataclass(frozen=True, init=False)
+class Layer:
+    """A function that implements a spec.
+
+    The function takes the tensors and constants by name and returns (outputs, pullback):
+    outputs is one array, or a tuple in declared order; pullback takes one cotangent per output
+    and returns the gradients as a dict by name, or as a tuple in declared order. `dtypes` are
+    those it accepts; None means whatever it accepts when tried.
+    """
+
+    spec: Spec
+    function: Callable[..., Any]
+    name: str
+    dtypes: tuple[str, ...] | None
+    file: str
+
+    def __init__(
+        self,
+        spec: Spec,
+        function: Callable[..., Any],
+        *,
+        name: str | None = None,
+        dtypes: Sequence[str] | None = None,
+        file: str | None = None,
+    ) -> None:
+        if not isinstance(spec, Spec):
+            raise UsageError(f"Layer({spec!r}, ...): the first argument is a Spec")
+        if not callable(function):
+            raise UsageError(f"Layer({spec.name!r}, {function!r}): a layer is a callable")
+        label = name or getattr(function, "__name__", type(function).__name__)
+        own = file or str(inspect.getsourcefile(_code(function)) or "")
+        for key, value in {
+            "spec": spec, "function": function, "name": label,
+            "dtypes": checked_dtypes(dtypes), "file": own,
+        }.items():  # fmt: skip
+            object.__setattr__(self, key, value)
+
+    @property
+    def location(self) -> str:
+        """Where the layer's code stands, as file:line."""
+        code = getattr(_code(self.function), "__code__", None)
+        return f"{code.co_filename}:{code.co_firstlineno}" if code else self.file
+
+    def forward(
+        self, tensors: Mapping[str, Any], constants: Mapping[str, Any]
+    ) -> tuple[tuple[Any, ...], Pullback]:
+        """Call the layer and return (outputs as a tuple, pullback).
+
+        Raises ConventionError where it returns something else, and whatever the layer raises.
+        """
+        result = self.function(**tensors, **constants)
+        if not (isinstance(result, tuple) and len(result) == 2):
+            raise ConventionError(
+                "convention",
+                f"the layer returned {_kind(result)} where (output, pullback) is expected",
+            )
+        outputs, pullback = result
+        if not callable(pullback):
+            raise ConventionError(
+                "convention",
+                f"the layer's second result is {_kind(pullback)}, not a pullback that can be "
+                "called with the cotangent of its output",
+            )
+        wanted = self.spec.outputs
+        if len(wanted) == 1 and not isinstance(outputs, tuple):
+            outputs = (outputs,)
+        if not isinstance(outputs, tuple) or len(outputs) != len(wanted):
+            raise ConventionError(
+                "convention",
+                f"the layer returned {_kind(outputs)} as outputs where "
+                f"({', '.join(wanted)}) are declared",
+            )
+        return outputs, pullback
+
+    def gradients(self, pullback: Pullback, cotangents: Sequence[Any]) -> dict[str, Any]:
+        """Call a pullback and return the gradients by name, None and undeclared ones left in.
+
+        Raises ConventionError where it returns neither a dict nor a tuple of the right length.
+        """
+        result = pullback(*cotangents)
+        if isinstance(result, Mapping):
+            return dict(result)
+        spec = self.spec
+        if not isinstance(result, tuple | list) and len(spec.differentiable) == 1:
+            result = (result,)
+        if isinstance(result, tuple | list):
+            # A tensor that needs no gradient may be left out of a tuple or be None in it.
+            for names in (spec.differentiable, spec.given):
+                if len(result) == len(names):
+                    return dict(zip(names, result, strict=True))
+        raise ConventionError(
+            "convention",
+            f"the pullback returned {_kind(result)} where a dict of the gradients of "
+            f"{', '.join(spec.differentiable)} (or a tuple in this order) is expected",
+        )
+
+
+def from_registration(entry: Registration) -> Layer:
+    """Return the layer that `spec.register` kept."""
+    return Layer(
+        entry.spec, entry.function, name=entry.name, dtypes=entry.dtypes, file=entry.file
+    )
+
+
+def _code(function: Callable[..., Any]) -> Any:
+    """Return what holds the code of a function, a wrapped one or an object with __call__."""
+    function = inspect.unwrap(function)
+    while hasattr(function, "func"):  # functools.partial
+        function = function.func
+    if inspect.isfunction(function) or inspect.ismethod(function):
+        return function
+    return type(function).__call__ if callable(function) else function
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "None"
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"a {type(value).__name__}"

@@ -1,0 +1,393 @@
+"""What a layer claims: Spec with its Input, Param, Output and Constant declarations."""
+
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice, product
+from pathlib import Path
+from typing import Any, Literal, TypeVar, overload
+
+from gradverify.errors import SpecError
+from gradverify.notation.check import check_program
+from gradverify.notation.dims import (
+    evaluate,
+    parse_constraint,
+    parse_shape,
+    solutions,
+)
+from gradverify.notation.parse import Source, parse_equations, parse_expression
+from gradverify.notation.ranges import Declared
+from gradverify.notation.statements import Program, lower
+from gradverify.notation.tree import ONE, Call, Expr, free_names, text
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DTYPES = ("float64", "float32", "float16")
+_INITS = ("normal", "zeros", "ones")
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One declared tensor; made by Input, Param or Output."""
+
+    kind: Literal["input", "param", "output"]
+    shape: str
+    integer: bool = False
+    range: str | None = None
+    values: tuple[float, ...] | None = None
+    differentiable: bool = True
+    outside: float | None = None
+    init: str | float = "normal"
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A number that is no tensor (eps, stride, heads); every listed value is tried."""
+
+    values: tuple[Any, ...]
+
+    def __init__(self, *values: float) -> None:
+        if not values:
+            raise SpecError("Constant() needs at least one value, such as Constant(1e-5)")
+        for value in values:
+            if not isinstance(value, bool | int | float):
+                raise SpecError(f"Constant({value!r}): a constant is a number")
+        object.__setattr__(self, "values", values)
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether it can stand in shapes, ranges and subscripts."""
+        return all(isinstance(v, int) for v in self.values)
+
+
+def Input(  # noqa: N802 - a declaration reads as a noun
+    shape: str,
+    *,
+    dtype: type = float,
+    range: str | None = None,
+    values: Sequence[float] | None = None,
+    differentiable: bool = True,
+    outside: float | None = None,
+) -> Tensor:
+    """Declare an input of a shape such as "N C"; `dtype=int` for labels and indices.
+
+    `range="0..V-1"` bounds its values (both ends included), `values=(0, 1)` lists them, and
+    `outside=0` is what reading beyond its edge gives (padding).
+    """
+    if dtype not in (int, float):
+        raise SpecError(f"Input(dtype={dtype!r}): write dtype=int or dtype=float")
+    listed = None if values is None else tuple(values)
+    return Tensor("input", shape, dtype is int, range, listed,
+                  differentiable and dtype is float, outside)  # fmt: skip
+
+
+def Param(  # noqa: N802
+    shape: str,
+    *,
+    init: str | float = "normal",
+    range: str | None = None,
+    outside: float | None = None,
+) -> Tensor:
+    """Declare a parameter; `init` ("normal", "zeros", "ones" or a number) is where it starts."""
+    if isinstance(init, str) and init not in _INITS:
+        raise SpecError(f"Param(init={init!r}): write one of {', '.join(_INITS)} or a number")
+    return Tensor("param", shape, range=range, outside=outside, init=init)
+
+
+def Output(shape: str) -> Tensor:  # noqa: N802
+    """Declare an output of a shape such as "N (H-K)//S+1"."""
+    return Tensor("output", shape)
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A function registered as a layer of a spec; `file` is where that was done."""
+
+    spec: "Spec"
+    name: str
+    function: Callable[..., Any]
+    dtypes: tuple[str, ...] | None
+    file: str
+
+
+# (real path of the registering file, layer name) -> registration
+REGISTERED: dict[tuple[str, str], Registration] = {}
+
+
+@dataclass(frozen=True, init=False, eq=False)
+class Spec:
+    """What a layer claims: its tensors, constants, constraints and, normally, its definition.
+
+    `dims` are the free dimensions in order of appearance, `shapes` the sizes of each tensor
+    and `program` the definition as statements (None without one). Raises SpecError, with the
+    place and the remedy, for anything that cannot be right.
+    """
+
+    name: str
+    tensors: Mapping[str, Tensor]
+    constants: Mapping[str, tuple[Any, ...]]
+    definition: str | None
+    location: str
+    shapes: Mapping[str, tuple[Expr, ...]]
+    dims: tuple[str, ...]
+    where: tuple[Expr, ...]
+    program: Program | None = field(repr=False)
+
+    def __init__(
+        self,
+        name: str,
+        /,
+        *,
+        where: Sequence[str] = (),
+        definition: str | None = None,
+        ranges: Mapping[str, str] | None = None,
+        **tensors: Tensor | Constant,
+    ) -> None:
+        frame = sys._getframe(1)
+        self._set(name=name, definition=definition,
+                  location=f"{frame.f_code.co_filename}:{frame.f_lineno}")  # fmt: skip
+        try:
+            self._declare(tensors, where, ranges or {})
+        except SpecError as error:
+            raise SpecError(f"spec {name!r}: {error}") from None
+
+    def _set(self, **values: Any) -> None:
+        for key, value in values.items():
+            object.__setattr__(self, key, value)
+
+    def _declare(
+        self,
+        declared: Mapping[str, Tensor | Constant],
+        where: Sequence[str],
+        ranges: Mapping[str, str],
+    ) -> None:
+        if isinstance(where, str):
+            raise SpecError(f'where is a list of texts: write where=["{where}"]')
+        for key, value in declared.items():
+            if not isinstance(value, Tensor | Constant):
+                raise SpecError(
+                    f"{key}={value!r}: declare it with Input, Param, Output or Constant"
+                )
+        tensors = {k: v for k, v in declared.items() if isinstance(v, Tensor)}
+        constants = {k: v for k, v in declared.items() if isinstance(v, Constant)}
+        self._set(tensors=tensors, constants={k: c.values for k, c in constants.items()})
+        if not self.outputs:
+            raise SpecError('no output is declared: write e.g. y=Output("N C")')
+        if not self.given:
+            raise SpecError('no input or parameter is declared: write e.g. x=Input("N C")')
+        shapes = {k: parse_shape(t.shape, k) for k, t in tensors.items()}
+        bounds = {k: parse_range(t.range, k) for k, t in tensors.items() if t.range is not None}
+        integers = {k for k, c in constants.items() if c.is_integer}
+        seen = [n for k in self.given for size in shapes[k] for n in free_names(size)]
+        dims = tuple(n for n in dict.fromkeys(seen) if n not in constants)
+        self._set(shapes=shapes, dims=dims, where=tuple(parse_constraint(w) for w in where))
+        self._check_names(integers)
+        for what, exprs in (
+            *((f"the shape of {k}", shape) for k, shape in shapes.items()),
+            *((f"the range of {k}", ends) for k, ends in bounds.items()),
+            *((f"the constraint {w!r}", (c,)) for w, c in zip(where, self.where, strict=True)),
+        ):
+            self._check_sizes(what, exprs, integers)
+        if next(self.sizes(), None) is None:
+            raise SpecError(
+                "no sizes satisfy " + " and ".join(map(repr, where or ["the shapes"]))
+                + " with every size at least 1"
+                + (f", whatever {', '.join(constants)} is" if constants else "")
+            )
+        program = None
+        if self.definition is not None:
+            ranged = {}
+            for letter, size in ranges.items():
+                (ranged[letter],) = parse_shape(size, f"ranges[{letter!r}]")
+                self._check_sizes(f"ranges[{letter!r}]", (ranged[letter],), integers)
+            source = Source(self.definition)
+            program = lower(
+                parse_equations(_dedented(source)),
+                _dedented(source),
+                Declared(
+                    shapes=shapes,
+                    given=self.given,
+                    wanted=self.outputs,
+                    integers=frozenset(k for k, t in tensors.items() if t.integer),
+                    sizes=frozenset(dims) | integers,
+                    constants=tuple(constants),
+                    ranges=ranged,
+                    outside={k: t.outside for k, t in tensors.items() if t.outside is not None},
+                ),
+            )
+            check_program(program, _dedented(source), islice(self.sizes(), 24))
+        self._set(program=program)
+
+    def _check_names(self, integers: set[str]) -> None:
+        for name in (*self.tensors, *self.constants):
+            if name.startswith("_"):
+                raise SpecError(f"{name}: a name starting with _ is reserved")
+        for name in self.tensors:
+            if name in self.dims:
+                raise SpecError(
+                    f"{name} is both a tensor and a dimension: one name means one thing"
+                )
+        for name in self.constants:
+            used = [n for shape in self.shapes.values() for s in shape for n in free_names(s)]
+            if name in used and name not in integers:
+                raise SpecError(
+                    f"the constant {name} stands in a shape, so its values must all be integers"
+                )
+
+    def _check_sizes(self, what: str, exprs: Sequence[Expr], integers: set[str]) -> None:
+        for expr in exprs:
+            for name in free_names(expr):
+                if name not in self.dims and name not in integers:
+                    raise SpecError(
+                        f"{what} names {name}, which is in no shape of an input or parameter "
+                        "and no integer constant, so nobody could know it"
+                    )
+
+    def _of_kind(self, *kinds: str) -> tuple[str, ...]:
+        return tuple(k for k, t in self.tensors.items() if t.kind in kinds)
+
+    @cached_property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the inputs, in declared order."""
+        return self._of_kind("input")
+
+    @cached_property
+    def params(self) -> tuple[str, ...]:
+        """The names of the parameters, in declared order."""
+        return self._of_kind("param")
+
+    @cached_property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the outputs, in declared order."""
+        return self._of_kind("output")
+
+    @cached_property
+    def given(self) -> tuple[str, ...]:
+        """Inputs and parameters: what the layer is called with, in declared order."""
+        return self._of_kind("input", "param")
+
+    @cached_property
+    def differentiable(self) -> tuple[str, ...]:
+        """The tensors whose gradient the pullback must return, in declared order."""
+        return tuple(k for k in self.given if self.tensors[k].differentiable)
+
+    @cached_property
+    def constant_choices(self) -> tuple[dict[str, Any], ...]:
+        """Every combination of the constants' values."""
+        names = tuple(self.constants)
+        return tuple(dict(zip(names, v, strict=True)) for v in product(*self.constants.values()))
+
+    def sizes(
+        self,
+        constants: Mapping[str, Any] | None = None,
+        preferred: Mapping[str, int] | None = None,
+    ) -> Iterator[dict[str, int]]:
+        """Yield sizes of the dimensions that all constraints allow, those near `preferred` first.
+
+        Without `constants`, sizes for every combination of their values, each with the
+        constants' values among the result, in a few different patterns.
+        """
+        positive = [
+            Call(">=", (size, ONE))
+            for shape in self.shapes.values()
+            for size in shape
+            if free_names(size)
+        ]
+        if constants is not None:
+            fixed = {k: v for k, v in constants.items() if isinstance(v, int)}
+            yield from solutions(self.dims, (*self.where, *positive), fixed, preferred or {})
+            return
+        primes = dict(zip(self.dims, (2, 3, 5, 4, 7, 6, 8, 9) * len(self.dims), strict=False))
+        mirrored = dict(zip(reversed(self.dims), primes.values(), strict=True))
+        patterns = [primes, mirrored, dict.fromkeys(self.dims, 1), dict.fromkeys(self.dims, 2)]
+        for pattern in patterns:
+            for choice in self.constant_choices:
+                for found in islice(self.sizes(choice, pattern), 1):
+                    yield {**choice, **found}
+
+    def shape(self, tensor: str, sizes: Mapping[str, Any]) -> tuple[int, ...]:
+        """Return the concrete shape of a declared tensor at sizes and constants."""
+        return tuple(evaluate(size, sizes) for size in self.shapes[tensor])
+
+    def bounds(self, tensor: str, sizes: Mapping[str, Any]) -> tuple[float, float] | None:
+        """Return the lowest and highest value a tensor may hold, None where it is unbounded."""
+        declared = self.tensors[tensor].range
+        if declared is None:
+            return None
+        low, high = parse_range(declared, tensor)
+        return evaluate(low, sizes), evaluate(high, sizes)
+
+    def shape_text(self, tensor: str) -> str:
+        """Return the declared shape, such as "(N, C)"."""
+        return "(" + ", ".join(text(s) for s in self.shapes[tensor]) + ")"
+
+    @overload
+    def register(self, function: F, /) -> F: ...
+    @overload
+    def register(
+        self, /, *, name: str | None = None, dtypes: Sequence[str] | None = None
+    ) -> Callable[[F], F]: ...
+    def register(
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        dtypes: Sequence[str] | None = None,
+    ) -> Any:
+        """Register a function as a layer of this spec: `@spec.register`.
+
+        `name` is the function's own by default; `dtypes` those the layer accepts, by default
+        what it accepts when tried. Raises SpecError where the file has such a layer already.
+        """
+        file = str(Path(sys._getframe(1).f_code.co_filename).resolve())
+
+        def keep(function: Callable[..., Any]) -> Callable[..., Any]:
+            if not callable(function):
+                raise SpecError(f"spec {self.name!r}: {function!r} is not callable")
+            label = name or getattr(function, "__name__", type(function).__name__)
+            new = Registration(self, label, function, checked_dtypes(dtypes), file)
+            old = REGISTERED.get((file, label))
+            if old is not None and _place(old.function) != _place(function):
+                raise SpecError(
+                    f"two layers are called {label!r} in {file}: rename one, "
+                    f'or register it with a name of its own, @{self.name}.register(name="...")'
+                )
+            REGISTERED[file, label] = new
+            return function
+
+        return keep if function is None else keep(function)
+
+
+def checked_dtypes(dtypes: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Return `dtypes` as a tuple; SpecError names one that is not known."""
+    if dtypes is None:
+        return None
+    for dtype in dtypes:
+        if dtype not in DTYPES:
+            raise SpecError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
+    return tuple(dtypes)
+
+
+def _place(function: Callable[..., Any]) -> tuple[object, ...]:
+    """Return where a function is written, so that loading a file twice is not a duplicate."""
+    code = getattr(function, "__code__", None)
+    return (code.co_filename, code.co_firstlineno) if code else (id(function),)
+
+
+def _dedented(source: Source) -> Source:
+    # Python reads equations at the left margin; continuation lines may be indented as they like.
+    lines = source.text.expandtabs().splitlines()
+    margin = min((len(x) - len(x.lstrip()) for x in lines if x.strip()), default=0)
+    return Source("\n".join(x[margin:] for x in lines).strip("\n"), source.what)
+
+
+def parse_range(declared: str, what: str) -> tuple[Expr, Expr]:
+    """Return both ends of a range such as "0..V-1" or "0.1..3"."""
+    match = re.fullmatch(r"\s*(.+?)\.\.(?!\.)(.+?)\s*", declared)
+    if not match:
+        raise SpecError(f'{what}: the range {declared!r} is not of the form "low..high"')
+    low, high = (parse_expression(Source(part, f"range of {what}")) for part in match.groups())
+    return low, high
