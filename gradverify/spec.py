@@ -283,11 +283,12 @@ class Spec:
         self,
         constants: Mapping[str, Any] | None = None,
         preferred: Mapping[str, int] | None = None,
+        given: Mapping[str, int] | None = None,
     ) -> Iterator[dict[str, int]]:
         """Yield sizes of the dimensions that all constraints allow, those near `preferred` first.
 
         Without `constants`, sizes for every combination of their values, each with the
-        constants' values among the result, in a few different patterns.
+        constants' values among the result, in a few different patterns. `given` fixes some.
         """
         positive = [
             Call(">=", (size, ONE))
@@ -297,7 +298,11 @@ class Spec:
         ]
         if constants is not None:
             fixed = {k: v for k, v in constants.items() if isinstance(v, int)}
-            yield from solutions(self.dims, (*self.where, *positive), fixed, preferred or {})
+            chosen = dict(given or {})
+            free = [n for n in self.dims if n not in chosen]
+            known = {**fixed, **chosen}
+            for found in solutions(free, (*self.where, *positive), known, preferred or {}):
+                yield {n: chosen.get(n, found.get(n, 0)) for n in self.dims}
             return
         primes = dict(zip(self.dims, (2, 3, 5, 4, 7, 6, 8, 9) * len(self.dims), strict=False))
         mirrored = dict(zip(reversed(self.dims), primes.values(), strict=True))

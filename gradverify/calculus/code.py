@@ -105,8 +105,11 @@ class Code(StrPrinter):  # type: ignore[misc]
     def _helper(self, expr: Scalar) -> str:
         name = type(expr).__name__.lower()
         self.helpers.add(name)
-        return self._call(name, *expr.args)
+        said = self._call(name, *expr.args)
+        return said if self.total is None else f"noise.unit({said})"
 
+    # Usual ways of writing these (s*(1 - s), (1 + tanh(x/2))/2, log(1 + exp(x))) keep an absolute
+    # error of a rounding of 1, however small the value is.
     _print_Sigmoid = _print_Softplus = _print_erf = _helper
 
     def _print_sign(self, expr: Scalar) -> str:

@@ -137,6 +137,10 @@ class Noise:
         squares = (np.square(f) for f in factors)
         return self._perturb(value, np.sqrt(np.einsum(subscripts, *squares, optimize=True)))
 
+    def unit(self, value: Any) -> Array:
+        """Return a value with an absolute error, as if it had been subtracted from 1."""
+        return self._perturb(np.asarray(value), np.maximum(1.0, np.abs(value)))
+
     def round(self, value: Any) -> Array:
         """Return a value with one relative error."""
         return self._perturb(np.asarray(value), np.abs(value))

@@ -1,0 +1,210 @@
+"""The statements evaluated one scalar at a time in 50-digit arithmetic: the truth."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import product
+from math import prod
+from typing import Any
+
+import mpmath
+import numpy as np
+import sympy
+
+from gradverify.calculus.code import ScalarCode
+from gradverify.calculus.derive import Derivation, Order, Step
+from gradverify.calculus.time import ordered_index
+from gradverify.notation.dims import evaluate
+from gradverify.notation.schedule import Block
+from gradverify.notation.tree import Expr, Number, Read, rebuild
+
+DIGITS = 50
+
+Array = np.ndarray[Any, Any]
+
+
+def cost(derivation: Derivation, sizes: Mapping[str, Any]) -> int:
+    """Return how many scalar terms one forward and vjp at these sizes evaluate."""
+    total = 0
+    for order in (derivation.forward, derivation.vjp):
+        for entry in order:
+            for step in entry.steps if isinstance(entry, Block) else (entry,):
+                total += prod(evaluate(n, sizes) for _, n in step.loops)
+    return total
+
+
+@dataclass
+class Exact:
+    """One evaluation at concrete tensors, constants and sizes.
+
+    `outputs` and `gradients` are object arrays of mpmath numbers with DIGITS digits;
+    `magnitudes` are the same gradients with absolute values added up.
+    """
+
+    outputs: tuple[Array, ...]
+    gradients: dict[str, Array]
+    magnitudes: dict[str, Array]
+
+
+def evaluate_exactly(
+    derivation: Derivation,
+    tensors: Mapping[str, Array],
+    constants: Mapping[str, Any],
+    sizes: Mapping[str, int],
+    cotangents: Sequence[Array],
+) -> Exact:
+    """Evaluate forward and vjp of a derivation in 50-digit arithmetic.
+
+    Every float given is taken as the exact number it is. An interpreter of its own, so that
+    it also checks the compiled NumPy.
+    """
+    run = _Run(derivation, tensors, constants, sizes)
+    run.order(derivation.forward)
+    wanted = derivation.program.declared.wanted
+    outputs = tuple(run.values[y] for y in wanted)
+    gradients = _backward(run, cotangents, absolute=False)
+    magnitudes = _backward(run, cotangents, absolute=True)
+    return Exact(outputs, gradients, magnitudes)
+
+
+def _backward(run: "_Run", cotangents: Sequence[Array], *, absolute: bool) -> dict[str, Array]:
+    d, forward = run.derivation, dict(run.values)
+    for y, dy in zip(d.program.declared.wanted, cotangents, strict=True):
+        if y in d.cotangents:
+            value = run.numbers(np.abs(dy) if absolute else np.asarray(dy))
+            run.values[d.cotangents[y]] = value
+    run.absolute = absolute
+    run.order(d.vjp)
+    found = {
+        t: run.values[d.cotangents[t]]
+        if d.cotangents.get(t) in run.values
+        else run.zeros(run.shape(t))
+        for t in d.wrt
+    }
+    run.values, run.absolute = forward, False
+    return found
+
+
+class _Run:
+    def __init__(
+        self,
+        derivation: Derivation,
+        tensors: Mapping[str, Array],
+        constants: Mapping[str, Any],
+        sizes: Mapping[str, int],
+    ) -> None:
+        self.derivation = derivation
+        self.context = mpmath.mp.clone()
+        self.context.dps = DIGITS
+        self.sizes = {**sizes, **{k: v for k, v in constants.items() if isinstance(v, int)}}
+        numbers = {**self.sizes, **constants}
+        self.numbers_by_name = {k: self.context.mpf(v) for k, v in numbers.items()}
+        integers = derivation.program.declared.integers
+        self.values: dict[str, Array] = {
+            k: np.asarray(v) if k in integers else self.numbers(np.asarray(v))
+            for k, v in tensors.items()
+        }
+        self.absolute = False
+        outside = derivation.program.declared.outside
+        derived = (derivation.cotangents, derivation.tangents)
+        self.outside = {k: self.context.mpf(v) for k, v in outside.items()} | {
+            names[t]: self.context.mpf(0) for t in outside for names in derived if t in names
+        }
+
+    def numbers(self, array: Array) -> Array:
+        out = np.empty(array.shape, object)
+        for index in np.ndindex(array.shape):
+            out[index] = self.context.mpf(float(array[index]))
+        return out
+
+    def zeros(self, shape: tuple[int, ...]) -> Array:
+        out = np.empty(shape, object)
+        out.fill(self.context.mpf(0))
+        return out
+
+    def shape(self, tensor: str) -> tuple[int, ...]:
+        return tuple(evaluate(n, self.sizes) for n in self.derivation.shapes[tensor])
+
+    def order(self, order: Order) -> None:
+        for entry in order:
+            if not isinstance(entry, Block):
+                self.step(entry, {})
+                continue
+            index, backwards, steps = ordered_index(entry.steps)
+            span = range(evaluate(dict(steps[0].loops)[index], self.sizes))
+            for turn in reversed(span) if backwards else span:
+                for step in steps:
+                    self.step(step, {index: turn})
+
+    def step(self, step: Step, fixed: Mapping[str, int]) -> None:
+        if step.target not in self.values:
+            self.values[step.target] = self.zeros(self.shape(step.target))
+        target = self.values[step.target]
+        function, symbols = self.compiled(step)
+        reads = [step.reads[s] for s in symbols if s in step.reads]
+        indices = [s.name for s in symbols if s not in step.reads]
+        best: dict[tuple[int, ...], tuple[Any, tuple[int, ...]]] = {}
+        for point in self.points(step, fixed):
+            at = {**self.sizes, **point}
+            args = [self.element(r, at) for r in reads]
+            args += [
+                self.context.mpf(point[i]) if i in point else self.numbers_by_name[i]
+                for i in indices
+            ]
+            value = function(*args)
+            where = tuple(self.subscript(s, at) for s in step.subscripts)
+            if step.kind == "max":
+                picked = tuple(point[i] for i, _ in step.reduced)
+                if where not in best or value > best[where][0]:
+                    best[where] = value, picked
+            elif self.inside(where, target.shape):
+                target[where] = target[where] + (abs(value) if self.absolute else value)
+        if step.kind == "max":
+            pick = self.zeros(self.shape(step.pick or ""))
+            for where, (value, picked) in best.items():
+                target[where] = value
+                pick[(*where, *picked)] = self.context.mpf(1)
+            self.values[step.pick or ""] = pick
+
+    def points(self, step: Step, fixed: Mapping[str, int]) -> Iterator[dict[str, int]]:
+        loops = [(i, evaluate(n, self.sizes)) for i, n in step.loops if i not in fixed]
+        names = [i for i, _ in loops]
+        for values in product(*(range(n) for _, n in loops)):
+            yield {**fixed, **dict(zip(names, values, strict=True))}
+
+    def inside(self, where: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+        return all(0 <= k < n for k, n in zip(where, shape, strict=True))
+
+    def subscript(self, expr: Expr, at: Mapping[str, int]) -> int:
+        def visit(e: Expr) -> Expr:
+            if isinstance(e, Read):
+                return Number(Fraction(int(self.element(e, at))))
+            return rebuild(e, visit)
+
+        return evaluate(visit(expr), at)
+
+    def element(self, read: Read, at: Mapping[str, int]) -> Any:
+        where = tuple(self.subscript(s, at) for s in read.subscripts)
+        array = self.values[read.tensor]
+        if not self.inside(where, array.shape):
+            return self.outside[read.tensor]
+        return array[where]
+
+    def compiled(self, step: Step) -> tuple[Callable[..., Any], list[sympy.Symbol]]:
+        symbols = sorted(step.value.free_symbols, key=lambda s: (s not in step.reads, s.name))
+        names = {s: f"v{k}" for k, s in enumerate(symbols)}
+        code = ScalarCode(names).code(step.value)
+        context = self.context
+        namespace = {
+            name: getattr(context, name)
+            for name in ("exp", "log", "sqrt", "tanh", "sin", "cos", "erf", "expm1", "log1p",
+                         "floor", "sign", "pi", "inf")
+        }  # fmt: skip
+        namespace |= {
+            "abs": abs,
+            "sigmoid": lambda x: 1 / (1 + context.exp(-x)),
+            "softplus": lambda x: context.log1p(context.exp(x)),
+            "Q": lambda p, q: context.mpf(p) / q,
+        }
+        source = f"lambda {', '.join(names.values())}: {code}"
+        return eval(source, namespace), symbols  # our own printed code

@@ -1,0 +1,322 @@
+"""Concrete cases: a covering set first, Hypothesis after it; one line each, arrays from a seed."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+
+from gradverify.errors import UsageError
+from gradverify.spec import Spec
+
+Array = np.ndarray[Any, Any]
+
+LAYOUTS = ("C", "F", "strided", "negative", "readonly")
+# What the values of the inputs look like. "large" saturates softmax and gates, "offset" shows
+# cancellation, one sign shows formulas that are right on one side only.
+VALUES = ("ordinary", "small", "large", "offset", "positive", "negative")
+COTANGENTS = ("signed", "sparse", "one-hot")
+
+# A larger dimension exceeds the small constants of a formula (windows, heads) ...
+LARGE = 19
+# ... and at most this many elements are drawn, so that one case stays in milliseconds.
+MAX_ELEMENTS = 20_000
+
+
+@dataclass(frozen=True)
+class Case:
+    """One concrete draw; `str(case)` is one line and `parse_case` reads it back."""
+
+    sizes: tuple[tuple[str, int], ...]
+    constants: tuple[tuple[str, Any], ...]
+    dtype: str = "float64"
+    layout: str = "C"
+    values: str = "ordinary"
+    cotangent: str = "signed"
+    seed: int = 0
+
+    def __str__(self) -> str:
+        parts = [f"{k}={v}" for k, v in (*self.sizes, *self.constants)]
+        parts += [f"dtype={self.dtype}", f"layout={self.layout}", f"values={self.values}",
+                  f"cotangent={self.cotangent}", f"seed={self.seed}"]  # fmt: skip
+        return " ".join(parts)
+
+    @property
+    def at(self) -> dict[str, Any]:
+        """Sizes and constants by name."""
+        return {**dict(self.sizes), **dict(self.constants)}
+
+    @property
+    def weight(self) -> tuple[int, int]:
+        """How far the case is from the simplest one; a smaller case shows more."""
+        plain = (self.dtype == "float64") + (self.layout == "C") + (self.values == "ordinary")
+        return sum(n for _, n in self.sizes), -plain - (self.cotangent == "signed")
+
+
+def parse_case(text: str, spec: Spec) -> Case:
+    """Return the case that a line describes; UsageError says what is wrong with it."""
+    found: dict[str, str] = {}
+    for part in text.split():
+        key, equals, value = part.partition("=")
+        if not equals:
+            raise UsageError(f"case: {part!r} is not of the form name=value")
+        found[key] = value
+    known = {*spec.dims, *spec.constants, "dtype", "layout", "values", "cotangent", "seed"}
+    if wrong := sorted(found.keys() ^ known):
+        verb = "names nothing" if wrong[0] in found else "is missing"
+        raise UsageError(f"case: {wrong[0]} {verb}; a case of {spec.name} gives {sorted(known)}")
+    for key, allowed in (
+        ("dtype", ("float64", "float32", "float16")),
+        ("layout", LAYOUTS),
+        ("values", VALUES),
+        ("cotangent", COTANGENTS),
+    ):
+        if found[key] not in allowed:
+            raise UsageError(f"case: {key}={found[key]} is not one of {', '.join(allowed)}")
+    for key in (*spec.dims, "seed"):
+        if not re.fullmatch(r"\d+", found[key]):
+            raise UsageError(f"case: {key}={found[key]} is not a whole number")
+    constants = {}
+    for key, values in spec.constants.items():
+        matching = [v for v in values if str(v) == found[key]]
+        if not matching:
+            raise UsageError(f"case: {key}={found[key]} is not one of {values}")
+        constants[key] = matching[0]
+    sizes = {k: int(found[k]) for k in spec.dims}
+    if sizes not in [s for s, _ in zip(spec.sizes(constants, sizes), range(1), strict=False)]:
+        raise UsageError(f"case: {spec.name} does not allow these sizes")
+    return Case(
+        tuple(sizes.items()), tuple(constants.items()), found["dtype"], found["layout"],
+        found["values"], found["cotangent"], int(found["seed"]),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """What a case is filled with: tensors by name and one cotangent per output."""
+
+    tensors: dict[str, Array]
+    cotangents: tuple[Array, ...]
+
+
+def draw(spec: Spec, case: Case, *, start: bool = False) -> Arrays:
+    """Fill a case: each array from [seed, crc32(name)], so that a new tensor changes no other.
+
+    With `start`, parameters have their declared initial values.
+    """
+    at = case.at
+    tensors = {}
+    for name in spec.given:
+        tensors[name] = with_layout(_fill(spec, name, case, start), case.layout)
+    cotangents = []
+    for name in spec.outputs:
+        rng = _generator(case, f"d{name}")
+        value = rng.standard_normal(spec.shape(name, at))
+        if case.cotangent == "sparse":
+            value = np.where(rng.random(value.shape) < 0.5, value, 0.0)
+        elif case.cotangent == "one-hot" and value.size:
+            hot = np.zeros(value.size)
+            hot[rng.integers(value.size)] = -1.5
+            value = hot.reshape(value.shape)
+        cotangents.append(with_layout(np.asarray(value, case.dtype), case.layout))
+    return Arrays(tensors, tuple(cotangents))
+
+
+def _generator(case: Case, name: str) -> np.random.Generator:
+    return np.random.default_rng([case.seed, crc32(name.encode())])
+
+
+def _fill(spec: Spec, name: str, case: Case, start: bool) -> Array:
+    tensor, rng = spec.tensors[name], _generator(case, name)
+    shape = spec.shape(name, case.at)
+    bounds = spec.bounds(name, case.at)
+    if tensor.integer:
+        low, high = bounds or (0, 1)
+        return rng.integers(int(low), int(high) + 1, shape)
+    if tensor.values is not None:
+        return rng.choice(np.array(tensor.values, case.dtype), shape)
+    value: Array = rng.standard_normal(shape)
+    if start and tensor.kind == "param" and tensor.init != "normal":
+        initial = {"zeros": 0.0, "ones": 1.0}.get(str(tensor.init), tensor.init)
+        value = np.full(shape, float(initial))
+    elif bounds is not None:
+        value = rng.uniform(bounds[0], bounds[1], shape)
+    elif tensor.kind == "input":
+        match case.values:
+            case "small":
+                value = 1e-3 * value
+            case "large":
+                value = 30 * value
+            case "offset":
+                value = value + 8
+            case "positive":
+                value = np.abs(value) + 0.1
+            case "negative":
+                value = -np.abs(value) - 0.1
+    return np.asarray(value, case.dtype)
+
+
+def with_layout(array: Array, layout: str) -> Array:
+    """Return a copy of `array` laid out in memory as named, with equal values."""
+    if layout == "F" or array.ndim == 0:
+        return np.array(array, order="F")
+    if layout == "strided":
+        wide = np.zeros(tuple(2 * n for n in array.shape), array.dtype)
+        view = wide[tuple(slice(None, None, 2) for _ in array.shape)]
+    elif layout == "negative":
+        wide = np.zeros_like(array, order="C")
+        view = wide[tuple(slice(None, None, -1) for _ in array.shape)]
+    else:
+        wide = view = np.zeros_like(array, order="C")
+    view[...] = array
+    if layout == "readonly":
+        view.flags.writeable = False
+    return view
+
+
+def cases(
+    spec: Spec,
+    dtypes: Sequence[str],
+    count: int,
+    seed: int,
+    sizes: Mapping[str, int] | None = None,
+) -> Iterator[Case]:
+    """Yield the covering set of a spec, then cases that Hypothesis draws, `count` more.
+
+    `sizes` fixes some dimensions.
+
+    The covering set holds every pair of values among constants, dtype, layout, values and
+    cotangent, and every pattern of sizes at least once.
+    """
+    factors: dict[str, Sequence[Any]] = dict(spec.constants)
+    factors |= {"dtype": dtypes, "layout": LAYOUTS, "values": VALUES, "cotangent": COTANGENTS}
+    patterns = list(size_patterns(spec))
+    rows = pairwise(factors, seed)
+    while len(rows) < len(patterns):
+        rows.append(rows[len(rows) % 7])
+    for k, row in enumerate(rows):
+        case = solved(spec, row, patterns[k % len(patterns)], _mix(seed, k), sizes)
+        if case is not None:
+            yield case
+    yield from _hypothesis_cases(spec, factors, count, seed, sizes)
+
+
+def _mix(seed: int, k: int) -> int:
+    return int(np.random.SeedSequence([seed, k]).generate_state(1)[0])
+
+
+def solved(
+    spec: Spec,
+    row: Mapping[str, Any],
+    preferred: Mapping[str, int],
+    seed: int,
+    given: Mapping[str, int] | None = None,
+) -> Case | None:
+    """Return the case of a row whose sizes are the allowed ones nearest to `preferred`."""
+    constants = {k: row[k] for k in spec.constants}
+    for sizes in spec.sizes(constants, preferred, given):
+        total = max(int(np.prod(spec.shape(t, {**sizes, **constants}))) for t in spec.tensors)
+        if given or total <= MAX_ELEMENTS:
+            return Case(tuple(sizes.items()), tuple(constants.items()), row["dtype"],
+                        row["layout"], row["values"], row["cotangent"], seed)  # fmt: skip
+    return None
+
+
+def size_patterns(spec: Spec) -> Iterator[dict[str, int]]:
+    """Yield preferred sizes that tell mistakes apart: unequal, mirrored, 1, equal, large."""
+    dims = spec.dims
+    primes = [2, 3, 5, 7, 4, 6, 8, 9]
+    unequal = {d: primes[k % 8] for k, d in enumerate(dims)}
+    yield unequal
+    yield {d: primes[k % 8] for k, d in enumerate(reversed(dims))}
+    yield dict.fromkeys(dims, 3)
+    yield dict.fromkeys(dims, 1)
+    small = {d: 2 + k % 2 for k, d in enumerate(dims)}
+    for d in dims:
+        yield unequal | {d: 1}
+        yield small | {d: LARGE}
+
+
+def pairwise(factors: Mapping[str, Sequence[Any]], seed: int) -> list[dict[str, Any]]:
+    """Return rows that hold every pair of values of every two factors, greedily few.
+
+    The first row has the first value of every factor (the plainest case).
+    """
+    rng = np.random.default_rng(seed)
+    names = list(factors)
+    choices = {n: range(len(factors[n])) for n in names}
+    missing = {
+        ((a, i), (b, j)) for a, b in combinations(names, 2) for i in choices[a] for j in choices[b]
+    }
+    rows: list[dict[str, int]] = []
+
+    def gain(row: Mapping[str, int], name: str, value: int) -> int:
+        pairs = (((n, row[n]), (name, value)) for n in row)
+        return sum(p in missing or p[::-1] in missing for p in pairs)
+
+    while missing or not rows:
+        row = dict.fromkeys(names, 0) if not rows else dict(min(missing))
+        for name in rng.permutation(names):
+            if name not in row:
+                row[str(name)] = max(choices[name], key=lambda v: gain(row, str(name), v))
+        rows.append(row)
+        missing -= {
+            ((a, row[a]), (b, row[b])) for a, b in combinations(names, 2)
+        }
+    return [{n: factors[n][row[n]] for n in names} for row in rows]
+
+
+def _hypothesis_cases(
+    spec: Spec,
+    factors: Mapping[str, Sequence[Any]],
+    count: int,
+    seed: int,
+    given: Mapping[str, int] | None,
+) -> list[Case]:
+    if count < 1:
+        return []
+    import hypothesis
+    from hypothesis import strategies as st
+
+    found: list[Case] = []
+
+    @hypothesis.seed(seed)
+    @hypothesis.settings(
+        max_examples=count,
+        deadline=None,
+        database=None,
+        phases=[hypothesis.Phase.generate],
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+    @hypothesis.given(
+        st.fixed_dictionaries({n: st.sampled_from(list(v)) for n, v in factors.items()}),
+        st.fixed_dictionaries({d: st.integers(1, 12) for d in spec.dims}),
+        st.integers(0, 2**31 - 1),
+    )
+    def collect(row: dict[str, Any], preferred: dict[str, int], case_seed: int) -> None:
+        # Sizes are solved from what was drawn, so that no draw is rejected.
+        case = solved(spec, row, preferred, case_seed, given)
+        if case is not None:
+            found.append(case)
+
+    collect()
+    return found
+
+
+def smaller(spec: Spec, case: Case) -> Iterator[Case]:
+    """Yield cases that are simpler than `case`, simplest first, for shrinking a failure."""
+    plain = {"layout": "C", "values": "ordinary", "cotangent": "signed", "dtype": "float64"}
+    for key, value in plain.items():
+        if getattr(case, key) != value:
+            yield replace(case, **{key: value})
+    sizes = dict(case.sizes)
+    for name in sizes:
+        for n in sorted({1, 2, sizes[name] // 2, sizes[name] - 1}):
+            if 1 <= n < sizes[name]:
+                trial = {**sizes, name: n}
+                allowed = next(spec.sizes(dict(case.constants), trial), None)
+                if allowed is not None and sum(allowed.values()) < sum(sizes.values()):
+                    yield replace(case, sizes=tuple(allowed.items()))

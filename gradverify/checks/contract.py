@@ -1,0 +1,173 @@
+"""contract: what every layer owes its caller, whatever it computes."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from gradverify.cases import Array, Arrays, draw
+from gradverify.checks.observation import Observation, failed, passed
+from gradverify.trial import Trial
+
+
+def examine(trial: Trial) -> Iterator[Observation]:
+    """Ask for keys, shapes, dtypes, finite values, no mutation, and the same answer twice."""
+    if trial.failure is not None:
+        yield failed(trial.failure.question, None, trial.failure.message)
+        return
+    yield passed("raises")
+    yield from _keys(trial)
+    called, at = trial.called, trial.case.at
+    results = dict(zip(trial.spec.outputs, called.outputs, strict=True))
+    for name, value in results.items():
+        yield from _array(trial, name, value, f"output {name}", trial.spec.shape(name, at))
+    for name in trial.spec.differentiable:
+        if called.gradients.get(name) is not None:
+            value = called.gradients[name]
+            yield from _array(
+                trial, name, value, f"the gradient of {name}", trial.spec.shape(name, at)
+            )
+    yield from _state(trial)
+
+
+def _keys(trial: Trial) -> Iterator[Observation]:
+    gradients, spec = trial.called.gradients, trial.spec
+    for name in spec.differentiable:
+        if gradients.get(name) is None:
+            how = "is None" if name in gradients else "is missing"
+            yield failed(
+                "missing", name, f"the gradient of {name} {how}; returned: {_listed(gradients)}"
+            )
+        else:
+            yield passed("missing", name)
+    for name, value in gradients.items():
+        if name in spec.given and (name in spec.differentiable or value is None):
+            continue
+        if name not in spec.given:
+            yield failed("extra", None, f"a gradient of {name!r} is returned; the spec declares "
+                                        f"{', '.join(spec.given)}")  # fmt: skip
+        elif np.any(np.asarray(value) != 0):
+            yield failed("extra", name, f"{name} takes no gradient, yet one is returned: leave it "
+                                        "out, or return None")  # fmt: skip
+
+
+def _listed(gradients: Mapping[str, Any]) -> str:
+    return ", ".join(str(k) for k, v in gradients.items() if v is not None) or "nothing"
+
+
+def _array(
+    trial: Trial, name: str, value: Any, what: str, shape: tuple[int, ...]
+) -> Iterator[Observation]:
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        array = np.asarray(None)
+    if array.dtype.kind not in "fiub":
+        yield failed("type", name, f"{what} is a {type(value).__name__}, not a real array")
+        return
+    if array.shape != shape:
+        declared = trial.spec.shape_text(name)
+        yield failed("shape", name, f"{what} has shape {array.shape}, declared {declared} = {shape}")
+    else:
+        yield passed("shape", name)
+    if array.dtype != trial.case.dtype:
+        remedy = ""
+        if trial.layer.dtypes is None and trial.case.dtype != "float64":
+            remedy = '; if only float64 is meant, register it with dtypes=["float64"]'
+        yield failed(
+            "dtype", name, f"{what} is {array.dtype} for {trial.case.dtype} input{remedy}"
+        )
+    else:
+        yield passed("dtype", name)
+    bad = ~np.isfinite(array)
+    if np.any(bad):
+        index = tuple(int(i) for i in np.argwhere(bad)[0])
+        if trial.oracle is None:
+            # Without a definition nobody knows whether the value should be finite here.
+            return
+        place = f"[{', '.join(map(str, index))}]" if index else ""
+        yield failed("finite", name, f"{what} is {array[index]} at {name}{place}, where the "
+                                     "definition is finite")  # fmt: skip
+    else:
+        yield passed("finite", name)
+
+
+def _state(trial: Trial) -> Iterator[Observation]:
+    """Ask the layer again, in other orders of calls."""
+    layer, constants = trial.layer, trial.constants
+    given, kept = draw(trial.spec, trial.case), draw(trial.spec, trial.case)
+    first = trial.called
+    before = _copies(first.gradients)
+    with np.errstate(all="ignore"):
+        try:
+            outputs, pullback = layer.forward(given.tensors, constants)
+            yield from _unchanged(given, kept, "forward")
+            again = _copies(layer.gradients(pullback, given.cotangents))
+            yield from _unchanged(given, kept, "pullback")
+            twice = _copies(layer.gradients(pullback, given.cotangents))
+            # The first pullback, after another forward and its pullback have run.
+            late = _copies(layer.gradients(first.pullback, given.cotangents))
+            negative = tuple(np.asarray(-2 * dy, dy.dtype) for dy in kept.cotangents)
+            scaled = _copies(layer.gradients(pullback, negative))
+            zero = _copies(
+                layer.gradients(pullback, tuple(np.zeros_like(dy) for dy in kept.cotangents))
+            )
+        except Exception as error:
+            yield failed("repeatable", None, "the first call succeeded, a later one raised "
+                                             f"{type(error).__name__}: {error}")  # fmt: skip
+            return
+    for name, a, b in zip(trial.spec.outputs, first.outputs, outputs, strict=True):
+        if not _equal(np.asarray(a), np.asarray(b)):
+            yield failed("repeatable", name, f"the same call twice gives two outputs {name}")
+    for question, other, told in (
+        ("repeatable", again, "the same call twice gives two gradients of {}"),
+        ("accumulates", twice, "a pullback called twice gives another gradient of {} the second "
+                               "time: it adds up or uses up what it kept"),
+        ("stale", late, "the gradient of {} changes when another forward has run in between: what "
+                        "the forward keeps for its pullback must belong to that call"),
+    ):  # fmt: skip
+        for name in before:
+            if name not in other or not _equal(before[name], other[name]):
+                yield failed(question, name, told.format(name))
+            else:
+                yield passed(question, name)
+    for name, value in zero.items():
+        if np.any(value != 0):
+            yield failed("zero", name, f"a zero cotangent gives a gradient of {name} that is not 0")
+    for name, value in scaled.items():
+        if name in before and value.shape == before[name].shape:
+            # Doubling and a change of sign are exact in binary arithmetic.
+            top = float(np.max(np.abs(before[name]), initial=0.0))
+            unit = float(np.finfo(trial.case.dtype).eps)
+            if np.any(np.abs(value + 2 * before[name]) > 64 * unit * top):
+                yield failed("linear", name, f"-2 times the cotangent does not give -2 times the "
+                                             f"gradient of {name}")  # fmt: skip
+            else:
+                yield passed("linear", name)
+
+
+def _copies(gradients: Mapping[str, Any]) -> dict[str, Array]:
+    found = {}
+    for name, value in gradients.items():
+        if value is not None:
+            array = np.array(value)
+            if array.dtype.kind in "fiub":
+                found[name] = array
+    return found
+
+
+def _equal(a: Array, b: Array) -> bool:
+    return a.shape == b.shape and np.array_equal(a, b, equal_nan=True)
+
+
+def _unchanged(given: Arrays, kept: Arrays, stage: str) -> Iterator[Observation]:
+    for name, value in given.tensors.items():
+        if not _equal(value, kept.tensors[name]):
+            yield failed("mutates", name, f"the {stage} changed {name} in place: the caller still "
+                                          "uses it; work on a copy")  # fmt: skip
+        else:
+            yield passed("mutates", name)
+    for value, old in zip(given.cotangents, kept.cotangents, strict=True):
+        if not _equal(value, old):
+            yield failed("mutates", None, f"the {stage} changed its cotangent in place: the caller "
+                                          "still uses it; work on a copy")  # fmt: skip

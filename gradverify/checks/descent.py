@@ -1,0 +1,347 @@
+"""descent: one step along the gradients lowers the loss, for every parameter by the same code.
+
+The loss is half the squared error to a random target: a plain sum has no gradient under batch
+norm, layer norm and softmax, and a sum of squares nearly none under batch norm.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from gradverify.cases import Array, draw
+from gradverify.checks.observation import Observation
+from gradverify.numerics.allowance import unit_roundoff
+from gradverify.numerics.finite_difference import CAP, FACTOR, Estimate, derivative
+from gradverify.result import Status
+from gradverify.trial import Call, Trial, call
+
+Tensors = Mapping[str, Array]
+
+# The fraction of the promised decrease that Armijo's condition asks for; Nocedal and Wright
+# (2006), Numerical Optimization, section 3.1, use the same.
+ARMIJO = 1e-4
+# Rates are halved this often at most: from the largest sensible one down to the rounding floor.
+HALVINGS = 60
+# Steps of plain descent, and of momentum and Adam, which need a few more to show a trend.
+STEPS, LONG_STEPS = 5, 10
+# Of the elements that stand still, this many are asked whether the loss depends on them.
+STILL = 6
+# A decrease this many times the loss's own rounding is one.
+CLEAR = 100.0
+# A squared norm below this is about to underflow: the gradient is zero for all that can be seen.
+TINY = 1e-250
+
+
+def sgd_step(params: Tensors, grads: Tensors, lr: float) -> dict[str, Array]:
+    """Return params - lr*grads: the one gradient-descent step for every parameter there is."""
+    return {name: p - lr * grads[name] if name in grads else p for name, p in params.items()}
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """A layer with a target: the loss of tensors, and its gradients by the layer's pullback."""
+
+    trial: Trial
+    start: Tensors
+    targets: tuple[Array, ...]
+
+    def loss(self, tensors: Tensors) -> float:
+        """Half the squared error of the layer's outputs."""
+        outputs = self.trial.forward(tensors)
+        pairs = zip(outputs, self.targets, strict=True)
+        return 0.5 * float(sum(np.sum((y - t) ** 2) for y, t in pairs))
+
+    def gradients(self, tensors: Tensors) -> dict[str, Array]:
+        """The layer's gradients of the loss, those of right shape and finite."""
+        trial = self.trial
+        outputs = trial.forward(tensors)
+        cotangents = [y - t for y, t in zip(outputs, self.targets, strict=True)]
+        found = call(trial.layer, tensors, trial.constants, cotangents)
+        if not isinstance(found, Call):
+            return {}
+        fitting = {k: np.asarray(g, float) for k, g in found.gradients.items()
+                   if k in trial.spec.differentiable and trial.fits(k, g)}  # fmt: skip
+        return {k: g for k, g in fitting.items() if np.all(np.isfinite(g))}
+
+    @cached_property
+    def before(self) -> float:
+        """The loss at the start."""
+        return self.loss(self.start)
+
+    @cached_property
+    def rounding(self) -> float:
+        """The rounding error of the loss: of its terms, (|y| + |t|)*|y - t| each."""
+        outputs = self.trial.forward(self.start)
+        pairs = zip(outputs, self.targets, strict=True)
+        size = sum(np.sum((np.abs(y) + np.abs(t)) * np.abs(y - t)) for y, t in pairs)
+        return unit_roundoff("float64") * float(size) * 4
+
+    def smooth(self, direction: Tensors) -> Callable[[float], bool]:
+        """Return whether no kink lies between the start and the start -+ h*direction."""
+        trial = self.trial
+
+        def same(h: float) -> bool:
+            if trial.oracle is None:
+                return True
+            own = trial.switches(self.start)
+            return all(
+                trial.switches(sgd_step(self.start, direction, s)).same(own) for s in (h, -h)
+            )
+
+        return same
+
+
+def _problem(trial: Trial, *, start: bool) -> _Problem:
+    arrays = draw(trial.spec, trial.case, start=start).tensors
+    rng = np.random.default_rng([trial.case.seed, 4])
+    targets = []
+    for y in trial.forward(arrays):
+        scale = float(np.sqrt(np.mean(y**2))) if y.size else 1.0
+        targets.append((scale or 1.0) * rng.standard_normal(y.shape))
+    return _Problem(trial, arrays, tuple(targets))
+
+
+def _square(grads: Tensors) -> float:
+    return float(sum(np.sum(g**2) for g in grads.values()))
+
+
+def examine(trial: Trial) -> Iterator[Observation]:
+    """Step the parameters together and each alone at one rate; then the inputs likewise."""
+    problem = _problem(trial, start=False)
+    gradients = problem.gradients(problem.start)
+    for group in (trial.spec.params, trial.spec.inputs):
+        chosen = {k: gradients[k] for k in group if k in gradients and k not in trial.redundant}
+        if chosen:
+            yield from _first_step(problem, chosen)
+    params = tuple(k for k in trial.spec.params if k in gradients and k not in trial.redundant)
+    walked = params or tuple(gradients)
+    if walked and trial.case.values == "ordinary":
+        yield from _walk(_problem(trial, start=True), walked)
+        yield from _other_steps(problem, {k: gradients[k] for k in walked})
+
+
+def _first_step(problem: _Problem, grads: dict[str, Array]) -> Iterator[Observation]:
+    live = {k: g for k, g in grads.items() if _square({k: g}) > TINY}
+    for name in grads:
+        yield from _still(problem, name, grads[name])
+        if name not in live:
+            yield Observation("decrease", name, Status.VACUOUS, powered=False)
+    if not live:
+        return
+    rate, stuck = one_rate(problem, live)
+    for name, gradient in live.items():
+        promised = rate * _square({name: gradient})
+        if name in stuck:
+            yield Observation(
+                "decrease", name, Status.FAILED,
+                f"no learning rate down to {rate:.1g} lowers the loss along minus the gradient of "
+                f"{name}", None, problem.before - promised, stuck[name],
+                problem.rounding * CLEAR, "the rounding of the loss",
+            )  # fmt: skip
+        else:
+            powered = promised > CLEAR * problem.rounding
+            status = Status.PASSED if powered else Status.VACUOUS
+            yield Observation("decrease", name, status, powered=powered)
+        yield _slope(problem, name, {name: gradient}, rate)
+    if len(live) > 1:
+        yield _slope(problem, None, live, rate)
+
+
+def one_rate(problem: _Problem, grads: Tensors) -> tuple[float, dict[str, float]]:
+    """Return the largest rate, by halving, at which Armijo's condition holds for all tensors
+    together and for each alone; and, where none does, the loss per tensor for which it fails."""
+    square = _square(grads)
+    rate = 2 * problem.before / square if problem.before > 0 else 1.0
+    groups = [tuple(grads), *((k,) for k in grads if len(grads) > 1)]
+    failing: dict[str, float] = {}
+    for _ in range(HALVINGS):
+        failing = {}
+        for group in groups:
+            part = {k: grads[k] for k in group}
+            promised = rate * _square(part)
+            if promised <= CLEAR * problem.rounding:
+                continue
+            after = problem.loss(sgd_step(problem.start, part, rate))
+            if not after <= problem.before - ARMIJO * promised:
+                failing |= dict.fromkeys(group, after)
+                break
+        if not failing:
+            return rate, {}
+        if rate * square / 2 <= CLEAR * problem.rounding:
+            break
+        rate /= 2
+    # Below this rate nothing can be seen; say for whom it fails alone, if for anyone.
+    alone = {}
+    for name in grads:
+        after = problem.loss(sgd_step(problem.start, {name: grads[name]}, rate))
+        if not after <= problem.before - ARMIJO * rate * _square({name: grads[name]}):
+            alone[name] = after
+    return rate, alone or failing
+
+
+def _slope(problem: _Problem, name: str | None, grads: Tensors, rate: float) -> Observation:
+    """Ask whether the loss falls as fast as the gradients promise: slope -1 per squared norm."""
+    square = _square(grads)
+
+    def loss(h: float) -> float:
+        # sgd_step with -h: the derivative along plus the gradient, which is +|g|^2.
+        return problem.loss(sgd_step(problem.start, grads, -h)) / square
+
+    found = derivative(loss, rate / 8, problem.rounding / square, problem.smooth(grads))
+    if found is None or not np.isfinite(found.value) or not found.allowed <= CAP:
+        return Observation("slope", name, Status.VACUOUS, powered=False)
+    status = Status.PASSED if abs(found.value - 1) <= found.allowed else Status.FAILED
+    who = f"the gradient of {name}" if name else "all gradients together"
+    message = "" if status is Status.PASSED else (
+        f"along minus {who} the loss changes {-found.value:.9g} times as fast as it promises "
+        "(-1 expected): its length is wrong"
+    )  # fmt: skip
+    return Observation("slope", name, status, message, None, -1.0, -found.value, found.allowed,
+                       found.why)  # fmt: skip
+
+
+def _still(problem: _Problem, name: str, gradient: Array) -> Iterator[Observation]:
+    """Ask of elements whose gradient is exactly 0 whether the loss really ignores them."""
+    zero = np.flatnonzero(gradient.reshape(-1) == 0)
+    rng = np.random.default_rng([problem.trial.case.seed, 5])
+    for element in rng.permutation(zero)[:STILL]:
+        unit = np.zeros(gradient.size)
+        unit[element] = 1.0
+        direction = {name: unit.reshape(gradient.shape)}
+        found = _loss_slope(problem, direction, name)
+        floor = FACTOR * problem.rounding / max(found.step, 1e-300) if found else 0.0
+        if found is not None and abs(found.value) > 2 * found.allowed + floor:
+            index = tuple(int(i) for i in np.unravel_index(int(element), gradient.shape))
+            yield Observation(
+                "moves", name, Status.FAILED,
+                f"this element of {name} never moves, yet the loss depends on it", index,
+                found.value, 0.0, found.allowed, found.why,
+            )  # fmt: skip
+            return
+
+
+def _loss_slope(problem: _Problem, direction: Tensors, name: str) -> Estimate | None:
+    base = problem.start[name]
+    spread = float(np.std(base)) or float(np.abs(base).max()) or 1.0
+
+    def loss(h: float) -> float:
+        return problem.loss(sgd_step(problem.start, direction, -h))
+
+    return derivative(loss, 0.05 * spread, problem.rounding, problem.smooth(direction))
+
+
+def _walk(problem: _Problem, names: tuple[str, ...]) -> Iterator[Observation]:
+    """Take STEPS steps of plain descent from the declared start; the loss falls every time."""
+    for step in range(STEPS):
+        gradients = problem.gradients(problem.start)
+        grads = {k: gradients[k] for k in names if k in gradients}
+        if not grads or _square(grads) * problem.before <= (CLEAR * problem.rounding) ** 2:
+            return  # the start, or what was reached, is flat
+        rate = _lowering_rate(problem, grads)
+        if rate is None:
+            yield Observation(
+                "steps", None, Status.FAILED,
+                f"step {step + 1} of plain gradient descent on {', '.join(names)} does not lower "
+                "the loss at any learning rate",
+            )  # fmt: skip
+            return
+        problem = _Problem(problem.trial, sgd_step(problem.start, grads, rate), problem.targets)
+    yield Observation("steps", None, Status.PASSED)
+
+
+def _lowering_rate(problem: _Problem, direction: Tensors, slope: float | None = None) -> float | None:
+    """Return a rate at which Armijo's condition holds along minus `direction`, None if none.
+
+    `slope` is <gradient, direction>; for plain descent the squared norm. A step whose promise is
+    within the loss's rounding proves nothing and counts as lowering.
+    """
+    slope = _square(direction) if slope is None else slope
+    rate = 2 * problem.before / slope
+    for _ in range(HALVINGS):
+        if rate * slope <= CLEAR * problem.rounding:
+            return rate if problem.before <= CLEAR * problem.rounding else None
+        after = problem.loss(sgd_step(problem.start, direction, rate))
+        if after <= problem.before - ARMIJO * rate * slope:
+            return rate
+        rate /= 2
+    return None
+
+
+def _other_steps(problem: _Problem, grads: dict[str, Array]) -> Iterator[Observation]:
+    """Ask for a first step of other kinds, and for momentum and Adam to end below the start."""
+    if _square(grads) * problem.before <= (CLEAR * problem.rounding) ** 2:
+        return
+    rng = np.random.default_rng([problem.trial.case.seed, 6])
+    kinds = {
+        "separate learning rates": {k: rng.uniform(0.2, 1.0) * g for k, g in grads.items()},
+        "the sign of the gradient": {k: np.sign(g) for k, g in grads.items()},
+        "a positive diagonal preconditioner": {
+            k: rng.uniform(0.5, 2.0, g.shape) * g for k, g in grads.items()
+        },
+    }
+    for kind, direction in kinds.items():
+        slope = float(sum(np.sum(direction[k] * grads[k]) for k in grads))
+        if _lowering_rate(problem, direction, slope) is None:
+            yield Observation(
+                "steps", None, Status.FAILED,
+                f"a step along {kind} of {', '.join(grads)} does not lower the loss at any rate",
+            )  # fmt: skip
+            return
+    for name, optimiser in (("momentum", _momentum), ("Adam", _adam)):
+        if not optimiser(problem, tuple(grads)):
+            yield Observation(
+                "steps", None, Status.FAILED,
+                f"{LONG_STEPS} steps of {name} on {', '.join(grads)} do not end below the start "
+                "at any learning rate",
+            )  # fmt: skip
+            return
+    yield Observation("steps", None, Status.PASSED)
+
+
+def _momentum(problem: _Problem, names: tuple[str, ...]) -> bool:
+    """Heavy-ball momentum 0.9; Polyak (1964)."""
+    grads = problem.gradients(problem.start)
+    rate = 0.2 * problem.before / _square({k: grads[k] for k in names})
+
+    def run(rate: float) -> float:
+        tensors, velocity = dict(problem.start), dict.fromkeys(names, np.array(0.0))
+        for _ in range(LONG_STEPS):
+            found = problem.gradients(tensors)
+            velocity = {k: 0.9 * velocity[k] + found.get(k, 0.0) for k in names}
+            tensors = sgd_step(tensors, velocity, rate)
+        return problem.loss(tensors)
+
+    return _ends_below(problem, run, rate)
+
+
+def _adam(problem: _Problem, names: tuple[str, ...]) -> bool:
+    """Adam with its usual constants; Kingma and Ba (2015), algorithm 1."""
+    scale = max(float(np.sqrt(np.mean(problem.start[k] ** 2))) for k in names) or 1.0
+
+    def run(rate: float) -> float:
+        tensors = dict(problem.start)
+        first = dict.fromkeys(names, np.array(0.0))
+        second = dict.fromkeys(names, np.array(0.0))
+        for t in range(1, LONG_STEPS + 1):
+            found = problem.gradients(tensors)
+            first = {k: 0.9 * first[k] + 0.1 * found.get(k, 0.0) for k in names}
+            second = {k: 0.999 * second[k] + 0.001 * found.get(k, 0.0) ** 2 for k in names}
+            step = {
+                k: first[k] / (1 - 0.9**t) / (np.sqrt(second[k] / (1 - 0.999**t)) + 1e-8)
+                for k in names
+            }
+            tensors = sgd_step(tensors, step, rate)
+        return problem.loss(tensors)
+
+    return _ends_below(problem, run, 0.05 * scale)
+
+
+def _ends_below(problem: _Problem, run: Callable[[float], float], rate: float) -> bool:
+    """Whether a run ends below the start at some rate, by quartering; not monotone on the way."""
+    for _ in range(HALVINGS // 4):
+        if run(rate) < problem.before:
+            return True
+        rate /= 4
+    return False

@@ -1,0 +1,109 @@
+"""finite_difference: every gradient is the slope of the layer's own forward."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from gradverify.cases import Array
+from gradverify.checks.observation import Observation
+from gradverify.numerics.allowance import unit_roundoff
+from gradverify.numerics.finite_difference import CAP, Estimate, derivative, locate
+from gradverify.result import Status
+from gradverify.trial import Trial
+
+# The largest step to try, relative to how much the values of a tensor vary: extrapolation from
+# here on converges for everything smooth on that scale.
+FIRST_STEP = 0.05
+# In tensors up to this size each element is looked at to find the worst; beyond, by halving.
+MOST_ELEMENTS = 64
+
+
+def examine(trial: Trial) -> Iterator[Observation]:
+    """Compare each gradient with differences along one signed random direction per tensor."""
+    rng = np.random.default_rng([trial.case.seed, 3])
+    for tensor, gradient in trial.gradients.items():
+        if gradient.size == 0:
+            continue
+        direction = rng.choice([-1.0, 1.0], gradient.shape)
+        yield _along(trial, tensor, gradient, direction)
+
+
+def _along(trial: Trial, tensor: str, gradient: Array, direction: Array) -> Observation:
+    estimate = slope(trial, tensor, direction)
+    promised = float(np.sum(gradient * direction))
+    if estimate is None or not np.isfinite(estimate.value):
+        return Observation("slope", tensor, Status.VACUOUS, powered=False)
+    # A signed random sum of a gradient is as large as its norm, give or take.
+    signal = max(float(np.linalg.norm(gradient)), abs(estimate.value))
+    difference = abs(promised - estimate.value)
+    if difference <= estimate.allowed:
+        powered = estimate.allowed <= CAP * signal
+        return Observation(
+            "slope", tensor, Status.PASSED if powered else Status.VACUOUS, "", None,
+            estimate.value, promised, estimate.allowed, estimate.why, powered,
+        )  # fmt: skip
+    if not np.isfinite(difference) or estimate.allowed <= CAP * signal:
+        return _worst_element(trial, tensor, gradient, direction, estimate, promised)
+    return Observation("slope", tensor, Status.VACUOUS, powered=False)
+
+
+def _worst_element(
+    trial: Trial,
+    tensor: str,
+    gradient: Array,
+    direction: Array,
+    along: Estimate,
+    promised: float,
+) -> Observation:
+    flat, signs = gradient.reshape(-1), direction.reshape(-1)
+
+    def estimated(group: Sequence[int]) -> Estimate | None:
+        part = np.zeros_like(signs)
+        part[list(group)] = signs[list(group)]
+        return slope(trial, tensor, part.reshape(direction.shape))
+
+    def discrepancy(group: Sequence[int]) -> float:
+        found = estimated(group)
+        if found is None:
+            return 0.0
+        difference = abs(found.value - float(np.sum((flat * signs)[list(group)])))
+        return difference if np.isfinite(difference) else float("inf")
+
+    element = locate(discrepancy, range(flat.size), MOST_ELEMENTS)
+    found = estimated([element])
+    index = tuple(int(i) for i in np.unravel_index(element, gradient.shape))
+    if found is None or abs(found.value * signs[element] - flat[element]) <= found.allowed:
+        # No element stands out alone: report the direction.
+        return Observation(
+            "slope", tensor, Status.FAILED, "along a random direction of signs +1 and -1", None,
+            along.value, promised, along.allowed, along.why,
+        )  # fmt: skip
+    return Observation(
+        "slope", tensor, Status.FAILED, "", index, float(found.value * signs[element]),
+        float(flat[element]), found.allowed, found.why,
+    )  # fmt: skip
+
+
+def slope(trial: Trial, tensor: str, direction: Array) -> Estimate | None:
+    """Return the derivative of <cotangents, outputs> of the layer's own forward along a direction."""
+    wide = trial.wide
+    base = wide.tensors[tensor]
+
+    def moved(h: float) -> dict[str, Array]:
+        return {**wide.tensors, tensor: base + h * direction}
+
+    def loss(h: float) -> float:
+        outputs = trial.forward(moved(h))
+        return float(sum(np.sum(y * dy) for y, dy in zip(outputs, wide.cotangents, strict=True)))
+
+    def smooth(h: float) -> bool:
+        if trial.oracle is None or not trial.own_switches:
+            return True
+        own = trial.own_switches
+        return trial.switches(moved(h)).same(own) and trial.switches(moved(-h)).same(own)
+
+    outputs = trial.forward(wide.tensors)
+    size = sum(np.sum(np.abs(y * dy)) for y, dy in zip(outputs, wide.cotangents, strict=True))
+    rounding = unit_roundoff("float64") * float(size)
+    spread = float(np.std(base)) or float(np.abs(base).max()) or 1.0
+    return derivative(loss, FIRST_STEP * spread, rounding, smooth)

@@ -1,0 +1,74 @@
+"""What a check says of one tensor in one case."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradverify.cases import Array
+from gradverify.numerics.allowance import Allowance
+from gradverify.result import Status
+
+# A gradient this many times larger than what is allowed could not be wrong unnoticed.
+POWER = 1000.0
+
+
+@dataclass(frozen=True)
+class Observation:
+    """The answer to one question about one tensor (None: the layer as a whole) in one case.
+
+    `outcome` is passed, failed or vacuous; `powered` says that a wrong tensor would have shown.
+    """
+
+    question: str
+    tensor: str | None
+    outcome: Status
+    message: str = ""
+    index: tuple[int, ...] | None = None
+    expected: float | None = None
+    got: float | None = None
+    allowed: float | None = None
+    why: str | None = None
+    powered: bool = True
+    severity: str = "error"
+
+    @property
+    def worst(self) -> float | None:
+        """The difference in units of what is allowed."""
+        if self.expected is None or self.got is None or not self.allowed:
+            return None
+        return abs(self.got - self.expected) / self.allowed
+
+
+def passed(question: str, tensor: str | None = None) -> Observation:
+    """Return that a question which is not about numbers is answered well."""
+    return Observation(question, tensor, Status.PASSED)
+
+
+def failed(question: str, tensor: str | None, message: str) -> Observation:
+    """Return that a question which is not about numbers is answered badly."""
+    return Observation(question, tensor, Status.FAILED, message)
+
+
+def compare(
+    question: str, tensor: str, expected: Array, got: Array, allowance: Allowance
+) -> Iterator[Observation]:
+    """Compare two arrays element by element: |got - expected| <= allowed, nothing else."""
+    if expected.size == 0:
+        return
+    with np.errstate(all="ignore"):
+        difference = np.abs(got - expected)
+        difference = np.where(np.isfinite(got), difference, np.inf)
+    index = np.unravel_index(int(np.argmax(difference)), difference.shape)
+    where = tuple(int(i) for i in index)
+    powered = float(np.max(np.abs(expected))) >= POWER * allowance.value
+    if allowance.vacuous:
+        outcome = Status.VACUOUS
+    elif difference[index] <= allowance.value:
+        outcome = Status.PASSED
+    else:
+        outcome = Status.FAILED
+    yield Observation(
+        question, tensor, outcome, "", where, float(expected[index]), float(got[index]),
+        allowance.value, allowance.why, powered,
+    )  # fmt: skip

@@ -1,0 +1,472 @@
+"""Which checks on which cases; and from their observations to statuses and a verdict."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, as_completed
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gradverify import __version__
+from gradverify.calculus.compile import Oracle
+from gradverify.calculus.exact import cost, evaluate_exactly
+from gradverify.cases import Case, cases, parse_case, smaller
+from gradverify.checks import CHECKS, Check
+from gradverify.checks.names import NAMES, NEED_DEFINITION
+from gradverify.checks.observation import Observation
+from gradverify.errors import GradverifyError, UsageError
+from gradverify.findings import finding_for
+from gradverify.layer import Layer, from_registration
+from gradverify.loading import content_hash, load
+from gradverify.result import (
+    CheckResult,
+    Finding,
+    LayerResult,
+    Report,
+    Status,
+    TensorResult,
+    Verdict,
+)
+from gradverify.spec import REGISTERED
+from gradverify.trial import LayerRaised, Trial, make_oracle, settled
+from gradverify.workers import WorkerDied, WorkerTimeout
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much to try: rows of the covering set (None: all), cases that Hypothesis draws after
+    it, and how many cases the checks that call the layer many times look at."""
+
+    covering: int | None
+    drawn: int
+    sampled: int
+
+
+_PROFILES = {
+    "quick": Profile(14, 0, 6),
+    "default": Profile(None, 50, 24),
+    "thorough": Profile(None, 400, 120),
+}
+PROFILES = tuple(_PROFILES)
+
+# A tensor needs this many cases in which a wrong gradient would have shown; one could be luck.
+MIN_POWERED = 3
+# A tensor is derived zero where it is below this fraction of its own terms, in 50-digit
+# arithmetic: 40 digits, with room for what cancels on the way.
+ZERO, ZERO_CASES = 1e-40, 3
+# In float64 such a tensor is this small beside its terms; only then is it looked at exactly.
+NEARLY_ZERO = 1e-9
+# 50-digit evaluation takes some ten microseconds a term.
+EXACT_COST = 20_000
+
+
+@dataclass(frozen=True)
+class Job:
+    """One layer to verify, as plain data: a worker loads the file and checks the hash itself."""
+
+    file: str
+    digest: str
+    layer: str
+    profile: str
+    checks: tuple[str, ...]
+    seed: int
+    case: str | None = None
+
+
+def verify(
+    layer: Layer | Callable[..., Any],
+    *,
+    profile: str = "default",
+    checks: Sequence[str] | None = None,
+    seed: int = 0,
+    sizes: Mapping[str, int] | None = None,
+) -> Report:
+    """Verify one layer in this process and return the Report; never raises for a wrong layer.
+
+    `layer` is a Layer or a registered function; `checks` names those to ask (default: all) and
+    `sizes` fixes dimensions. Raises UsageError for a name that is not known.
+    """
+    found = layer if isinstance(layer, Layer) else _registered(layer)
+    names = checked_names(checks)
+    result = verify_layer(found, _profile(profile), names, seed, sizes=sizes)
+    return Report(__version__, profile, seed, (result,))
+
+
+def checked_names(checks: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the names of checks in their order; UsageError names the nearest for a wrong one."""
+    if checks is None:
+        return NAMES
+    for name in checks:
+        if name not in NAMES:
+            raise UsageError(f"there is no check {name!r}; {_nearest(name, NAMES)}")
+    return tuple(n for n in NAMES if n in checks)
+
+
+def _profile(name: str) -> Profile:
+    if name not in _PROFILES:
+        raise UsageError(f"there is no profile {name!r}; {_nearest(name, PROFILES)}")
+    return _PROFILES[name]
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    close = get_close_matches(name, known, 1)
+    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+
+
+def _registered(function: Callable[..., Any]) -> Layer:
+    for entry in REGISTERED.values():
+        if entry.function is function:
+            return from_registration(entry)
+    raise UsageError(
+        f"{getattr(function, '__name__', function)!r} is registered with no spec: write "
+        "@spec.register above it, or pass Layer(spec, function)"
+    )
+
+
+def run(
+    jobs: Sequence[Job], executor: Executor, on_result: Callable[[LayerResult], None]
+) -> tuple[LayerResult, ...]:
+    """Run jobs on an executor and return their results in the order of the jobs.
+
+    `on_result` is called as each ends. A layer that hangs or kills its process is a finding.
+    """
+    futures = {executor.submit(run_job, job): k for k, job in enumerate(jobs)}
+    results: dict[int, LayerResult] = {}
+    for future in as_completed(futures):
+        job = jobs[futures[future]]
+        try:
+            result = future.result()
+        except WorkerTimeout as error:
+            result = _broken(job, "hangs", f"{error}", getattr(error, "output", ""))
+        except WorkerDied as error:
+            result = _broken(job, "dies", f"{error}", getattr(error, "output", ""))
+        except GradverifyError as error:
+            result = _broken(job, "changed", str(error), "")
+        results[futures[future]] = result
+        on_result(result)
+    return tuple(results[k] for k in sorted(results))
+
+
+def _broken(job: Job, question: str, message: str, output: str) -> LayerResult:
+    told = f"{message}; its last output:\n{output}" if output.strip() else message
+    finding = Finding("contract", question, told, location=job.file,
+                      replay=f'gradverify verify {job.file} --layer "{job.layer}"')  # fmt: skip
+    reason = {"hangs": "the layer did not end", "dies": "the layer killed its process"}
+    checks = tuple(
+        CheckResult(n, Status.FAILED if n == "contract" else Status.ERROR,
+                    reason.get(question, message))
+        for n in job.checks
+    )  # fmt: skip
+    return LayerResult("", job.layer, job.file, Verdict.FAILED, checks, (finding,))
+
+
+def run_job(job: Job) -> LayerResult:
+    """Load a job's file, find its layer and verify it."""
+    path = Path(job.file)
+    if content_hash(path) != job.digest:
+        raise GradverifyError(f"{job.file} changed while it was being verified: run again")
+    layers = [layer for layer in load(path) if layer.name == job.layer]
+    if not layers:
+        raise GradverifyError(f"{job.file} registers no layer {job.layer!r}")
+    (layer,) = layers
+    case = None if job.case is None else parse_case(job.case, layer.spec)
+    return verify_layer(layer, _profile(job.profile), job.checks, job.seed, case=case)
+
+
+@dataclass
+class _Seen:
+    """What one check has said so far: all observations' essence, and the failures in full."""
+
+    cases: int = 0
+    seconds: float = 0.0
+    powered: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    worst: dict[str, Observation] = field(default_factory=dict)
+    failures: dict[tuple[str, str | None], list[tuple[Case, Observation]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+
+    def note(self, case: Case, seen: Observation) -> None:
+        if seen.outcome is Status.FAILED:
+            self.failures[seen.question, seen.tensor].append((case, seen))
+        if seen.tensor is None or seen.outcome is Status.VACUOUS:
+            return
+        if seen.powered:
+            self.powered[seen.tensor] += 1
+        old = self.worst.get(seen.tensor)
+        if seen.worst is not None and (old is None or seen.worst > (old.worst or 0.0)):
+            self.worst[seen.tensor] = seen
+
+
+def verify_layer(
+    layer: Layer,
+    profile: Profile,
+    names: Sequence[str],
+    seed: int,
+    *,
+    sizes: Mapping[str, int] | None = None,
+    case: Case | None = None,
+) -> LayerResult:
+    """Put the checks to a layer over the cases of a profile, or over one given case."""
+    spec, oracle = layer.spec, make_oracle(layer.spec)
+    remarks = []
+    dtypes = _accepted(layer, oracle, seed)
+    if layer.dtypes is None and len(dtypes) == 1:
+        remarks.append("float32 input is not accepted; verified in float64 only")
+    if case is not None:
+        chosen = [case]
+        remarks.append("one case only: nothing is verified by it")
+    else:
+        listed = cases(spec, dtypes, profile.drawn, seed, sizes)
+        wanted = islice(listed, profile.covering) if profile.covering else listed
+        chosen, given_up = _settled(layer, oracle, wanted)
+        if given_up:
+            remarks.append(
+                f"{given_up} case(s) dropped: no values found at which the definition is finite "
+                "and away from its kinks"
+            )
+    zero = derived_zero(oracle, layer, chosen)
+    if zero:
+        remarks.append(
+            f"derived zero (to 40 digits in 50-digit arithmetic at {ZERO_CASES} cases): "
+            + ", ".join(sorted(zero))
+        )
+    seen = _ask(layer, oracle, chosen, names, profile, zero)
+    least = 0 if case is not None else MIN_POWERED
+    results = tuple(_result(CHECKS[n], layer, seen.get(n), zero, least) for n in NAMES)
+    findings = tuple(_findings(layer, oracle, seen, zero, shrink=case is None))
+    needed = [r for r in results if oracle is not None or r.check not in NEED_DEFINITION]
+    if any(f.severity == "error" for f in findings):
+        verdict = Verdict.FAILED
+    elif case is None and all(
+        r.status in (Status.PASSED, Status.NOT_APPLICABLE) for r in needed
+    ):
+        verdict = Verdict.VERIFIED
+    else:
+        verdict = Verdict.INCOMPLETE
+    if oracle is None:
+        remarks.append("verified without a definition" if verdict is Verdict.VERIFIED
+                       else "without a definition")  # fmt: skip
+    return LayerResult(
+        spec.name, layer.name, layer.location, verdict, results, findings, tuple(remarks)
+    )
+
+
+def _accepted(layer: Layer, oracle: Oracle | None, seed: int) -> tuple[str, ...]:
+    """Return the dtypes that a layer declares, or those it accepts when tried."""
+    if layer.dtypes is not None:
+        return layer.dtypes
+    first = next(cases(layer.spec, ("float32",), 0, seed), None)
+    if first is None or Trial(layer, first, oracle).failure is None:
+        return ("float64", "float32")
+    double = Trial(layer, replace(first, dtype="float64"), oracle)
+    # A layer that raises in float64 too is broken, not particular.
+    return ("float64",) if double.failure is None else ("float64", "float32")
+
+
+def _settled(
+    layer: Layer, oracle: Oracle | None, wanted: Iterable[Case]
+) -> tuple[list[Case], int]:
+    found, given_up = [], 0
+    for case in wanted:
+        usable = settled(layer.spec, oracle, case)
+        if usable is None:
+            given_up += 1
+        else:
+            found.append(usable)
+    return found, given_up
+
+
+def derived_zero(
+    oracle: Oracle | None, layer: Layer, chosen: Sequence[Case]
+) -> frozenset[str]:
+    """Return the tensors whose derived gradient is zero: to 40 digits, at several cases."""
+    if oracle is None:
+        return frozenset()
+    cotangents = oracle.derivation.cotangents
+    zero = {t for t in layer.spec.differentiable if t not in cotangents}
+    trials = [Trial(layer, c, oracle) for c in chosen if c.dtype == "float64"][:8]
+    candidates = set(layer.spec.differentiable) - zero
+    for trial in trials:
+        reference = trial.reference
+        candidates = {
+            t for t in candidates
+            if np.max(np.abs(reference.gradients[t]), initial=0.0)
+            <= NEARLY_ZERO * reference.allowed_gradients[t].terms
+        }  # fmt: skip
+    if not candidates:
+        return frozenset(zero)
+    affordable = [t for t in trials if cost(oracle.derivation, t.case.at) <= EXACT_COST]
+    exact = [_exactly(oracle, t) for t in affordable[:ZERO_CASES]]
+    if len(exact) < ZERO_CASES:
+        return frozenset(zero)
+    for tensor in candidates:
+        ratios = [
+            max((abs(g) for g in e.gradients[tensor].flat), default=0)
+            <= ZERO * max(e.magnitudes[tensor].flat, default=0)
+            for e in exact
+        ]
+        if all(ratios):
+            zero.add(tensor)
+    return frozenset(zero)
+
+
+def _exactly(oracle: Oracle, trial: Trial) -> Any:
+    wide = trial.wide
+    return evaluate_exactly(
+        oracle.derivation, wide.tensors, trial.constants, trial.sizes, wide.cotangents
+    )
+
+
+def _applicable(check: Check, layer: Layer) -> tuple[Status, str] | None:
+    """Return the status of a check that cannot be asked, with its reason."""
+    if layer.spec.program is None and check.name in NEED_DEFINITION:
+        return Status.UNAVAILABLE, "the spec has no definition"
+    if not check.tensors(layer.spec):
+        return Status.NOT_APPLICABLE, "no tensor takes a gradient"
+    return None
+
+
+def _ask(
+    layer: Layer,
+    oracle: Oracle | None,
+    chosen: Sequence[Case],
+    names: Sequence[str],
+    profile: Profile,
+    zero: frozenset[str],
+) -> dict[str, _Seen]:
+    seen = {n: _Seen() for n in names if _applicable(CHECKS[n], layer) is None}
+    for case in chosen:
+        trial = Trial(layer, case, oracle, zero)
+        for name, so_far in seen.items():
+            check = CHECKS[name]
+            if not check.wants(case) or (check.sampled and so_far.cases >= profile.sampled):
+                continue
+            if trial.failure is not None and name != "contract":
+                continue
+            began = time.perf_counter()
+            so_far.cases += 1
+            for observation in _examine(check, trial):
+                so_far.note(case, observation)
+            so_far.seconds += time.perf_counter() - began
+    return seen
+
+
+def _examine(check: Check, trial: Trial) -> Iterator[Observation]:
+    try:
+        yield from check.examine(trial)
+    except LayerRaised as raised:
+        yield Observation("raises", None, Status.FAILED, str(raised))
+
+
+def _result(
+    check: Check, layer: Layer, seen: _Seen | None, zero: frozenset[str], least: int
+) -> CheckResult:
+    stopped = _applicable(check, layer)
+    if stopped is not None:
+        return CheckResult(check.name, *stopped)
+    if seen is None:
+        return CheckResult(check.name, Status.SKIPPED, "not selected")
+    if seen.cases == 0:
+        return CheckResult(
+            check.name, Status.ERROR, "the layer gave no result in any case; see contract"
+        )
+    wrong = {
+        key: told for key, told in seen.failures.items()
+        if any(o.severity == "error" for _, o in told)
+    }  # fmt: skip
+    failing = {tensor for _, tensor in wrong}
+    tensors = {}
+    for tensor in check.tensors(layer.spec):
+        worst = seen.worst.get(tensor)
+        ratio, allowed = (worst.worst, worst.allowed) if worst else (None, None)
+        powered = seen.powered.get(tensor, 0)
+        if tensor in failing:
+            status, reason = Status.FAILED, ""
+        elif tensor in zero and check.name != "contract":
+            status, reason = Status.REDUNDANT, "its derived gradient is zero"
+        elif powered < least:
+            status = Status.VACUOUS
+            reason = f"only {powered} case(s) could have told right from wrong, {least} needed"
+        else:
+            status, reason = Status.PASSED, ""
+        tensors[tensor] = TensorResult(status, reason, ratio, allowed)
+    vacuous = [t for t, r in tensors.items() if r.status is Status.VACUOUS]
+    if failing:
+        status = Status.FAILED
+        reason = ", ".join(sorted(t for t in failing if t)) or "see the finding"
+    elif vacuous:
+        status = Status.VACUOUS
+        reason = f"{', '.join(vacuous)}: {tensors[vacuous[0]].reason}"
+    else:
+        status = Status.PASSED
+        reason = "" if layer.spec.params or check.name != "descent" else (
+            "no parameters: the inputs were stepped"
+        )  # fmt: skip
+    return CheckResult(check.name, status, reason, seen.cases, seen.seconds, tensors)
+
+
+def _findings(
+    layer: Layer,
+    oracle: Oracle | None,
+    seen: Mapping[str, _Seen],
+    zero: frozenset[str],
+    *,
+    shrink: bool,
+) -> Iterator[Finding]:
+    for name, so_far in seen.items():
+        for (question, tensor), told in so_far.failures.items():
+            case, observation = min(told, key=lambda t: t[0].weight)
+            if shrink:
+
+                def ask(
+                    smaller: Case,
+                    name: str = name,
+                    question: str = question,
+                    tensor: str | None = tensor,
+                ) -> Observation | None:
+                    trial = Trial(layer, smaller, oracle, zero)
+                    if trial.failure is not None and name != "contract":
+                        return None
+                    if not CHECKS[name].wants(smaller):
+                        return None
+                    return next(
+                        (o for o in _examine(CHECKS[name], trial)
+                         if o.outcome is Status.FAILED
+                         and (o.question, o.tensor) == (question, tensor)), None,
+                    )  # fmt: skip
+
+                case, observation = shrunk(layer, oracle, case, observation, ask)
+            yield finding_for(Trial(layer, case, oracle, zero), name, observation, len(told))
+
+
+# Enough to bring a handful of dimensions down one after the other.
+SHRINKS = 80
+
+
+def shrunk(
+    layer: Layer,
+    oracle: Oracle | None,
+    case: Case,
+    observation: Observation,
+    ask: Callable[[Case], Observation | None],
+) -> tuple[Case, Observation]:
+    """Return a simpler case at which the same thing is wrong, greedily; not promised smallest."""
+    tried: set[Case] = set()
+    while len(tried) < SHRINKS:
+        for simpler in smaller(layer.spec, case):
+            if simpler in tried or len(tried) >= SHRINKS:
+                continue
+            tried.add(simpler)
+            usable = settled(layer.spec, oracle, simpler)
+            found = None if usable is None else ask(usable)
+            if usable is not None and found is not None:
+                case, observation = usable, found
+                break
+        else:
+            break
+    return case, observation

@@ -1,0 +1,65 @@
+"""From a failed observation to a finding: what, where, expected, got, allowed, how to see it."""
+
+import inspect
+from pathlib import Path
+
+from gradverify.checks.observation import Observation
+from gradverify.result import Finding
+from gradverify.trial import Trial
+
+_TOLD = {
+    ("forward", "output"): "output {} is not what the definition gives",
+    ("symbolic", "gradient"): "the gradient of {} is not the derived one",
+    ("finite_difference", "slope"): "the gradient of {} is not the slope of the layer's forward",
+}
+
+
+def finding_for(trial: Trial, check: str, seen: Observation, cases: int) -> Finding:
+    """Return the finding for a failed observation; `cases` is in how many cases it failed."""
+    told = _TOLD.get((check, seen.question), "").format(seen.tensor)
+    message = "; ".join(part for part in (told, seen.message) if part)
+    if cases > 1:
+        message += f" (in {cases} cases; this is a small one)"
+    return Finding(
+        check=check,
+        question=seen.question,
+        message=message,
+        severity=seen.severity,
+        tensor=seen.tensor,
+        index=seen.index,
+        expected=seen.expected,
+        got=seen.got,
+        allowed=seen.allowed,
+        why=seen.why,
+        case=str(trial.case),
+        derived=_derived(trial, check, seen),
+        location=_location(trial, check, seen),
+        replay=_replay(trial, check),
+    )
+
+
+def _derived(trial: Trial, check: str, seen: Observation) -> str | None:
+    if trial.oracle is None or seen.tensor not in trial.spec.differentiable:
+        return None
+    if check == "contract":
+        return None
+    from gradverify.calculus.show import gradient_equations
+
+    return gradient_equations(trial.oracle.derivation, seen.tensor)
+
+
+def _location(trial: Trial, check: str, seen: Observation) -> str:
+    """Return file:line of the pullback, or of the layer where the forward is meant."""
+    if check == "forward" or seen.question == "raises" or trial.failure is not None:
+        return trial.layer.location
+    code = getattr(inspect.unwrap(trial.called.pullback), "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code else trial.layer.location
+
+
+def _replay(trial: Trial, check: str) -> str:
+    path = Path(trial.layer.file)
+    try:
+        path = path.relative_to(Path.cwd())
+    except ValueError:
+        pass
+    return f'gradverify replay "{path}::{trial.layer.name}::{check}" "{trial.case}"'

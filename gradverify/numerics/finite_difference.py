@@ -1,0 +1,95 @@
+"""Derivatives of a function along a line by two step ladders, each with its own error estimate."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+# Steps are halved this often; Richardson extrapolation removes two orders with each.
+LEVELS = 6
+# Where the second ladder starts, relative to the first: its steps lie between the first's.
+SECOND = 0.72
+# The extrapolation's own estimate is not a bound (it was exceeded tenfold in one case of five);
+# the factor is calibrated together with the allowances, tests/calibrate.py.
+FACTOR = 16.0
+# Above this fraction of the derivative's size a difference could not tell right from wrong.
+CAP = 1e-2
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A derivative, what is allowed around it, and the step it was taken with."""
+
+    value: float
+    allowed: float
+    step: float
+
+    @property
+    def why(self) -> str:
+        """Who set the allowance, in one line."""
+        return (
+            f"{FACTOR:g} x the largest of two extrapolations' error estimates, their disagreement "
+            f"and the rounding of the loss at step {self.step:.1g}"
+        )
+
+
+def derivative(
+    function: Callable[[float], float],
+    step: float,
+    rounding: float,
+    valid: Callable[[float], bool] = lambda h: True,
+) -> Estimate | None:
+    """Return the derivative of `function` at 0, None where no step is valid.
+
+    `step` is the largest step to try, `rounding` the absolute error of one value of `function`
+    and `valid(h)` whether it is smooth on [-h, h] as far as known (no kink in between).
+    Extrapolation as in Ridders (1982), Advances in Engineering Software 4(2).
+    """
+    for _ in range(24):
+        if valid(step):
+            break
+        step /= 4
+    else:
+        return None
+    first = _ladder(function, step, rounding)
+    second = _ladder(function, SECOND * step, rounding)
+    best = min(first, second, key=lambda e: e.allowed)
+    error = max(first.allowed, second.allowed, abs(first.value - second.value))
+    return Estimate(best.value, FACTOR * error, best.step)
+
+
+def _ladder(function: Callable[[float], float], step: float, rounding: float) -> Estimate:
+    """Return the best extrapolation of one ladder; `allowed` is its plain error estimate."""
+    table: list[list[float]] = []
+    best: Estimate | None = None
+    for level in range(LEVELS):
+        h = step / 2**level
+        row = [(function(h) - function(-h)) / (2 * h)]
+        for k in range(1, level + 1):
+            weight = 4.0**k
+            row.append((weight * row[k - 1] - table[-1][k - 1]) / (weight - 1))
+        table.append(row)
+        if level == 0:
+            continue
+        for k in range(1, level + 1):
+            error = max(abs(row[k] - row[k - 1]), abs(row[k] - table[-2][k - 1])) + rounding / h
+            if best is None or error < best.allowed:
+                best = Estimate(row[k], error, h)
+        assert best is not None
+        # Two orders worse than the best: smaller steps only add rounding.
+        if abs(row[-1] - table[-2][-1]) > 100 * best.allowed or best.allowed <= 2 * rounding / h:
+            break
+    assert best is not None
+    return best
+
+
+def locate(
+    discrepancy: Callable[[Sequence[int]], float], elements: Sequence[int], most: int = 64
+) -> int:
+    """Return the element with the largest discrepancy, by halving down to `most` candidates.
+
+    `discrepancy(group)` is the size of the disagreement of a group of elements together.
+    """
+    group = list(elements)
+    while len(group) > most:
+        half = len(group) // 2
+        group = max((group[:half], group[half:]), key=discrepancy)
+    return max(group, key=lambda e: discrepancy([e]))

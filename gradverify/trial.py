@@ -1,0 +1,237 @@
+"""One layer at one case: what it returned, what was derived and what is allowed, each once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from gradverify.calculus.compile import SWITCHES, Noise, Oracle, Switches
+from gradverify.calculus.emit import Mode
+from gradverify.cases import Array, Arrays, Case, draw
+from gradverify.layer import ConventionError, Layer, Pullback
+from gradverify.numerics.allowance import SMALLEST_AMPLITUDE, Reference, reference, unit_roundoff
+from gradverify.spec import Spec
+
+# A case whose kinks could be crossed by rounding of this many units is drawn anew: more than any
+# allowance, so that a right layer is on the side where the derived formula is.
+KINK_MARGIN = 256
+# How often a case is drawn anew before it is given up.
+REDRAWS = 20
+
+
+def make_oracle(spec: Spec) -> Oracle | None:
+    """Return the oracle of a spec's definition, None where it has none."""
+    return None if spec.program is None else Oracle(spec.program, spec.differentiable)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a layer gave no usable result in a case."""
+
+    question: str
+    message: str
+
+
+class LayerRaised(Exception):
+    """A layer that had answered before raised at other values; the text says what."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One forward of a layer and one use of its pullback; raw is what the pullback returned."""
+
+    outputs: tuple[Array, ...]
+    pullback: Pullback
+    gradients: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A layer at a case. Everything is computed when first asked for, and once."""
+
+    layer: Layer
+    case: Case
+    oracle: Oracle | None
+    redundant: frozenset[str] = frozenset()
+
+    @property
+    def spec(self) -> Spec:
+        """The layer's spec."""
+        return self.layer.spec
+
+    @cached_property
+    def constants(self) -> dict[str, Any]:
+        """The constants by name."""
+        return dict(self.case.constants)
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """The dimensions by name."""
+        return dict(self.case.sizes)
+
+    @cached_property
+    def arrays(self) -> Arrays:
+        """The tensors and cotangents that the layer is called with."""
+        return draw(self.spec, self.case)
+
+    @cached_property
+    def wide(self) -> Arrays:
+        """The same numbers in float64."""
+        return _widened(self.arrays)
+
+    @cached_property
+    def _called(self) -> Call | Failure:
+        arrays = draw(self.spec, self.case)
+        return call(self.layer, arrays.tensors, self.constants, arrays.cotangents)
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why the layer gave no usable result, None where it did."""
+        return self._called if isinstance(self._called, Failure) else None
+
+    @property
+    def called(self) -> Call:
+        """The layer's outputs, pullback and gradients, as it returned them."""
+        assert isinstance(self._called, Call)
+        return self._called
+
+    @cached_property
+    def outputs(self) -> dict[str, Array]:
+        """The layer's outputs in float64, by name; those of a wrong shape are left out."""
+        pairs = zip(self.spec.outputs, self.called.outputs, strict=True)
+        return {k: np.asarray(y, float) for k, y in pairs if self.fits(k, y)}
+
+    @cached_property
+    def gradients(self) -> dict[str, Array]:
+        """The layer's gradients in float64, by name; those of a wrong shape are left out."""
+        found = self.called.gradients
+        return {
+            k: np.asarray(found[k], float)
+            for k in self.spec.differentiable
+            if k in found and self.fits(k, found[k])
+        }
+
+    def fits(self, name: str, value: Any) -> bool:
+        """Whether a value is a real array of the declared shape of a tensor."""
+        try:
+            array = np.asarray(value)
+        except ValueError:
+            return False
+        return array.dtype.kind in "fiub" and array.shape == self.spec.shape(name, self.case.at)
+
+    @cached_property
+    def reference(self) -> Reference:
+        """The derived outputs and gradients and the allowances; only with a definition."""
+        assert self.oracle is not None
+        return reference(
+            self.oracle, self.wide.tensors, self.constants, self.sizes, self.wide.cotangents,
+            self.case.dtype, self.case.seed,
+        )  # fmt: skip
+
+    def forward(self, tensors: Mapping[str, Array]) -> tuple[Array, ...]:
+        """Return the layer's own outputs at other tensors, in float64."""
+        try:
+            with np.errstate(all="ignore"):
+                outputs, _ = self.layer.forward(tensors, self.constants)
+        except Exception as error:
+            place = _place(error, self.layer)
+            raise LayerRaised(
+                f"the forward raised {type(error).__name__}: {error}{place}"
+            ) from error
+        return tuple(np.asarray(y, float) for y in outputs)
+
+    def switches(self, tensors: Mapping[str, Array]) -> Switches:
+        """Return the sides of all kinks at float64 tensors; only with a definition."""
+        assert self.oracle is not None
+        found = Switches()
+        self.oracle.run(tensors, self.constants, self.sizes, SWITCHES, switches=found)
+        return found
+
+    @cached_property
+    def own_switches(self) -> Switches:
+        """The sides of all kinks at the case's own values."""
+        return self.switches(self.wide.tensors)
+
+
+def _widened(arrays: Arrays) -> Arrays:
+    def widened(array: Array) -> Array:
+        return np.array(array, float) if array.dtype.kind == "f" else np.array(array)
+
+    return Arrays(
+        {k: widened(v) for k, v in arrays.tensors.items()},
+        tuple(widened(v) for v in arrays.cotangents),
+    )
+
+
+def call(
+    layer: Layer,
+    tensors: Mapping[str, Array],
+    constants: Mapping[str, Any],
+    cotangents: Sequence[Array],
+) -> Call | Failure:
+    """Call a layer and its pullback; whatever it raises becomes a Failure."""
+    stage = "forward"
+    try:
+        with np.errstate(all="ignore"):
+            outputs, pullback = layer.forward(tensors, constants)
+            stage = "pullback"
+            gradients = layer.gradients(pullback, cotangents)
+    except ConventionError as error:
+        return Failure(error.question, str(error))
+    except Exception as error:
+        place = _place(error, layer)
+        return Failure("raises", f"the {stage} raised {type(error).__name__}: {error}{place}")
+    return Call(outputs, pullback, gradients)
+
+
+def _place(error: BaseException, layer: Layer) -> str:
+    """Return the line of the user's code that raised, innermost."""
+    import traceback
+
+    file = layer.location.rpartition(":")[0]
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
+    return f" (line {lines[-1]})" if lines else ""
+
+
+def settled(spec: Spec, oracle: Oracle | None, case: Case) -> Case | None:
+    """Return `case` with a seed for which the definition is finite and away from its kinks.
+
+    None where no seed tried is; a point where the definition itself is not finite is no case,
+    and at a kink several gradients are right.
+    """
+    if oracle is None:
+        return case
+    for k in range(REDRAWS):
+        trial = replace(case, seed=(case.seed + k * 7919) % 2**32)
+        if _regular(spec, oracle, trial):
+            return trial
+    return None
+
+
+_NOISY_SWITCHES = Mode(noise=True, switches=True)
+
+
+def _regular(spec: Spec, oracle: Oracle, case: Case) -> bool:
+    arrays = _widened(draw(spec, case))
+    constants, sizes = dict(case.constants), dict(case.sizes)
+    largest = float(np.finfo(case.dtype).max)
+    sides = Switches()
+    outputs, pullback = oracle.run(arrays.tensors, constants, sizes, SWITCHES, switches=sides)
+    results = (*outputs, *pullback(*arrays.cotangents).values())
+    with np.errstate(all="ignore"):
+        if not all(np.all(np.abs(a) < largest) for a in results):
+            return False
+    if not sides:
+        return True
+    amplitude = KINK_MARGIN * max(unit_roundoff(case.dtype), SMALLEST_AMPLITUDE / KINK_MARGIN)
+    noise = Noise(amplitude, np.random.default_rng([case.seed, 2]))
+    for _ in range(2):
+        other = Switches()
+        oracle.run(
+            arrays.tensors, constants, sizes, _NOISY_SWITCHES, noise=noise, switches=other
+        )
+        if not sides.same(other):
+            return False
+    return True
