@@ -21,7 +21,7 @@ def spec_files(paths: Iterable[str | Path]) -> list[Path]:
         path = Path(given)
         if path.is_dir():
             inside = path.rglob("*.py")
-            found |= {p for p in inside if not any(x.startswith((".", "__")) for x in p.parts)}
+            found |= {p for p in inside if not _hidden(p.relative_to(path))}
         elif path.suffix == ".py" and path.is_file():
             found.add(path)
         elif path.exists():
@@ -31,6 +31,10 @@ def spec_files(paths: Iterable[str | Path]) -> list[Path]:
             hint = f"; did you mean {path.parent / near[0]}?" if near else ""
             raise UsageError(f"{path} does not exist{hint}")
     return sorted(found)
+
+
+def _hidden(inside: Path) -> bool:
+    return any(part.startswith((".", "__")) for part in inside.parts)
 
 
 def _siblings(path: Path) -> list[str]:
@@ -85,9 +89,10 @@ def _import_message(path: Path, real: Path, error: BaseException) -> str:
     if isinstance(error, GradverifyError):
         return f"{place}: {error}"
     remedy = ""
+    reason = error.msg if isinstance(error, SyntaxError) else str(error)
     if isinstance(error, ModuleNotFoundError):
         remedy = f" (is {error.name} installed in this environment?)"
-    return f"{place}: does not import: {type(error).__name__}: {error}{remedy}"
+    return f"{place}: does not import: {type(error).__name__}: {reason}{remedy}"
 
 
 def catalogue_folder() -> Path:

@@ -174,7 +174,8 @@ def _layers(data: list[dict[str, Any]]) -> Iterator[LayerResult]:
         findings = tuple(
             Finding(
                 **{
-                    **{key: _number(value) for key, value in f.items() if key != "index"},
+                    **f,
+                    **{key: _number(f[key]) for key in ("expected", "got", "allowed")},
                     "index": None if f["index"] is None else tuple(f["index"]),
                 }
             )

@@ -1,0 +1,85 @@
+"""Where the views of a report go: `--format text,json:FILE` is read, tried and carried out."""
+
+import contextlib
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+
+from gradverify.errors import UsageError
+from gradverify.report import FORMATS, Page
+from gradverify.result import Report
+
+View = tuple[str, Path | None]  # the name of a format, and its file; None is stdout
+
+
+def views(asked: str) -> tuple[View, ...]:
+    """Return the views that `--format` asks for; UsageError where they cannot be delivered."""
+    found: list[View] = []
+    for part in asked.split(","):
+        name, colon, file = part.strip().partition(":")
+        if name not in FORMATS:
+            near = get_close_matches(name, FORMATS, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(FORMATS)}"
+            raise UsageError(f"--format: there is no format {name!r}; {hint}")
+        if colon and not file:
+            raise UsageError(f"--format: {part.strip()!r} names no file; write {name}:FILE")
+        found.append((name, Path(file) if file else None))
+    for name, path in found:
+        if [other for _, other in found].count(path) > 1:
+            where = path or "standard output"
+            raise UsageError(
+                f"--format: two views cannot both go to {where}; give each a file of its own, "
+                f"such as {name}:report.{'txt' if name == 'text' else name}"
+            )
+        if path is not None:
+            _try(path)
+    return tuple(found)
+
+
+def _try(path: Path) -> None:
+    """Raise UsageError where a file cannot be written, which is better known before a run."""
+    new = not path.exists()
+    try:
+        with path.open("a"):
+            pass
+        if new:
+            path.unlink()
+    except OSError as error:
+        raise UsageError(f"--format: cannot write {path}: {error.strerror}") from None
+
+
+def deliver(report: Report, wanted: Sequence[View], *, verbose: bool) -> None:
+    """Write each view where it goes; UsageError where a file cannot be written after all."""
+    # Standard output first: a full disk must not hide the report.
+    for name, path in sorted(wanted, key=lambda view: view[1] is not None):
+        if path is None:
+            write(FORMATS[name](report, _screen(verbose)))
+            continue
+        try:
+            path.write_text(FORMATS[name](report, Page(verbose=verbose)), "utf-8")
+        except OSError as error:
+            raise UsageError(f"--format: cannot write {path}: {error.strerror}") from None
+
+
+def _screen(verbose: bool) -> Page:
+    """Return standard output as a page: as wide as the terminal, in colour if it is one."""
+    from rich.console import Console  # slow to import
+
+    console = Console(file=sys.stdout)
+    page = Page(verbose=verbose, width=max(shutil.get_terminal_size((100, 24)).columns, 40))
+    return replace(page, colour=console.color_system is not None and not console.no_color)
+
+
+def write(text: str) -> None:
+    """Write to standard output, quietly to nobody where its reader, such as `head`, has gone."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still buffered would raise once more when Python exits.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

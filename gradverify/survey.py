@@ -1,0 +1,126 @@
+"""Which layers files register, and which of them are meant: what verify, list and replay choose."""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from gradverify.errors import UsageError
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a hint at the known name that is most like a wrong one."""
+    names = list(known)
+    near = get_close_matches(name, names, 1)
+    return f"did you mean {near[0]!r}?" if near else f"known are {few(names, 10)}"
+
+
+def few(names: Sequence[str], most: int) -> str:
+    """Return at most so many names, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A layer that a file registers, as far as it must be known to choose and to list it."""
+
+    path: str
+    digest: str
+    layer: str
+    spec: str
+    location: str
+    params: str
+
+
+def look(path: str) -> tuple[Found, ...]:
+    """Load a spec file and return what it registers; SpecError for whatever goes wrong in it."""
+    from gradverify.loading import content_hash, load
+
+    layers = load(Path(path))
+    digest = content_hash(Path(path))
+    return tuple(
+        Found(path, digest, layer.name, layer.spec.name, layer.location,
+              ", ".join(f"{p} {layer.spec.shape_text(p)}" for p in layer.spec.params))
+        for layer in layers
+    )  # fmt: skip
+
+
+def try_case(path: str, layer: str, case: str) -> None:
+    """Raise UsageError where a line is no case of a layer."""
+    from gradverify.cases import parse_case
+    from gradverify.loading import load
+
+    for found in load(Path(path)):
+        if found.name == layer:
+            parse_case(case, found.spec)
+
+
+def files_under(paths: Sequence[str]) -> list[str]:
+    """Return the spec files under the paths, or under those that pyproject.toml names."""
+    from gradverify.loading import spec_files
+
+    for path in paths:
+        if "::" in path:
+            file, _, layer = path.partition("::")
+            raise UsageError(f"{path}: PATH is a file or a folder; write {file} --layer {layer}")
+    given = paths or _configured()
+    try:
+        files = {path.resolve(): str(path) for path in spec_files(given)}  # each once
+    except UsageError as error:
+        raise error if paths else UsageError(f"[tool.gradverify] specs: {error}") from None
+    if not files:
+        raise UsageError(f"nothing matched: there is no Python file in {', '.join(given)}")
+    return sorted(files.values())
+
+
+def _configured() -> list[str]:
+    """Return `[tool.gradverify] specs` of the nearest pyproject.toml, relative to here."""
+    import tomllib
+
+    here = Path.cwd()
+    file = next((f for d in (here, *here.parents) if (f := d / "pyproject.toml").is_file()), None)
+    table: object = {}
+    if file is not None:
+        try:
+            table = tomllib.loads(file.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{file} cannot be read: {error}") from None
+    for key in ("tool", "gradverify", "specs"):
+        table = table.get(key) if isinstance(table, dict) else None
+    if file is None or table is None:
+        raise UsageError(
+            "nothing matched: name a PATH, such as `gradverify verify specs`, or write "
+            '[tool.gradverify] specs = ["specs"] in pyproject.toml'
+        )
+    if not (isinstance(table, list) and table and all(isinstance(s, str) for s in table)):
+        raise UsageError(f'{file}: [tool.gradverify] specs is a list: write specs = ["specs"]')
+    return [os.path.relpath(file.parent / spec) for spec in table]
+
+
+def by_glob(globs: Sequence[str]) -> Callable[[Sequence[Found]], list[Found]]:
+    """Return what chooses the layers that a glob matches; UsageError where one matches none."""
+
+    def choose(found: Sequence[Found]) -> list[Found]:
+        names = sorted({f.layer for f in found})
+        for glob in globs:
+            if not any(fnmatchcase(name, glob) for name in names):
+                raise UsageError(f"--layer {glob!r} matches nothing; {nearest(glob, names)}")
+        return [f for f in found if not globs or any(fnmatchcase(f.layer, g) for g in globs)]
+
+    return choose
+
+
+def by_name(name: str) -> Callable[[Sequence[Found]], list[Found]]:
+    """Return what chooses the one layer of that name; UsageError where there is none."""
+
+    def choose(found: Sequence[Found]) -> list[Found]:
+        chosen = [f for f in found if f.layer == name]
+        if not chosen:
+            hint = nearest(name, [f.layer for f in found])
+            raise UsageError(f"{found[0].path} registers no layer {name!r}; {hint}")
+        return chosen
+
+    return choose

@@ -1,0 +1,150 @@
+"""What results say of themselves: when a report is ok, and that JSON keeps all of it."""
+
+import json
+import math
+
+import pytest
+
+from gradverify import Finding, Report, Status, Verdict
+from gradverify.result import CheckResult, LayerResult, TensorResult, report_from_json
+
+FINDING = Finding(
+    check="symbolic",
+    question="gradient",
+    message="dgamma is halved",
+    tensor="gamma",
+    index=(1, 2),
+    expected=1.5,
+    got=0.75,
+    allowed=1e-15,
+    why="20 x the spread of the oracle",
+    case="N=3 C=2",
+    diagnosis="ratio 1/2",
+    derived="dgamma[c] = Σ[n](dy[n,c]*xhat[n,c])",
+    location="specs/batch_norm.py:31",
+    replay='gradverify replay specs/batch_norm.py::numpy_batch_norm "N=3 C=2"',
+)
+CHECK = CheckResult(
+    "symbolic", Status.FAILED, "gamma differs", 40, 0.25,
+    {"gamma": TensorResult(Status.FAILED, "12 cases", 7.5e14, 1e-15)},
+)  # fmt: skip
+
+
+def layer(verdict=Verdict.VERIFIED, checks=(), findings=()):
+    return LayerResult("spec", "layer", "specs/spec.py:3", verdict, checks, findings, ("a remark",))
+
+
+def report(*layers, **rest):
+    return Report("0.1.0", "default", 7, layers, **rest)
+
+
+def test_only_verified_layers_make_a_report_ok():
+    """Of the three verdicts only *verified* is green, and one other layer spoils the report."""
+    assert {v: report(layer(v)).ok for v in Verdict} == {
+        Verdict.VERIFIED: True,
+        Verdict.FAILED: False,
+        Verdict.INCOMPLETE: False,
+    }
+    assert not report(layer(), layer(Verdict.INCOMPLETE), layer()).ok
+
+
+@pytest.mark.parametrize("status", Status)
+def test_a_report_follows_the_verdict_whatever_the_statuses(status):
+    """A report judges no check again: the verdict of the layer has weighed every status."""
+    checks = (CheckResult("symbolic", status, tensors={"x": TensorResult(status)}),)
+    assert report(layer(Verdict.VERIFIED, checks)).ok
+    assert not report(layer(Verdict.FAILED, checks)).ok
+    assert not report(layer(Verdict.INCOMPLETE, checks)).ok
+
+
+def test_nothing_judged_is_not_ok():
+    """A report without layers, with an input that could not be judged or cut short is not ok."""
+    assert not report().ok
+    assert report(layer()).ok
+    assert not report(layer(), problems=("specs/bad.py:3: does not import",)).ok
+    assert not report(layer(), interrupted=True).ok
+
+
+def test_warnings_are_findings_but_no_errors():
+    """A report lists the findings of all layers in order; a layer's errors leave warnings out."""
+    warning = Finding("contract", "sharing", "dx is dy", severity="warning")
+    first, second = layer(findings=(warning,)), layer(Verdict.FAILED, findings=(FINDING,))
+    assert report(first, second).findings == (warning, FINDING)
+    assert first.errors == ()
+    assert second.errors == (FINDING,)
+    assert report(first).ok
+
+
+def test_json_gives_the_same_report_back():
+    """What `to_json` writes, `report_from_json` reads: every status, index, number and text."""
+    checks = tuple(
+        CheckResult(f"check {status}", status, "why", 3, 0.5, {"x": TensorResult(status)})
+        for status in Status
+    )
+    full = report(
+        layer(Verdict.FAILED, (CHECK, *checks), (FINDING, Finding("contract", "raises", "no"))),
+        layer(Verdict.INCOMPLETE),
+        problems=("specs/bad.py:3: does not import",),
+        interrupted=True,
+    )
+    assert report_from_json(full.to_json()) == full
+    assert report_from_json(full.to_json(indent=None)) == full
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_json_keeps_values_that_are_not_finite(value):
+    """A nan or infinite gradient is written as text, since JSON has no number for it."""
+    finding = Finding("contract", "finite", "not finite", expected=1.0, got=value, allowed=value)
+    tensors = {"x": TensorResult(Status.FAILED, "", value, value)}
+    check = CheckResult("contract", Status.FAILED, tensors=tensors)
+    written = report(layer(Verdict.FAILED, (check,), (finding,))).to_json()
+    (found,) = json.loads(written, parse_constant=pytest.fail)["layers"][0]["findings"]
+    assert found["got"] == str(value)
+    read = report_from_json(written).layers[0]
+    tensor = read.checks[0].tensors["x"]
+    for number in (read.findings[0].got, read.findings[0].allowed, tensor.worst, tensor.allowed):
+        assert isinstance(number, float)
+        assert str(number) == str(value)
+
+
+def test_json_has_the_keys_of_schema_1():
+    """The keys are those of the published schema, at every level: readers depend on them."""
+    data = json.loads(report(layer(Verdict.FAILED, (CHECK,), (FINDING,))).to_json())
+    assert list(data) == [
+        "schema", "gradverify", "profile", "seed", "interrupted", "problems", "layers",
+    ]  # fmt: skip
+    assert [data["schema"], data["gradverify"], data["profile"], data["seed"]] == [
+        1, "0.1.0", "default", 7,
+    ]  # fmt: skip
+    (found,) = data["layers"]
+    assert list(found) == ["spec", "layer", "source", "verdict", "checks", "findings", "remarks"]
+    assert found["verdict"] == "failed"
+    (check,) = found["checks"]
+    assert list(check) == ["check", "status", "reason", "cases", "seconds", "tensors"]
+    assert check["status"] == "failed"
+    assert list(check["tensors"]["gamma"]) == ["status", "reason", "worst", "allowed"]
+    (finding,) = found["findings"]
+    assert set(finding) == {
+        "severity", "check", "question", "tensor", "index", "expected", "got", "allowed",
+        "case", "diagnosis", "location", "replay", "message", "why", "derived",
+    }  # fmt: skip
+    assert finding["index"] == [1, 2]
+
+
+def test_json_is_read_as_people_write_it():
+    """Greek letters stay letters in the file, so that an equation can be read there."""
+    assert "Σ[n]" in report(layer(findings=(FINDING,))).to_json()
+
+
+@pytest.mark.parametrize("text", ['{"schema": 2}', "[]", "{}"])
+def test_another_schema_is_refused(text):
+    """A file of another schema, or of another program, is not read as a report."""
+    with pytest.raises(ValueError, match="not a gradverify report of schema 1"):
+        report_from_json(text)
+
+
+def test_only_numbers_are_read_as_numbers():
+    """A tensor called nan, or a message that is just inf, stays text."""
+    finding = Finding("contract", "finite", "inf", tensor="nan", diagnosis="-inf", got=math.inf)
+    written = report(layer(Verdict.FAILED, findings=(finding,))).to_json()
+    assert report_from_json(written).findings == (finding,)
