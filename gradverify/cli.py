@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -144,6 +143,8 @@ def _judge(
     report = Report(__version__, options.profile, options.seed, results, tuple(problems),
                     interrupted)  # fmt: skip
     deliver(report, wanted, verbose=options.verbose)
+    if any(remark.startswith(engine.DEFECT) for r in report.layers for remark in r.remarks):
+        return 3
     if report.ok or (case is not None and _clean(report)):
         return 0
     return 1 if report.layers or interrupted else 2
@@ -193,12 +194,11 @@ def _load(
 
 def _died(file: str, error: "WorkerDied | WorkerTimeout") -> str:
     """Return what is known of the end of a process that only loaded a file."""
-    own = rf'File "{re.escape(str(Path(file).resolve()))}", line (\d+)'
-    line = re.search(own, error.output)
-    place = f"{file}:{line[1]}" if line else file
-    # What comes after is a traceback, mostly through gradverify and Python's own code.
-    said = re.split(r"(?m)^(?:Timeout \(|Fatal Python|Thread 0x|Current thread)", error.output)[0]
-    printed = "; it printed:\n" + indent(said.strip(), "    ") if said.strip() else ""
+    from gradverify.workers import last_words
+
+    line, said = last_words(error.output, file)
+    place = f"{file}:{line}" if line else file
+    printed = "; it printed:\n" + indent(said, "    ") if said else ""
     return f"{place}: does not import: {error}{printed}"
 
 

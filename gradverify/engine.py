@@ -32,9 +32,9 @@ from gradverify.result import (
     TensorResult,
     Verdict,
 )
-from gradverify.spec import REGISTERED
+from gradverify.spec import REGISTERED, Spec
 from gradverify.trial import LayerRaised, Trial, make_oracle, settled
-from gradverify.workers import WorkerDied, WorkerTimeout
+from gradverify.workers import WorkerDied, WorkerTimeout, last_words
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,10 @@ NEARLY_ZERO = 1e-9
 EXACT_COST = 20_000
 
 
+# How the remark of a layer starts over which gradverify itself failed.
+DEFECT = "a defect of gradverify"
+
+
 @dataclass(frozen=True)
 class Job:
     """One layer to verify, as plain data: a worker loads the file and checks the hash itself."""
@@ -89,10 +93,14 @@ def verify(
     """Verify one layer in this process and return the Report; never raises for a wrong layer.
 
     `layer` is a Layer or a registered function; `checks` names those to ask (default: all) and
-    `sizes` fixes dimensions. Raises UsageError for a name that is not known.
+    `sizes` fixes dimensions. Raises UsageError for a name that is not known, and for sizes that
+    the spec does not allow.
     """
     found = layer if isinstance(layer, Layer) else _registered(layer)
     names = checked_names(checks)
+    if seed < 0:
+        raise UsageError(f"seed={seed}: a seed is 0 or more")
+    _check_sizes(found.spec, sizes or {})
     result = verify_layer(found, _profile(profile), names, seed, sizes=sizes)
     return Report(__version__, profile, seed, (result,))
 
@@ -105,6 +113,17 @@ def checked_names(checks: Sequence[str] | None) -> tuple[str, ...]:
         if name not in NAMES:
             raise UsageError(f"there is no check {name!r}; {_nearest(name, NAMES)}")
     return tuple(n for n in NAMES if n in checks)
+
+
+def _check_sizes(spec: Spec, sizes: Mapping[str, int]) -> None:
+    for name, size in sizes.items():
+        if name not in spec.dims:
+            raise UsageError(f"{spec.name} has no dimension {name!r}; {_nearest(name, spec.dims)}")
+        if not isinstance(size, int) or size < 1:
+            raise UsageError(f"sizes: {name}={size!r} is not a whole number from 1")
+    if not any(next(spec.sizes(c, {}, sizes), None) for c in spec.constant_choices):
+        told = ", ".join(f"{name}={size}" for name, size in sizes.items())
+        raise UsageError(f"{spec.name} does not allow the sizes {told}")
 
 
 def _profile(name: str) -> Profile:
@@ -142,27 +161,41 @@ def run(
         try:
             result = future.result()
         except WorkerTimeout as error:
-            result = _broken(job, "hangs", f"{error}", getattr(error, "output", ""))
+            result = _broken(job, "hangs", error)
         except WorkerDied as error:
-            result = _broken(job, "dies", f"{error}", getattr(error, "output", ""))
+            result = _broken(job, "dies", error)
         except GradverifyError as error:
-            result = _broken(job, "changed", str(error), "")
+            result = _broken(job, "changed", error)
+        except Exception as error:
+            result = _defect(job, error)
         results[futures[future]] = result
         on_result(result)
     return tuple(results[k] for k in sorted(results))
 
 
-def _broken(job: Job, question: str, message: str, output: str) -> LayerResult:
-    told = f"{message}; its last output:\n{output}" if output.strip() else message
-    finding = Finding("contract", question, told, location=job.file,
-                      replay=f'gradverify verify {job.file} --layer "{job.layer}"')  # fmt: skip
-    reason = {"hangs": "the layer did not end", "dies": "the layer killed its process"}
-    checks = tuple(
-        CheckResult(n, Status.FAILED if n == "contract" else Status.ERROR,
-                    reason.get(question, message))
-        for n in job.checks
+def _broken(job: Job, question: str, error: Exception) -> LayerResult:
+    """Return the result of a layer whose process gave none."""
+    line, printed = last_words(getattr(error, "output", ""), job.file)
+    what = {"hangs": "the layer does not end: ", "dies": "the layer kills its process: "}
+    told = what.get(question, "") + str(error) + (f"; it printed:\n{printed}" if printed else "")
+    finding = Finding(
+        "contract", question, told,
+        location=f"{job.file}:{line}" if line else job.file,
+        replay=f'gradverify verify "{job.file}" --layer "{job.layer}"',
     )  # fmt: skip
+    checks = tuple(
+        CheckResult(n, Status.FAILED if n == "contract" else Status.ERROR, str(error))
+        for n in job.checks
+    )
     return LayerResult("", job.layer, job.file, Verdict.FAILED, checks, (finding,))
+
+
+def _defect(job: Job, error: Exception) -> LayerResult:
+    """Return the result of a layer over which gradverify itself failed."""
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    checks = tuple(CheckResult(n, Status.ERROR, what) for n in job.checks)
+    return LayerResult("", job.layer, job.file, Verdict.INCOMPLETE, checks, (),
+                       (f"{DEFECT}: {what}; please report it",))  # fmt: skip
 
 
 def run_job(job: Job) -> LayerResult:
@@ -183,6 +216,7 @@ class _Seen:
     """What one check has said so far: all observations' essence, and the failures in full."""
 
     cases: int = 0
+    lost: int = 0
     seconds: float = 0.0
     powered: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     worst: dict[str, Observation] = field(default_factory=dict)
@@ -202,6 +236,7 @@ class _Seen:
             self.worst[seen.tensor] = seen
 
 
+@np.errstate(all="ignore")  # what a wrong layer returns may overflow anywhere
 def verify_layer(
     layer: Layer,
     profile: Profile,
@@ -231,9 +266,10 @@ def verify_layer(
             )
     zero = derived_zero(oracle, layer, chosen)
     if zero:
+        verb = "is" if len(zero) == 1 else "are"
         remarks.append(
-            f"derived zero (to 40 digits in 50-digit arithmetic at {ZERO_CASES} cases): "
-            + ", ".join(sorted(zero))
+            f"{', '.join(sorted(zero))} {verb} redundant: the derived gradient is zero (to 40 "
+            f"digits, in 50-digit arithmetic at {ZERO_CASES} cases)"
         )
     seen = _ask(layer, oracle, chosen, names, profile, zero)
     least = 0 if case is not None else MIN_POWERED
@@ -347,6 +383,7 @@ def _ask(
             if not check.wants(case) or (check.sampled and so_far.cases >= profile.sampled):
                 continue
             if trial.failure is not None and name != "contract":
+                so_far.lost += 1
                 continue
             began = time.perf_counter()
             so_far.cases += 1
@@ -371,10 +408,14 @@ def _result(
         return CheckResult(check.name, *stopped)
     if seen is None:
         return CheckResult(check.name, Status.SKIPPED, "not selected")
-    if seen.cases == 0:
+    if seen.cases == 0 and seen.lost:
         return CheckResult(
             check.name, Status.ERROR, "the layer gave no result in any case; see contract"
         )
+    if seen.cases == 0:
+        double = layer.dtypes is None or "float64" in layer.dtypes
+        reason = "there was no case" if double else "it needs float64, which the layer declines"
+        return CheckResult(check.name, Status.VACUOUS if double else Status.UNAVAILABLE, reason)
     wrong = {
         key: told for key, told in seen.failures.items()
         if any(o.severity == "error" for _, o in told)
@@ -419,7 +460,10 @@ def _findings(
     shrink: bool,
 ) -> Iterator[Finding]:
     for name, so_far in seen.items():
+        wrong = {t for (_, t), told in so_far.failures.items() if told[0][1].severity == "error"}
         for (question, tensor), told in so_far.failures.items():
+            if told[0][1].severity == "warning" and tensor in wrong:
+                continue  # what is wrong is not worth calling inaccurate as well
             case, observation = min(told, key=lambda t: t[0].weight)
             if shrink:
 
@@ -441,7 +485,8 @@ def _findings(
                     )  # fmt: skip
 
                 case, observation = shrunk(layer, oracle, case, observation, ask)
-            yield finding_for(Trial(layer, case, oracle, zero), name, observation, len(told))
+            times = len({at for at, _ in told})
+            yield finding_for(Trial(layer, case, oracle, zero), name, observation, times)
 
 
 # Enough to bring a handful of dimensions down one after the other.

@@ -43,7 +43,10 @@ def _derived(trial: Trial, check: str, seen: Observation) -> str | None:
         return None
     if check == "contract":
         return None
-    from gradverify.calculus.show import gradient_equations
+    try:
+        from gradverify.calculus.show import gradient_equations
+    except ImportError:
+        return None
 
     return gradient_equations(trial.oracle.derivation, seen.tensor)
 

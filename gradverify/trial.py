@@ -101,25 +101,27 @@ class Trial:
     def outputs(self) -> dict[str, Array]:
         """The layer's outputs in float64, by name; those of a wrong shape are left out."""
         pairs = zip(self.spec.outputs, self.called.outputs, strict=True)
-        return {k: np.asarray(y, float) for k, y in pairs if self.fits(k, y)}
+        return {k: np.array(y, float) for k, y in pairs if self.fits(k, y)}
+
+    @property
+    def shaped(self) -> bool:
+        """Whether every output has its declared shape, so that a loss can be taken of them."""
+        return len(self.outputs) == len(self.spec.outputs)
 
     @cached_property
     def gradients(self) -> dict[str, Array]:
         """The layer's gradients in float64, by name; those of a wrong shape are left out."""
         found = self.called.gradients
         return {
-            k: np.asarray(found[k], float)
+            k: np.array(found[k], float)
             for k in self.spec.differentiable
             if k in found and self.fits(k, found[k])
         }
 
     def fits(self, name: str, value: Any) -> bool:
         """Whether a value is a real array of the declared shape of a tensor."""
-        try:
-            array = np.asarray(value)
-        except ValueError:
-            return False
-        return array.dtype.kind in "fiub" and array.shape == self.spec.shape(name, self.case.at)
+        array = real_array(value)
+        return array is not None and array.shape == self.spec.shape(name, self.case.at)
 
     @cached_property
     def reference(self) -> Reference:
@@ -131,16 +133,30 @@ class Trial:
         )  # fmt: skip
 
     def forward(self, tensors: Mapping[str, Array]) -> tuple[Array, ...]:
-        """Return the layer's own outputs at other tensors, in float64."""
+        """Return the layer's own outputs at other tensors, in float64; only of a shaped trial."""
         try:
             with np.errstate(all="ignore"):
                 outputs, _ = self.layer.forward(tensors, self.constants)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             place = _place(error, self.layer)
             raise LayerRaised(
                 f"the forward raised {type(error).__name__}: {error}{place}"
             ) from error
-        return tuple(np.asarray(y, float) for y in outputs)
+        arrays = tuple(real_array(y) for y in outputs)
+        for array, (name, own) in zip(arrays, self.outputs.items(), strict=True):
+            if array is None or array.shape != own.shape:
+                raise LayerRaised(
+                    f"the forward returned another shape or type of {name} at other values"
+                )
+        return tuple(np.asarray(y, float) for y in arrays)
+
+    def noise(self, weights: Sequence[Array]) -> float:
+        """Return how much rounding inside the definition changes <weights, outputs>."""
+        if self.oracle is None:
+            return 0.0
+        allowed = self.reference.allowed_outputs
+        pairs = zip(self.spec.outputs, weights, strict=True)
+        return float(sum(allowed[k].spread * np.sum(np.abs(w)) for k, w in pairs))
 
     def switches(self, tensors: Mapping[str, Array]) -> Switches:
         """Return the sides of all kinks at float64 tensors; only with a definition."""
@@ -153,6 +169,15 @@ class Trial:
     def own_switches(self) -> Switches:
         """The sides of all kinks at the case's own values."""
         return self.switches(self.wide.tensors)
+
+
+def real_array(value: Any) -> Array | None:
+    """Return what a layer returned as an array, None where it is none of real numbers."""
+    try:
+        array = np.asarray(value)
+    except Exception:  # ragged, or of a library that does not convert it: as unusable as text
+        return None
+    return array if array.dtype.kind in "fiub" else None
 
 
 def _widened(arrays: Arrays) -> Arrays:
@@ -180,7 +205,7 @@ def call(
             gradients = layer.gradients(pullback, cotangents)
     except ConventionError as error:
         return Failure(error.question, str(error))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         place = _place(error, layer)
         return Failure("raises", f"the {stage} raised {type(error).__name__}: {error}{place}")
     return Call(outputs, pullback, gradients)

@@ -338,3 +338,13 @@ def _kill_group(pid: int | None) -> None:
     if sys.platform != "win32" and pid:
         with contextlib.suppress(OSError):
             os.killpg(pid, signal.SIGKILL)
+
+
+def last_words(output: str, file: str) -> tuple[int | None, str]:
+    """Return (line of `file` where a killed task was, what it printed) from a task's output.
+
+    The traceback that follows what was printed leads mostly through code that is not the user's.
+    """
+    line = re.search(rf'File "{re.escape(str(Path(file).resolve()))}", line (\d+)', output)
+    said = re.split(r"(?m)^(?:Timeout \(|Fatal Python|Thread 0x|Current thread)", output)[0]
+    return (int(line[1]) if line else None), said.strip()

@@ -87,6 +87,8 @@ class Code(StrPrinter):  # type: ignore[misc]
         return str(super().parenthesize(item, level, strict))
 
     def _print_Pow(self, expr: Scalar, rational: bool = False) -> str:  # noqa: N802
+        if self.total is not None and expr.exp == 2 and expr.base.is_Add:
+            return self._call("noise.square", *expr.base.args)
         if expr.exp == sympy.S.Half:
             return self._function("sqrt", expr.base)
         if expr.exp == -sympy.S.Half:
@@ -120,6 +122,9 @@ class Code(StrPrinter):  # type: ignore[misc]
 
     def _print_Pi(self, expr: Scalar) -> str:  # noqa: N802
         return f"{self.prefix}pi"
+
+    def _print_Exp1(self, expr: Scalar) -> str:  # noqa: N802
+        return self._function("exp", sympy.S.One)
 
     def _print_Infinity(self, expr: Scalar) -> str:  # noqa: N802
         return f"{self.prefix}inf"
@@ -155,15 +160,19 @@ class Code(StrPrinter):  # type: ignore[misc]
         inner = expr.args[0]
         if type(inner).__name__ == "Equal":
             return self._compare("!=", inner)
-        return f"(~{self._print(inner)})"
+        # A Python bool is no array: ~True is -2.
+        return f"({'~' if inner.free_symbols & self.arrays else 'not '}{self._print(inner)})"
 
     def _print_Select(self, expr: Scalar) -> str:  # noqa: N802
         condition, a, b = expr.args
         said = self._print(condition)
         if self.switch is not None:
             said = self.switch(condition) or said
-        if (a, b) == (1, 0):
-            return f"{said}.astype(dtype)"
+        if (a, b) == (1, 0) and self.total is None:
+            scalar = not condition.free_symbols & self.arrays
+            return f"float({said})" if scalar else f"{said}.astype(dtype)"
+        if self.total is not None:
+            return f"noise.select({said}, {self._print(a)}, {self._print(b)})"
         if said.startswith("(") and said.endswith(")") and said.count("(") == 1:
             said = said[1:-1]
         if a.is_number and b.is_number:

@@ -1,7 +1,8 @@
 """The oracle: a derivation compiled to NumPy functions that are valid at any size."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -10,7 +11,8 @@ import numpy as np
 
 from gradverify.calculus.code import HELPERS
 from gradverify.calculus.derive import Derivation, derive
-from gradverify.calculus.emit import PLAIN, Emitter, Mode, Lines
+from gradverify.calculus.emit import PLAIN, Emitter, Lines, Mode, variables
+from gradverify.errors import SpecError
 from gradverify.notation.dims import affine
 from gradverify.notation.statements import Program
 from gradverify.notation.tree import Name, free_names, text
@@ -63,6 +65,13 @@ class Oracle:
             self._functions[key] = namespace["oracle"]
         return self._functions[key]
 
+    def _arguments(
+        self, tensors: Mapping[str, Array], constants: Mapping[str, Any], sizes: Mapping[str, int]
+    ) -> dict[str, Any]:
+        dims = {n: sizes[n] for n in self.program.declared.sizes if n not in constants}
+        renamed = variables(self.derivation)
+        return {renamed.get(k, k): v for k, v in {**tensors, **constants, **dims}.items()}
+
     def run(
         self,
         tensors: Mapping[str, Array],
@@ -76,13 +85,12 @@ class Oracle:
         `tools` are what the mode needs: `noise` or `switches`.
         """
         function = self._function("vjp", mode)
-        dims = {n: sizes[n] for n in self.program.declared.sizes if n not in constants}
         dtype = _dtype(self.program, tensors)
-        with np.errstate(all="ignore"):
-            outputs, pullback = function(**tensors, **constants, **dims, **tools)
+        with _quiet(constants):
+            outputs, pullback = function(**self._arguments(tensors, constants, sizes), **tools)
 
         def checked(*cotangents: Array) -> dict[str, Array]:
-            with np.errstate(all="ignore"):
+            with _quiet(constants):
                 gradients = pullback(*cotangents)
             return {k: np.asarray(g, dtype) for k, g in gradients.items()}
 
@@ -99,12 +107,22 @@ class Oracle:
     ) -> tuple[Array, ...]:
         """Return the tangents of the outputs along `tangents` (one for every tensor of wrt)."""
         names = self.derivation.tangents
-        dims = {n: sizes[n] for n in self.program.declared.sizes if n not in constants}
         given = {names[k]: v for k, v in tangents.items() if k in names}
-        with np.errstate(all="ignore"):
-            outputs = self._function("jvp")(**tensors, **given, **constants, **dims)
+        with _quiet(constants):
+            outputs = self._function("jvp")(**self._arguments(tensors, constants, sizes), **given)
         dtype = _dtype(self.program, tensors)
         return tuple(np.asarray(y, dtype) for y in outputs)
+
+
+@contextmanager
+def _quiet(constants: Mapping[str, Any]) -> Iterator[None]:
+    """Let arrays overflow silently; SpecError where Python's own numbers, the constants, do."""
+    try:
+        with np.errstate(all="ignore"):
+            yield
+    except ArithmeticError as error:
+        values = ", ".join(f"{k}={v}" for k, v in constants.items())
+        raise SpecError(f"the definition is not finite at {values} ({error})") from None
 
 
 def _dtype(program: Program, tensors: Mapping[str, Array]) -> np.dtype[Any]:
@@ -123,7 +141,7 @@ class Noise:
         self.amplitude, self.rng = amplitude, rng
 
     def _perturb(self, value: Array, scale: Array) -> Array:
-        error = self.amplitude * self.rng.standard_normal(np.shape(value)) * scale
+        error = self.amplitude * self.rng.standard_normal(np.shape(scale)) * scale
         return np.where(np.isfinite(error), value + error, value)
 
     def add(self, *terms: Any) -> Array:
@@ -131,11 +149,49 @@ class Noise:
         arrays = np.broadcast_arrays(*terms)
         return self._perturb(sum(arrays), np.sqrt(sum(np.square(a, dtype=float) for a in arrays)))
 
+    def square(self, *terms: Any) -> Array:
+        """Return the square of a sum, as if it had been multiplied out (one-pass variance).
+
+        The error of a term's square is common to all elements that the term is broadcast to.
+        """
+        value = np.asarray(sum(terms)) ** 2
+        for term in terms:
+            value = self._perturb(value, np.square(term, dtype=float))
+        return value
+
+    def select(self, condition: Array, a: Any, b: Any) -> Array:
+        """Return np.where(condition, a, b), as if one branch had been written as a correction to
+        the other, x + (slope - 1)*min(x, 0): with a rounding of the larger one.
+
+        Not where the other branch is larger than all that is selected by more than 1000: it may
+        be anything where it is not meant.
+        """
+        value = np.where(condition, a, b)
+        scale, other = np.abs(value), np.abs(np.where(condition, b, a))
+        most = 1000 * np.max(scale, initial=0.0) or np.inf
+        correcting = np.isfinite(other) & (other <= most)
+        return self._perturb(value, np.where(correcting, np.maximum(scale, other), scale))
+
+    def either(self, a: Array, b: Array) -> Array:
+        """Return, element by element, one of two roundings of the same tensor."""
+        return np.where(self.rng.random(np.shape(a)) < 0.5, a, b)
+
     def sum(self, subscripts: str, *factors: Any) -> Array:
-        """Return np.einsum(subscripts, *factors)."""
+        """Return np.einsum(subscripts, *factors), as if rounded after every addition.
+
+        Over random orders of n terms t with sum S, the squares of the partial sums add up to
+        n/3*S**2 + n/6*sum(t**2) on average, for large n.
+        """
         value = np.einsum(subscripts, *factors, optimize=True)
-        squares = (np.square(f) for f in factors)
-        return self._perturb(value, np.sqrt(np.einsum(subscripts, *squares, optimize=True)))
+        squares = np.einsum(subscripts, *(np.square(f) for f in factors), optimize=True)
+        inputs, _, left = subscripts.partition("->")
+        sizes = {
+            letter: n
+            for letters, f in zip(inputs.split(","), factors, strict=True)
+            for letter, n in zip(letters, np.shape(f), strict=True)
+        }
+        more = math.prod(n for letter, n in sizes.items() if letter not in left) - 1
+        return self._perturb(value, np.sqrt((1 + more / 6) * squares + more / 3 * value**2))
 
     def unit(self, value: Any) -> Array:
         """Return a value with an absolute error, as if it had been subtracted from 1."""
@@ -161,22 +217,22 @@ class Switches(list[Array]):
         )
 
 
-def _signature(derivation: Derivation, sizes: bool, extra: Sequence[str]) -> tuple[str, list[str]]:
-    declared = derivation.program.declared
-    keywords = [*declared.constants]
+def _signature(emitter: Emitter, sizes: bool, extra: Sequence[str]) -> str:
+    declared = emitter.d.program.declared
+    keywords = [emitter.variable(n) for n in declared.constants]
     if sizes:
         keywords += [n for n in sorted(declared.sizes) if n not in declared.constants]
     keywords += extra
-    parts = [*declared.given]
-    return ", ".join([*parts, *(["*", *keywords] if keywords else [])]), parts
+    given = [emitter.variable(n) for n in declared.given]
+    return ", ".join([*given, *(["*", *keywords] if keywords else [])])
 
 
 def _header(emitter: Emitter, out: Lines, sizes: bool) -> None:
     declared = emitter.d.program.declared
     if not sizes:
-        for line in _sizes_from_shapes(emitter.d.program):
+        for line in _sizes_from_shapes(emitter):
             out.add(line)
-    floats = [t for t in declared.given if t not in declared.integers]
+    floats = [emitter.variable(t) for t in declared.given if t not in declared.integers]
     out.add(f"dtype = {floats[0]}.dtype" if floats else "dtype = np.dtype(float)")
     for name, size in emitter.named.values():
         out.add(f"{name} = {text(size)}")
@@ -186,33 +242,34 @@ def _pullback_source(d: Derivation, name: str, mode: Mode, sizes: bool) -> str:
     emitter = Emitter(d, mode)
     declared = d.program.declared
     extra = ["noise"] * mode.noise + ["switches"] * mode.switches
-    signature, _ = _signature(d, sizes, extra)
+    signature = _signature(emitter, sizes, extra)
     out = Lines()
     out.assigned |= set(declared.given)
     forward = Emitter(d, Mode(noise=mode.noise, switches=mode.switches))
     forward.named = emitter.named
     forward.order(d.forward, out, record=True)
-    emitter.padded = forward.padded
+    emitter.padded, emitter.again = forward.padded, forward.again
     outputs = ", ".join(emitter.variable(y) for y in declared.wanted)
-    cotangents = [d.cotangents.get(y, f"d{y}") for y in declared.wanted]
+    cotangents = {y: _cotangent(emitter, y) for y in declared.wanted}
     out.add("")
-    out.add(f"def pullback({', '.join(cotangents)}):")
+    out.add(f"def pullback({', '.join(cotangents.values())}):")
     out.indent += 1
-    out.assigned |= set(cotangents)
+    active = {d.cotangents[y] for y in cotangents if y in d.cotangents}
+    out.assigned |= active
     if mode.absolute:
-        for c in cotangents:
+        for c in cotangents.values():
             out.add(f"{c} = np.abs({c})")
-    # A cotangent that further terms add to is an output which another output reads.
+    else:
+        # Further terms may add to the cotangent of an output that another equation reads.
+        out.borrowed |= active
     emitter.order(d.vjp, out)
-    for tensor in d.wrt:
+    gradients = {t: _cotangent(emitter, t) for t in d.wrt}
+    for tensor, gradient in gradients.items():
         if d.cotangents.get(tensor) not in out.assigned:
-            d_name = d.cotangents.get(tensor, f"d{tensor}")
             shape = ", ".join(text(s) for s in emitter.shape(tensor))
             tail = "," if len(emitter.shape(tensor)) == 1 else ""
-            out.add(f"{d_name} = np.zeros(({shape}{tail}), dtype)")
-    pairs = ", ".join(
-        f'"{t}": {emitter.variable(d.cotangents.get(t, f"d{t}"))}' for t in d.wrt
-    )
+            out.add(f"{gradient} = np.zeros(({shape}{tail}), dtype)")
+    pairs = ", ".join(f'"{t}": {gradient}' for t, gradient in gradients.items())
     out.add(f"return {{{pairs}}}")
     out.indent -= 1
     out.add("")
@@ -221,22 +278,38 @@ def _pullback_source(d: Derivation, name: str, mode: Mode, sizes: bool) -> str:
     head = Lines()
     _header(emitter, head, sizes)
     helpers = sorted(emitter.helpers | forward.helpers)
-    return _module(name, signature, [*head.lines, *out.lines], helpers)
+    lines = [*head.lines, *out.lines]
+    if sizes or not emitter.variables.keys() & {*declared.given, *declared.constants}:
+        return _module(name, signature, lines, helpers)
+    # Called by the names of the spec, which the code inside needs for itself.
+    inner = emitter.local(f"{name}_")
+    outside = ", ".join([*declared.given, *(["*", *declared.constants] if declared.constants else [])])
+    passed = ", ".join(
+        [*declared.given, *(f"{emitter.variable(c)}={c}" for c in declared.constants)]
+    )
+    wrapper = f"\n\ndef {name}({outside}):\n    return {inner}({passed})\n"
+    return _module(inner, signature, lines, helpers) + wrapper
+
+
+def _cotangent(emitter: Emitter, tensor: str) -> str:
+    """Return the variable of a tensor's cotangent; a tensor outside of the gradient has one too."""
+    found = emitter.d.cotangents.get(tensor)
+    return emitter.local(f"d{tensor}") if found is None else emitter.variable(found)
 
 
 def _pushforward_source(d: Derivation, name: str) -> str:
     emitter = Emitter(d)
     declared = d.program.declared
     tangents = [d.tangents[t] for t in d.wrt if t in d.tangents]
-    signature, _ = _signature(d, True, tangents)
+    signature = _signature(emitter, True, tangents)
     out = Lines()
     out.assigned |= set(declared.given) | set(tangents)
     emitter.order(d.forward, out)
     emitter.order(d.jvp, out)
     names = []
     for y in declared.wanted:
-        tangent = d.tangents.get(y, f"{y}_dot")
-        names.append(emitter.variable(tangent))
+        tangent = d.tangents.get(y)
+        names.append(emitter.local(f"{y}_dot") if tangent is None else tangent)
         if tangent not in out.assigned:
             out.add(f"{names[-1]} = np.zeros_like({emitter.variable(y)})")
     out.add(f"return ({', '.join(names)},)")
@@ -255,9 +328,9 @@ def _module(name: str, signature: str, lines: Sequence[str], helpers: Sequence[s
     return imports + "\n\n\n" + "\n\n\n".join(parts) + "\n"
 
 
-def _sizes_from_shapes(program: Program) -> list[str]:
+def _sizes_from_shapes(emitter: Emitter) -> list[str]:
     """Return lines that read the dimensions off the shapes of the given tensors."""
-    declared = program.declared
+    program, declared = emitter.d.program, emitter.d.program.declared
     known = set(declared.constants)
     wanted = {n for n in declared.sizes if n not in known}
     lines: list[str] = []
@@ -266,17 +339,21 @@ def _sizes_from_shapes(program: Program) -> list[str]:
         plain = [s.id if isinstance(s, Name) and s.id in wanted - known else "_" for s in shape]
         if set(plain) - {"_"}:
             left = ", ".join(plain) + ("," if len(plain) == 1 else "")
-            lines.append(f"{left} = {tensor}.shape")
+            lines.append(f"{left} = {emitter.variable(tensor)}.shape")
             known |= set(plain) - {"_"}
-    for tensor in declared.given:
-        for axis, size in enumerate(program.shapes[tensor]):
-            unknown = [n for n in free_names(size) if n not in known]
-            split = affine(size, unknown) if len(unknown) == 1 else None
-            if split is not None:
-                (name,) = unknown
-                start = f"{tensor}.shape[{axis}]"
-                if text(split[1]) != "0":
-                    start = f"({start} - ({text(split[1])}))"
-                lines.append(f"{name} = {start} // ({text(split[0][name])})")
-                known.add(name)
+    # One size found can be what another was waiting for.
+    before = -1
+    while before < len(known):
+        before = len(known)
+        for tensor in declared.given:
+            for axis, size in enumerate(program.shapes[tensor]):
+                unknown = [n for n in free_names(size) if n not in known]
+                split = affine(size, unknown) if len(unknown) == 1 else None
+                if split is not None:
+                    (name,) = unknown
+                    start = f"{emitter.variable(tensor)}.shape[{axis}]"
+                    if text(split[1]) != "0":
+                        start = f"({start} - ({text(split[1])}))"
+                    lines.append(f"{name} = {start} // ({text(split[0][name])})")
+                    known.add(name)
     return lines

@@ -1,16 +1,20 @@
 """Reverse and forward mode on statements: scalar derivatives, and gather for scatter."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import sympy
 from sympy import Expr as Scalar
 
 from gradverify.calculus.functions import Equal, Negation, Select, StopGradient, scalar
+from gradverify.errors import SpecError
 from gradverify.notation.schedule import Block, schedule
 from gradverify.notation.statements import Loops, Program
 from gradverify.notation.tree import Expr, Name, Read, text, walk
+
+_NO_NUMBERS = (sympy.nan, sympy.zoo, sympy.I)
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,8 @@ class Step:
     """`target[subscripts] += value` over the loops, or `max=` for kind "max".
 
     `value` is a sympy expression in one symbol per read; `reads` maps these symbols. A max step
-    with `pick` also writes that tensor, one-hot over the reduced indices, of the first maximum.
+    with `pick` also writes that tensor, one-hot over the reduced indices, of the first maximum;
+    it has an axis for every loop (`pick_loops`), whatever the subscripts of the target are.
     """
 
     target: str
@@ -43,6 +48,12 @@ class Step:
         """The loops whose index does not stand on the left side."""
         left = {e.id for s in self.subscripts for e in walk(s) if isinstance(e, Name)}
         return tuple((i, n) for i, n in self.loops if i not in left)
+
+    @property
+    def pick_loops(self) -> Loops:
+        """All loops, those that are reduced last."""
+        reduced = self.reduced
+        return (*(loop for loop in self.loops if loop not in reduced), *reduced)
 
 
 Order = tuple[Step | Block[Step], ...]
@@ -72,33 +83,39 @@ def derive(program: Program, wrt: Sequence[str]) -> Derivation:
 
     For each occurrence X[e(L)] in a statement T[f(L)] += value, the vjp adds
     dX[e(L)] += dT[f(L)] * d value/d occurrence over the same loops: gather and scatter swap.
+    Raises SpecError for a value or derivative that is no number whatever the tensors hold.
     """
     sizes = program.declared.sizes
+    taken = set(program.shapes) | sizes | set(program.declared.constants)
     steps = []
     for s in program.statements:
         reads: dict[sympy.Symbol, Read] = {}
         value = scalar(s.body, reads, sizes)
+        if value.has(*_NO_NUMBERS):
+            raise SpecError(f"{s.target} is a real number nowhere: it is {text(s.body)}")
         used = {k: r for k, r in reads.items() if k in value.free_symbols}
-        pick = f"{s.target}_pick" if s.kind == "max" else None
+        pick = _fresh(f"{s.target}_pick", taken) if s.kind == "max" else None
         steps.append(
             Step(s.target, s.subscripts, s.kind, s.loops, value, used, s.guarded, pick, s.at)
         )
-    partials = {
-        (k, symbol): derivative
-        for k, step in enumerate(steps)
-        for symbol in step.reads
-        if (derivative := _in_terms_of_target(step, sympy.diff(step.value, symbol))) != 0
-    }
+    # A statement that is the only one of its equation is the whole value of what it defines.
+    terms = Counter((s.target, s.at) for s in steps)
+    partials = {}
+    for k, step in enumerate(steps):
+        whole = terms[step.target, step.at] == 1 and step.target not in program.scattered
+        for symbol in step.reads:
+            derivative = sympy.diff(step.value, symbol)
+            if derivative.has(*_NO_NUMBERS):
+                raise SpecError(f"{step.target} has no derivative in {text(step.reads[symbol])}")
+            if derivative != 0:
+                partials[k, symbol] = _in_terms_of_target(step, derivative) if whole else derivative
     active = _active(steps, partials, wrt, program.declared.wanted)
-    taken = set(program.shapes) | sizes | set(program.declared.constants)
     cotangents = {t: _fresh(f"d{t}", taken) for t in active}
     tangents = {t: _fresh(f"{t}_dot", taken) for t in active}
     shapes = dict(program.shapes)
     shapes |= {cotangents[t]: shapes[t] for t in active}
     shapes |= {tangents[t]: shapes[t] for t in active}
-    shapes |= {
-        s.pick: (*program.shapes[s.target], *(n for _, n in s.reduced)) for s in steps if s.pick
-    }
+    shapes |= {s.pick: tuple(n for _, n in s.pick_loops) for s in steps if s.pick}
     forward = schedule(steps)
     # The vjp goes through the steps backwards; `schedule` then only has to find the loops.
     position = {id(s): k for k, s in enumerate(steps)}
@@ -118,7 +135,7 @@ def derive(program: Program, wrt: Sequence[str]) -> Derivation:
 
 
 def _in_terms_of_target(step: Step, derivative: Scalar) -> Scalar:
-    """Write a derivative by the statement's own value where it occurs: sigma for sqrt(var + eps)."""
+    """Write a derivative by the statement's value where it occurs: sigma for sqrt(var + eps)."""
     if step.kind != "sum" or step.reduced or step.value.is_Atom or derivative.is_Atom:
         return derivative
     if isinstance(step.value, sympy.Add | sympy.Mul | StopGradient):
@@ -158,8 +175,7 @@ def _picked(step: Step) -> dict[sympy.Symbol, Read]:
     """Return the read of a max step's one-hot, or nothing for a sum."""
     if step.pick is None:
         return {}
-    subscripts = (*step.subscripts, *(Name(i) for i, _ in step.reduced))
-    read = Read(step.pick, subscripts)
+    read = Read(step.pick, tuple(Name(i) for i, _ in step.pick_loops))
     return {_symbol(read): read}
 
 
@@ -196,4 +212,12 @@ def _adjoint(step: Step, read: Read, partial: Scalar, names: Mapping[str, str]) 
 
 def _push(step: Step, read: Read, partial: Scalar, names: Mapping[str, str]) -> Step:
     tangent = Read(names[read.tensor], read.subscripts)
-    return _contribution(step, tangent, partial, names[step.target], step.subscripts)
+    result = _contribution(step, tangent, partial, names[step.target], step.subscripts)
+    if isinstance(partial, Select):
+        # The tangent of a branch that is not taken may be infinite: it must not meet a factor 0.
+        condition, *branches = partial.args
+        front = sympy.Mul(_symbol(tangent), *_picked(step))
+        value = Select(condition, *(front * b for b in branches))
+        reads = {k: r for k, r in result.reads.items() if k in value.free_symbols}
+        result = replace(result, value=value, reads=reads)
+    return result

@@ -1,7 +1,8 @@
 """Derived statements to the source of a NumPy function in the pullback convention."""
 
 import keyword
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import sympy
@@ -23,9 +24,12 @@ from gradverify.calculus.functions import Select
 from gradverify.calculus.time import ordered_index
 from gradverify.notation.dims import normal, plus
 from gradverify.notation.schedule import Block
-from gradverify.notation.tree import Call, Expr, Name, Read, free_names, rebuild, walk
+from gradverify.notation.tree import Call, Expr, Name, Read, walk
 
-_RESERVED = {*keyword.kwlist, *HELPERS, "np", "math", "dtype", "pullback", "noise", "switches"}
+_RESERVED = {
+    *keyword.kwlist, *HELPERS, "np", "math", "dtype", "pullback", "noise", "switches",
+    "float", "max", "range", "reversed",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,14 +51,37 @@ PLAIN = Mode()
 
 @dataclass
 class Lines:
-    """Lines of source being written; `assigned` are the tensors that have a value so far."""
+    """Lines of source being written; `assigned` are the tensors that have a value so far, and
+    `borrowed` those among them that belong to the caller, so that they must not be changed."""
 
     lines: list[str] = field(default_factory=list)
     indent: int = 1
     assigned: set[str] = field(default_factory=set)
+    borrowed: set[str] = field(default_factory=set)
 
     def add(self, line: str) -> None:
         self.lines.append("    " * self.indent + line)
+
+
+def variables(derivation: Derivation) -> dict[str, str]:
+    """Return the variable for each name that the code itself needs, such as a tensor `np`."""
+    taken = _names(derivation)
+    found = {}
+    for name in sorted(taken & _RESERVED):
+        found[name] = _fresh(name + "_", taken)
+        taken.add(found[name])
+    return found
+
+
+def _names(derivation: Derivation) -> set[str]:
+    declared = derivation.program.declared
+    return set(derivation.shapes) | declared.sizes | set(declared.constants)
+
+
+def _fresh(name: str, taken: Collection[str]) -> str:
+    while name in taken:
+        name += "_"
+    return name
 
 
 class Emitter:
@@ -71,22 +98,31 @@ class Emitter:
         self.helpers: set[str] = set()
         self.padded: dict[tuple[str, str], str] = {}
         self.integers = declared.integers
+        self.variables = variables(derivation)
+        self.taken = _names(derivation) | _RESERVED | set(self.variables.values())
         self.named = self._name_quotients()
         self.fixed: frozenset[str] = frozenset()
+        # With noise, what one statement defines whole is computed twice, and each read takes
+        # either: another implementation may compute a thing again (folded, in another order)
+        # where this one reads it twice, and the two roundings then do not cancel.
+        self.again: dict[str, str] = {}
+        steps = [s for o in (derivation.forward, derivation.vjp) for e in o
+                 for s in (e.steps if isinstance(e, Block) else (e,))]  # fmt: skip
+        writers = Counter(s.target for s in steps)
+        twice = mode.noise and not mode.switches  # a switch is noted once
+        self.alone = {self.variable(t) for t, n in writers.items() if n == 1 and twice}
 
     # -- sizes and names
 
     def _name_quotients(self) -> dict[frozenset[object], tuple[str, Expr]]:
         """Give a size with a quotient in it, such as a convolution's output, a short name."""
-        taken = set(self.d.shapes) | self.d.program.declared.sizes
+        taken = set(self.taken)
         named: dict[frozenset[object], tuple[str, Expr]] = {}
         for statement in self.d.program.statements:
             for index, size in statement.loops:
                 quotient = any(isinstance(e, Call) and e.function == "//" for e in walk(size))
                 if quotient and normal(size) not in named:
-                    name = f"n_{index}"
-                    while name in taken:
-                        name += "_"
+                    name = _fresh(f"n_{index}", taken)
                     taken.add(name)
                     named[normal(size)] = name, size
         return named
@@ -99,7 +135,11 @@ class Emitter:
         return tuple(self.size(s) for s in self.d.shapes[tensor])
 
     def variable(self, name: str) -> str:
-        return name + "_" if name in _RESERVED else name
+        return self.variables.get(name, name)
+
+    def local(self, name: str) -> str:
+        """Return a name for a helping variable that no tensor, size or constant has."""
+        return _fresh(name, self.taken)
 
     # -- statements
 
@@ -111,6 +151,9 @@ class Emitter:
             index, backwards, steps = ordered_index(entry.steps)
             for target in dict.fromkeys(s.target for s in steps):
                 self.allocate(target, out)
+            for step in steps:
+                if step.pick is not None and self.picks(step):
+                    self.allocate(step.pick, out)
             size = size_code(self.size(dict(steps[0].loops)[index]))
             span = f"reversed(range({size}))" if backwards else f"range({size})"
             out.add(f"for {index} in {span}:")
@@ -122,9 +165,13 @@ class Emitter:
             out.indent -= 1
 
     def allocate(self, tensor: str, out: Lines) -> None:
-        if tensor not in out.assigned:
+        name = self.variable(tensor)
+        if tensor in out.borrowed:
+            out.borrowed.remove(tensor)
+            out.add(f"{name} = np.array({name})")
+        elif tensor not in out.assigned:
             out.assigned.add(tensor)
-            out.add(f"{self.variable(tensor)} = np.zeros({shape_code(self.shape(tensor))}, dtype)")
+            out.add(f"{name} = np.zeros({shape_code(self.shape(tensor))}, dtype)")
 
     def step(self, step: Step, out: Lines, record: bool) -> None:
         ranges = {i: self.size(n) for i, n in step.loops if i not in self.fixed}
@@ -152,16 +199,26 @@ class Emitter:
     ) -> None:
         axes = [*left, *reduced]
         full = self.full(value.elementwise(axes), axes, ranges)
-        name = f"{self.variable(step.target)}_terms"
+        name = self.local(f"{step.target}_terms")
         out.add(f"{name} = {full}")
         last = ", ".join(str(-k) for k in range(len(reduced), 0, -1))
         last = f"({last})" if len(reduced) > 1 else last
-        if step.pick is not None and step.target in self.d.cotangents:
+        if self.picks(step):
             self.helpers.add("first_max")
-            out.add(f"{step.pick} = first_max({name}, {len(reduced)})")
+            picked = Operand(f"first_max({name}, {len(reduced)})", tuple(axes), True)
+            order = [i for i, _ in step.pick_loops if i not in self.fixed]
+            place = ""
+            if self.fixed:
+                places = (i if i in self.fixed else ":" for i, _ in step.pick_loops)
+                place = f"[{', '.join(places)}]"
+            out.add(f"{step.pick}{place} = {align(picked, order)}")
             if active:
-                out.add(f"switches.append({step.pick} > 0)")
+                out.add(f"switches.append({step.pick}{place} > 0)")
         self.write(step, Operand(f"{name}.max(axis={last})", tuple(left), True), ranges, out)
+
+    def picks(self, step: Step) -> bool:
+        """Whether the place of a maximum has to be kept, because a gradient flows to it."""
+        return step.pick is not None and step.target in self.d.cotangents
 
     def full(self, operand: Operand, axes: Sequence[str], ranges: Ranges) -> str:
         """Return code that has every one of `axes`, at its full size."""
@@ -179,14 +236,14 @@ class Emitter:
         if step.target in self.outside:
             pads = padding(subscripts, shape, ranges)
             if any(pads):
-                wide = f"{name}_wide"
+                wide = self.local(f"{step.target}_wide")
                 parts, sizes = [], []
                 for k, (pad, size) in enumerate(zip(pads, shape, strict=True)):
                     if pad is None:
                         parts.append(":")
                         sizes.append(size)
                         continue
-                    low, high = (Name(f"{side}{k}") for side in ("low", "high"))
+                    low, high = (Name(self.local(f"{side}{k}")) for side in ("low", "high"))
                     out.add(f"{low.id}, {high.id} = {pad[0]}, {pad[1]}")
                     subscripts[k] = plus(subscripts[k], low)
                     parts.append(f"{low.id}:{low.id} + {size_code(size)}")
@@ -232,6 +289,9 @@ class Emitter:
                 code = align(operand, axes)
                 # A bare view of another tensor must not become that tensor.
                 out.add(f"{name} = {code}{'' if operand.computed or not axes else '.copy()'}")
+                if name in self.alone and not self.fixed:
+                    self.again[name] = self.local(f"{name}_again")
+                    out.add(f"{self.again[name]} = {code}")
             else:
                 allocate()
                 out.add(f"{name} += {align(operand, axes)}")
@@ -243,7 +303,7 @@ class Emitter:
         if not target.looped:
             out.add(f"{name}[{target.code or '...'}] += {align(operand, axes)}")
             return
-        part = f"{name}_part"
+        part = self.local(f"{name}_part")
         out.add(f"{part} = {self.full(operand, axes, ranges)}")
         for index in target.looped:
             out.add(f"for {index} in range({size_code(ranges[index])}):")
@@ -262,7 +322,7 @@ class Emitter:
                 widths = ", ".join("(0, 0)" if p is None else f"({p[0]}, {p[1]})" for p in pads)
                 key = (name, widths)
                 if key not in self.padded:
-                    wide = f"{name}_padded{len(self.padded) or ''}"
+                    wide = self.local(f"{read.tensor}_padded{len(self.padded) or ''}")
                     self.padded[key] = wide
                     value = repr(self.outside[read.tensor]).replace("inf", "np.inf")
                     out.add(f"{wide} = np.pad({name}, ({widths},), constant_values={value})")
@@ -273,6 +333,8 @@ class Emitter:
                         subscripts[k] = plus(subscripts[k], low)
                         shape[k] = plus(shape[k], low, high)
                 name = self.padded[key]
+        if name in self.again:
+            name = f"noise.either({name}, {self.again[name]})"
         return gather(name, subscripts, shape, ranges, lambda r: self.read(r, ranges, out))
 
 

@@ -143,7 +143,8 @@ class _Run:
         function, symbols = self.compiled(step)
         reads = [step.reads[s] for s in symbols if s in step.reads]
         indices = [s.name for s in symbols if s not in step.reads]
-        best: dict[tuple[int, ...], tuple[Any, tuple[int, ...]]] = {}
+        kept = len(step.pick_loops) - len(step.reduced)
+        best: dict[tuple[int, ...], tuple[Any, tuple[int, ...], tuple[int, ...]]] = {}
         for point in self.points(step, fixed):
             at = {**self.sizes, **point}
             args = [self.element(r, at) for r in reads]
@@ -151,20 +152,28 @@ class _Run:
                 self.context.mpf(point[i]) if i in point else self.numbers_by_name[i]
                 for i in indices
             ]
-            value = function(*args)
+            value = self.real(function, args)
             where = tuple(self.subscript(s, at) for s in step.subscripts)
             if step.kind == "max":
-                picked = tuple(point[i] for i, _ in step.reduced)
-                if where not in best or value > best[where][0]:
-                    best[where] = value, picked
+                picked = tuple(point[i] for i, _ in step.pick_loops)
+                if picked[:kept] not in best or value > best[picked[:kept]][0]:
+                    best[picked[:kept]] = value, where, picked
             elif self.inside(where, target.shape):
                 target[where] = target[where] + (abs(value) if self.absolute else value)
         if step.kind == "max":
-            pick = self.zeros(self.shape(step.pick or ""))
-            for where, (value, picked) in best.items():
-                target[where] = value
-                pick[(*where, *picked)] = self.context.mpf(1)
-            self.values[step.pick or ""] = pick
+            assert step.pick is not None
+            pick = self.values.setdefault(step.pick, self.zeros(self.shape(step.pick)))
+            for value, where, picked in best.values():
+                target[where] = target[where] + value
+                pick[picked] = self.context.mpf(1)
+
+    def real(self, function: Callable[..., Any], args: Sequence[Any]) -> Any:
+        # What is no real number, 1/0 or sqrt(-1), may stand in a branch that is not taken.
+        try:
+            value = function(*args)
+        except ZeroDivisionError:
+            return self.context.nan
+        return self.context.nan if isinstance(value, self.context.mpc) else value
 
     def points(self, step: Step, fixed: Mapping[str, int]) -> Iterator[dict[str, int]]:
         loops = [(i, evaluate(n, self.sizes)) for i, n in step.loops if i not in fixed]

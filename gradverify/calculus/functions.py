@@ -17,7 +17,7 @@ class _Real(sympy.Function):  # type: ignore[misc]
 
 
 class _Indicator(_Real):
-    """A truth value as 0 or 1; it is constant wherever it has a derivative."""
+    """A truth value as 0 or 1, or another step: constant wherever it has a derivative."""
 
     def _eval_derivative(self, s: Any) -> Scalar:
         return sympy.S.Zero
@@ -45,6 +45,14 @@ class Either(_Indicator):
 
 class Negation(_Indicator):
     """not a."""
+
+
+class Floor(_Indicator):
+    """The largest integer that is not above a; its derivative is 0 wherever it has one."""
+
+    @classmethod
+    def eval(cls, a: Scalar) -> Scalar | None:
+        return sympy.floor(a) if a.is_number else None
 
 
 class Select(_Real):
@@ -105,8 +113,8 @@ _OPERATIONS: Mapping[str, Callable[..., Scalar]] = {
     "-": lambda a, b: a - b,
     "*": lambda a, b: a * b,
     "/": lambda a, b: a / b,
-    "//": lambda a, b: sympy.floor(a / b),
-    "%": lambda a, b: a - b * sympy.floor(a / b),
+    "//": lambda a, b: Floor(a / b),
+    "%": lambda a, b: a - b * Floor(a / b),
     "**": _power,
     "neg": lambda a: -a,
     "exp": sympy.exp,

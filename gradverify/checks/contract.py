@@ -1,13 +1,18 @@
 """contract: what every layer owes its caller, whatever it computes."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from gradverify.cases import Array, Arrays, draw
+from gradverify.cases import Array, Arrays, draw, with_layout
 from gradverify.checks.observation import Observation, failed, passed
-from gradverify.trial import Trial
+from gradverify.result import Status
+from gradverify.trial import Trial, call, real_array
+
+# What underflows on the way to a gradient may have been multiplied by this much after it.
+UNDERFLOW = 2.0**16
 
 
 def examine(trial: Trial) -> Iterator[Observation]:
@@ -16,6 +21,8 @@ def examine(trial: Trial) -> Iterator[Observation]:
         yield failed(trial.failure.question, None, trial.failure.message)
         return
     yield passed("raises")
+    # What the checks after this one compare is copied before the layer is called again.
+    _ = trial.outputs, trial.gradients
     yield from _keys(trial)
     called, at = trial.called, trial.case.at
     results = dict(zip(trial.spec.outputs, called.outputs, strict=True))
@@ -46,7 +53,7 @@ def _keys(trial: Trial) -> Iterator[Observation]:
         if name not in spec.given:
             yield failed("extra", None, f"a gradient of {name!r} is returned; the spec declares "
                                         f"{', '.join(spec.given)}")  # fmt: skip
-        elif np.any(np.asarray(value) != 0):
+        elif (array := real_array(value)) is None or np.any(array != 0):
             yield failed("extra", name, f"{name} takes no gradient, yet one is returned: leave it "
                                         "out, or return None")  # fmt: skip
 
@@ -58,12 +65,12 @@ def _listed(gradients: Mapping[str, Any]) -> str:
 def _array(
     trial: Trial, name: str, value: Any, what: str, shape: tuple[int, ...]
 ) -> Iterator[Observation]:
-    try:
-        array = np.asarray(value)
-    except ValueError:
-        array = np.asarray(None)
-    if array.dtype.kind not in "fiub":
-        yield failed("type", name, f"{what} is a {type(value).__name__}, not a real array")
+    array = real_array(value)
+    if array is None:
+        kind = type(value).__name__
+        if isinstance(value, np.ndarray | np.generic):
+            kind = f"{kind} of dtype {value.dtype}"
+        yield failed("type", name, f"{what} is a {kind}, not an array of real numbers")
         return
     if array.shape != shape:
         declared = trial.spec.shape_text(name)
@@ -86,8 +93,10 @@ def _array(
             # Without a definition nobody knows whether the value should be finite here.
             return
         place = f"[{', '.join(map(str, index))}]" if index else ""
-        yield failed("finite", name, f"{what} is {array[index]} at {name}{place}, where the "
-                                     "definition is finite")  # fmt: skip
+        yield Observation(
+            "finite", name, Status.FAILED,
+            f"{what} is {array[index]} at {name}{place}, where the definition is finite", index,
+        )  # fmt: skip
     else:
         yield passed("finite", name)
 
@@ -97,28 +106,48 @@ def _state(trial: Trial) -> Iterator[Observation]:
     layer, constants = trial.layer, trial.constants
     given, kept = draw(trial.spec, trial.case), draw(trial.spec, trial.case)
     first = trial.called
-    before = _copies(first.gradients)
+
+    def copies(gradients: Mapping[str, Any]) -> dict[str, Array]:
+        return _copies({k: v for k, v in gradients.items() if k in trial.spec.differentiable})
+
+    def cotangents() -> tuple[Array, ...]:
+        return tuple(with_layout(dy, trial.case.layout) for dy in kept.cotangents)
+
+    results = dict(zip(trial.spec.outputs, first.outputs, strict=True))
+    before, shown = copies(first.gradients), _copies(results)
     with np.errstate(all="ignore"):
         try:
             outputs, pullback = layer.forward(given.tensors, constants)
             yield from _unchanged(given, kept, "forward")
-            again = _copies(layer.gradients(pullback, given.cotangents))
+            again = copies(layer.gradients(pullback, given.cotangents))
             yield from _unchanged(given, kept, "pullback")
-            twice = _copies(layer.gradients(pullback, given.cotangents))
-            # The first pullback, after another forward and its pullback have run.
-            late = _copies(layer.gradients(first.pullback, given.cotangents))
+            repeated = _copies(dict(zip(trial.spec.outputs, outputs, strict=True)))
+            twice = copies(layer.gradients(pullback, cotangents()))
+            # The first pullback, after a forward at other values and its pullback have run. That
+            # those may be no case, and raise, is nothing to tell.
+            other = draw(trial.spec, replace(trial.case, seed=trial.case.seed + 1))
+            call(layer, other.tensors, constants, other.cotangents)
+            kept_outputs, kept_gradients = _copies(results), copies(first.gradients)
+            late = copies(layer.gradients(first.pullback, cotangents()))
             negative = tuple(np.asarray(-2 * dy, dy.dtype) for dy in kept.cotangents)
-            scaled = _copies(layer.gradients(pullback, negative))
-            zero = _copies(
+            scaled = copies(layer.gradients(pullback, negative))
+            zero = copies(
                 layer.gradients(pullback, tuple(np.zeros_like(dy) for dy in kept.cotangents))
             )
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             yield failed("repeatable", None, "the first call succeeded, a later one raised "
                                              f"{type(error).__name__}: {error}")  # fmt: skip
             return
-    for name, a, b in zip(trial.spec.outputs, first.outputs, outputs, strict=True):
-        if not _equal(np.asarray(a), np.asarray(b)):
+    for name in shown:
+        if name not in repeated or not _equal(shown[name], repeated[name]):
             yield failed("repeatable", name, f"the same call twice gives two outputs {name}")
+    for what, early, now in (
+        ("output {}", shown, kept_outputs), ("the gradient of {}", before, kept_gradients)
+    ):  # fmt: skip
+        for name in early:
+            if not _equal(early[name], now[name]):
+                yield failed("overwritten", name, f"{what.format(name)} that a call has returned "
+                             "is changed by the next: return an array of its own")  # fmt: skip
     for question, other, told in (
         ("repeatable", again, "the same call twice gives two gradients of {}"),
         ("accumulates", twice, "a pullback called twice gives another gradient of {} the second "
@@ -134,12 +163,13 @@ def _state(trial: Trial) -> Iterator[Observation]:
     for name, value in zero.items():
         if np.any(value != 0):
             yield failed("zero", name, f"a zero cotangent gives a gradient of {name} that is not 0")
+    # Doubling and a change of sign are exact in binary arithmetic, but not where it underflows.
+    floor = UNDERFLOW * float(np.finfo(trial.case.dtype).smallest_subnormal)
     for name, value in scaled.items():
         if name in before and value.shape == before[name].shape:
-            # Doubling and a change of sign are exact in binary arithmetic.
             top = float(np.max(np.abs(before[name]), initial=0.0))
             unit = float(np.finfo(trial.case.dtype).eps)
-            if np.any(np.abs(value + 2 * before[name]) > 64 * unit * top):
+            if np.any(np.abs(value + 2 * before[name]) > 64 * unit * top + floor):
                 yield failed("linear", name, f"-2 times the cotangent does not give -2 times the "
                                              f"gradient of {name}")  # fmt: skip
             else:
@@ -147,13 +177,8 @@ def _state(trial: Trial) -> Iterator[Observation]:
 
 
 def _copies(gradients: Mapping[str, Any]) -> dict[str, Array]:
-    found = {}
-    for name, value in gradients.items():
-        if value is not None:
-            array = np.array(value)
-            if array.dtype.kind in "fiub":
-                found[name] = array
-    return found
+    arrays = {name: real_array(value) for name, value in gradients.items()}
+    return {name: np.array(a) for name, a in arrays.items() if a is not None}
 
 
 def _equal(a: Array, b: Array) -> bool:

@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from gradverify.cases import Array, draw
+from gradverify.checks.finite_difference import FIRST_STEP, scale
 from gradverify.checks.observation import Observation
 from gradverify.numerics.allowance import unit_roundoff
 from gradverify.numerics.finite_difference import CAP, FACTOR, Estimate, derivative
@@ -31,6 +32,7 @@ STILL = 6
 # A decrease this many times the loss's own rounding is one.
 CLEAR = 100.0
 # A squared norm below this is about to underflow: the gradient is zero for all that can be seen.
+# One above its inverse is about to overflow: no rate could be small enough.
 TINY = 1e-250
 
 
@@ -76,7 +78,12 @@ class _Problem:
         outputs = self.trial.forward(self.start)
         pairs = zip(outputs, self.targets, strict=True)
         size = sum(np.sum((np.abs(y) + np.abs(t)) * np.abs(y - t)) for y, t in pairs)
-        return unit_roundoff("float64") * float(size) * 4
+        errors = tuple(y - t for y, t in zip(outputs, self.targets, strict=True))
+        return unit_roundoff("float64") * float(size) * 4 + self.trial.noise(errors)
+
+    def flat(self, grads: Tensors) -> bool:
+        """Whether the loss falls by no more than its rounding, as far as gradients are local."""
+        return _square(grads) * self.before <= (CLEAR * self.rounding) ** 2
 
     def smooth(self, direction: Tensors) -> Callable[[float], bool]:
         """Return whether no kink lies between the start and the start -+ h*direction."""
@@ -109,6 +116,8 @@ def _square(grads: Tensors) -> float:
 
 def examine(trial: Trial) -> Iterator[Observation]:
     """Step the parameters together and each alone at one rate; then the inputs likewise."""
+    if not trial.shaped:
+        return
     problem = _problem(trial, start=False)
     gradients = problem.gradients(problem.start)
     for group in (trial.spec.params, trial.spec.inputs):
@@ -123,7 +132,10 @@ def examine(trial: Trial) -> Iterator[Observation]:
 
 
 def _first_step(problem: _Problem, grads: dict[str, Array]) -> Iterator[Observation]:
-    live = {k: g for k, g in grads.items() if _square({k: g}) > TINY}
+    live = {
+        k: g for k, g in grads.items()
+        if TINY < _square({k: g}) < 1 / TINY and not problem.flat({k: g})
+    }  # fmt: skip
     for name in grads:
         yield from _still(problem, name, grads[name])
         if name not in live:
@@ -144,8 +156,9 @@ def _first_step(problem: _Problem, grads: dict[str, Array]) -> Iterator[Observat
             powered = promised > CLEAR * problem.rounding
             status = Status.PASSED if powered else Status.VACUOUS
             yield Observation("decrease", name, status, powered=powered)
-        yield _slope(problem, name, {name: gradient}, rate)
-    if len(live) > 1:
+    slopes = [_slope(problem, k, {k: g}, rate) for k, g in live.items()]
+    yield from slopes
+    if len(live) > 1 and all(s.outcome is not Status.FAILED for s in slopes):
         yield _slope(problem, None, live, rate)
 
 
@@ -189,14 +202,17 @@ def _slope(problem: _Problem, name: str | None, grads: Tensors, rate: float) -> 
         # sgd_step with -h: the derivative along plus the gradient, which is +|g|^2.
         return problem.loss(sgd_step(problem.start, grads, -h)) / square
 
-    found = derivative(loss, rate / 8, problem.rounding / square, problem.smooth(grads))
+    # A rate may be so large that it leads to where the loss has nothing to do with the gradient.
+    reach = min(scale(problem.start[k]) / float(np.abs(g).max()) for k, g in grads.items())
+    step = min(rate / 8, FIRST_STEP * reach)
+    found = derivative(loss, step, problem.rounding / square, problem.smooth(grads))
     if found is None or not np.isfinite(found.value) or not found.allowed <= CAP:
         return Observation("slope", name, Status.VACUOUS, powered=False)
     status = Status.PASSED if abs(found.value - 1) <= found.allowed else Status.FAILED
     who = f"the gradient of {name}" if name else "all gradients together"
     message = "" if status is Status.PASSED else (
-        f"along minus {who} the loss changes {-found.value:.9g} times as fast as it promises "
-        "(-1 expected): its length is wrong"
+        f"a step along minus {who} changes the loss by {-found.value:.9g} times the step's "
+        "squared length over the rate, where its gradient promises -1"
     )  # fmt: skip
     return Observation("slope", name, status, message, None, -1.0, -found.value, found.allowed,
                        found.why)  # fmt: skip
@@ -223,13 +239,11 @@ def _still(problem: _Problem, name: str, gradient: Array) -> Iterator[Observatio
 
 
 def _loss_slope(problem: _Problem, direction: Tensors, name: str) -> Estimate | None:
-    base = problem.start[name]
-    spread = float(np.std(base)) or float(np.abs(base).max()) or 1.0
-
     def loss(h: float) -> float:
         return problem.loss(sgd_step(problem.start, direction, -h))
 
-    return derivative(loss, 0.05 * spread, problem.rounding, problem.smooth(direction))
+    step = FIRST_STEP * scale(problem.start[name])
+    return derivative(loss, step, problem.rounding, problem.smooth(direction))
 
 
 def _walk(problem: _Problem, names: tuple[str, ...]) -> Iterator[Observation]:
@@ -237,7 +251,7 @@ def _walk(problem: _Problem, names: tuple[str, ...]) -> Iterator[Observation]:
     for step in range(STEPS):
         gradients = problem.gradients(problem.start)
         grads = {k: gradients[k] for k in names if k in gradients}
-        if not grads or _square(grads) * problem.before <= (CLEAR * problem.rounding) ** 2:
+        if not grads or problem.flat(grads):
             return  # the start, or what was reached, is flat
         rate = _lowering_rate(problem, grads)
         if rate is None:
@@ -271,7 +285,7 @@ def _lowering_rate(problem: _Problem, direction: Tensors, slope: float | None = 
 
 def _other_steps(problem: _Problem, grads: dict[str, Array]) -> Iterator[Observation]:
     """Ask for a first step of other kinds, and for momentum and Adam to end below the start."""
-    if _square(grads) * problem.before <= (CLEAR * problem.rounding) ** 2:
+    if problem.flat(grads):
         return
     rng = np.random.default_rng([problem.trial.case.seed, 6])
     kinds = {

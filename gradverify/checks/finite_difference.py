@@ -1,6 +1,7 @@
 """finite_difference: every gradient is the slope of the layer's own forward."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,6 +21,8 @@ MOST_ELEMENTS = 64
 
 def examine(trial: Trial) -> Iterator[Observation]:
     """Compare each gradient with differences along one signed random direction per tensor."""
+    if not trial.shaped:
+        return
     rng = np.random.default_rng([trial.case.seed, 3])
     for tensor, gradient in trial.gradients.items():
         if gradient.size == 0:
@@ -104,6 +107,15 @@ def slope(trial: Trial, tensor: str, direction: Array) -> Estimate | None:
 
     outputs = trial.forward(wide.tensors)
     size = sum(np.sum(np.abs(y * dy)) for y, dy in zip(outputs, wide.cotangents, strict=True))
-    rounding = unit_roundoff("float64") * float(size)
-    spread = float(np.std(base)) or float(np.abs(base).max()) or 1.0
-    return derivative(loss, FIRST_STEP * spread, rounding, smooth)
+    rounding = unit_roundoff("float64") * float(size) + trial.noise(wide.cotangents)
+    found = derivative(loss, FIRST_STEP * scale(base), rounding, smooth)
+    if found is None or trial.oracle is None:
+        return found
+    # The gradient is rounded as well, and where it cancels, more than the loss.
+    own = trial.reference.allowed_gradients[tensor].value * np.count_nonzero(direction)
+    return replace(found, allowed=found.allowed + own, own=own)
+
+
+def scale(tensor: Array) -> float:
+    """Return how much the values of a tensor vary, which is what a step in it is small beside."""
+    return float(np.std(tensor)) or float(np.abs(tensor).max()) or 1.0

@@ -10,7 +10,7 @@ from gradverify.errors import SpecError
 from gradverify.notation.dims import affine, evaluate
 from gradverify.notation.parse import Source
 from gradverify.notation.statements import Program, Statement
-from gradverify.notation.tree import Expr, Name, Read, text, walk
+from gradverify.notation.tree import Expr, Name, Read, free_names, text, walk
 
 # Enumerating a target's elements is for small sizes; beyond this many it is left to the others.
 MAX_ELEMENTS = 5_000
@@ -21,7 +21,14 @@ def check_program(program: Program, source: Source, sizes: Iterable[Mapping[str,
     covered not at all or twice, at any of the given sizes."""
     for at in sizes:
         for statement in program.statements:
-            _check_subscripts(program, statement, source, at)
+            try:
+                _check_subscripts(program, statement, source, at)
+            except ZeroDivisionError:
+                where = _sizes_text(program, at)
+                raise source.error(
+                    f"a range or subscript of this equation divides by zero at {where}",
+                    statement.at,
+                ) from None
         _check_coverage(program, source, at)
 
 
@@ -70,8 +77,8 @@ def _outside(
     source: Source,
     sizes: Mapping[str, Any],
 ) -> SpecError:
-    used = {n: v for n, v in sizes.items() if n in _names(program, read) or n in text(size)}
-    where = ", ".join(f"{n}={v}" for n, v in (used or dict(sizes)).items())
+    used = {*_names(read), *free_names(size)}
+    where = _sizes_text(program, {n: v for n, v in sizes.items() if n in used} or sizes)
     remedy = (
         "an equation must stay inside its tensor"
         if read.tensor not in program.declared.given
@@ -85,8 +92,12 @@ def _outside(
     )
 
 
-def _names(program: Program, read: Read) -> set[str]:
+def _names(read: Read) -> set[str]:
     return {e.id for s in read.subscripts for e in walk(s) if isinstance(e, Name)}
+
+
+def _sizes_text(program: Program, sizes: Mapping[str, Any]) -> str:
+    return ", ".join(f"{n}={v}" for n, v in sizes.items() if n in program.declared.sizes)
 
 
 def _check_coverage(program: Program, source: Source, sizes: Mapping[str, Any]) -> None:
@@ -107,7 +118,7 @@ def _check_coverage(program: Program, source: Source, sizes: Mapping[str, Any]) 
             if cells[cell] != 1:
                 origin = program.origins.get(target, (0,) * len(cell))
                 shown = ",".join(str(c - k) for c, k in zip(cell, origin, strict=True))
-                where = ", ".join(f"{n}={v}" for n, v in sizes.items())
+                where = _sizes_text(program, sizes)
                 how = "no equation" if cells[cell] == 0 else "more than one equation"
                 raise source.error(
                     f"{how} defines {target}[{shown}] at {where}; the equations of a tensor "

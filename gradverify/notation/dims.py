@@ -33,12 +33,16 @@ def parse_shape(shape: str, what: str) -> tuple[Expr, ...]:
                     "capitals and digits, such as N or C2, and sizes are separated by blanks"
                 )
         _only_integers(size, f"{what}: the size {part!r}", comparisons=False)
+        if isinstance(size, Number) and size.value < 1:
+            raise SpecError(f"{what}: the size {part!r} in shape {shape!r} is less than 1")
         sizes.append(size)
     return tuple(sizes)
 
 
 def parse_constraint(constraint: str) -> Expr:
     """Return a constraint on sizes such as "N >= 2" or "C % G == 0"."""
+    if not isinstance(constraint, str):
+        raise SpecError(f'a constraint is a text such as "N >= 2", not {constraint!r}')
     tree = parse_expression(Source(constraint, "constraint"))
     if not (isinstance(tree, Call) and tree.function in _COMPARISONS):
         raise SpecError(f'the constraint {constraint!r} compares nothing: write e.g. "N >= 2"')

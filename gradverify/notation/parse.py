@@ -46,6 +46,12 @@ class Source:
     text: str
     what: str = "definition"
 
+    def place(self, node: ast.expr | ast.stmt) -> tuple[int, int]:
+        """Return (line, column) of a node of the parsed text."""
+        line = self.text.splitlines()[node.lineno - 1]
+        # Python counts columns in bytes of UTF-8, people in characters.
+        return node.lineno, len(line.encode()[: node.col_offset].decode(errors="replace"))
+
     def error(self, message: str, at: tuple[int, int]) -> SpecError:
         """Return an error that shows the line of the text with a caret under the place."""
         return SpecError(f"{message}\n{caret(self.text, *at)}")
@@ -55,7 +61,7 @@ def parse_equations(source: Source) -> tuple[Equation, ...]:
     """Return the equations of a definition, in order; SpecError shows what cannot be read."""
     found = []
     for node in _parse(source, "exec").body:
-        at = (node.lineno, node.col_offset)
+        at = source.place(node)
         if isinstance(node, ast.Assign) and len(node.targets) == 1:
             target: ast.expr = node.targets[0]
         elif isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add):
@@ -64,6 +70,8 @@ def parse_equations(source: Source) -> tuple[Equation, ...]:
             raise source.error(
                 "this is not an equation: write `name[indices] = expression`, one per line", at
             )
+        if not isinstance(target, ast.Name | ast.Subscript):
+            raise source.error("the left side must be one tensor, such as y[n,c]", at)
         left = _Reader(source).read(target)
         match left:
             case Read():
@@ -71,7 +79,7 @@ def parse_equations(source: Source) -> tuple[Equation, ...]:
             case Name():
                 tensor, subscripts = left.id, ()
             case _:
-                raise source.error("the left side must be a tensor such as y[n,c]", at)
+                raise AssertionError(left)
         body = _Reader(source).read(node.value)
         adds = isinstance(node, ast.AugAssign)
         found.append(Equation(tensor, subscripts, body, adds, at))
@@ -82,7 +90,8 @@ def parse_equations(source: Source) -> tuple[Equation, ...]:
 
 def parse_expression(source: Source) -> Expr:
     """Return one expression, such as a size, a constraint or a bound of a range."""
-    tree = _parse(Source(source.text.strip(), source.what), "eval")
+    source = Source(source.text.strip(), source.what)
+    tree = _parse(source, "eval")
     return _Reader(source).read(tree.body)  # type: ignore[attr-defined]
 
 
@@ -114,6 +123,30 @@ def _parse(source: Source, mode: str) -> ast.Module:
         raise SpecError(f"the {source.what} cannot be read ({error})") from None
 
 
+def _remedy(node: ast.expr) -> str | None:
+    """Return what to write instead of something that Python has and the language has not."""
+    match node:
+        case ast.BinOp(op=ast.MatMult()):
+            return "`@` has no meaning here: write sum[i](a[n,i]*b[i,k])"
+        case ast.BinOp(op=ast.BitAnd() | ast.BitOr() | ast.BitXor()) | ast.UnaryOp(op=ast.Invert()):
+            return "write and, or, not for conditions"
+        case ast.IfExp():
+            return "write where(condition, a, b) for a choice"
+        case ast.Attribute() | ast.Call(func=ast.Attribute()) | ast.Subscript(value=ast.Attribute()):
+            return "a dot has no meaning here: write tensors and functions by their plain names"
+        case ast.Subscript(value=ast.Subscript()):
+            return "write all subscripts in one pair of brackets, x[n,c]"
+        case ast.Call(func=ast.Name() | ast.Subscript(), keywords=[_, *_]):
+            return "arguments have no names here: write exp(x[n]), not exp(x=x[n])"
+        case ast.Call(func=ast.Subscript(value=ast.Name(id=kind)), args=args):
+            return f"{kind}[...] takes one argument, not {len(args)}"
+        case ast.Constant(value=float()):
+            return "this number is too large for a float64; for infinity write inf"
+        case ast.Tuple():
+            return "a comma can stand between subscripts and arguments only"
+    return None
+
+
 class _Reader:
     """Turns the nodes of one `ast` tree into ours and refuses every other node."""
 
@@ -134,7 +167,7 @@ class _Reader:
             self.depth -= 1
 
     def _read(self, node: ast.expr) -> Expr:
-        at = (node.lineno, node.col_offset)
+        at = self.source.place(node)
         match node:
             case ast.Constant(value=bool() | str() | bytes() | complex() | None):
                 raise self.source.error("only real numbers can stand here", at)
@@ -144,19 +177,22 @@ class _Reader:
                 return Number(Fraction(value), at)
             case ast.Name(id=name):
                 return Name(name, at)
-            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
-                if not isinstance(value, bool) and math.isfinite(value):
-                    return Number(Fraction(-value), at)
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)) if (
+                not isinstance(value, bool) and math.isfinite(value)
+            ):
+                return Number(Fraction(-value), at)
             case ast.UnaryOp(op=ast.UAdd(), operand=operand):
                 return self.read(operand)
             case ast.UnaryOp(op=op, operand=operand) if type(op) in _OPERATORS:
                 return Call(_OPERATORS[type(op)], (self.read(operand),), at)
             case ast.BinOp(op=ast.Pow()):
                 return self._power(node, at)
+            case ast.BinOp(
+                op=ast.Div() | ast.FloorDiv() | ast.Mod(), right=ast.Constant(value=0 | 0.0)
+            ):
+                raise self.source.error("this divides by zero", self.source.place(node.right))
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
                 return Call(_OPERATORS[type(op)], (self.read(left), self.read(right)), at)
-            case ast.BinOp(op=ast.MatMult()):
-                raise self.source.error("`@` has no meaning here: write sum[i](a[n,i]*b[i,k])", at)
             case ast.BoolOp(op=op, values=values):
                 result = self.read(values[0])
                 for value in values[1:]:
@@ -168,12 +204,13 @@ class _Reader:
                 return Read(tensor, self._subscripts(inside), at)
             case ast.Call(func=ast.Name(id=function), args=args, keywords=[]):
                 return self._call(function, args, at)
-            case ast.Call(func=ast.Subscript(value=ast.Name(id=kind), slice=inside), args=[body]):
+            case ast.Call(
+                func=ast.Subscript(value=ast.Name(id=kind), slice=inside), args=[body], keywords=[]
+            ):
                 return self._reduction(kind, inside, body, at)
-            case ast.IfExp():
-                raise self.source.error("write where(condition, a, b) for a choice", at)
         raise self.source.error(
-            "only numbers, names, subscripts, arithmetic, comparisons and the functions "
+            _remedy(node)
+            or "only numbers, names, subscripts, arithmetic, comparisons and the functions "
             f"{', '.join(FUNCTIONS)} can stand here",
             at,
         )
@@ -184,7 +221,7 @@ class _Reader:
             if isinstance(part, ast.Slice | ast.Starred):
                 raise self.source.error(
                     "a slice has no meaning here: name an index, x[n,c]",
-                    (inside.lineno, inside.col_offset),
+                    self.source.place(inside),
                 )
         return tuple(self.read(part) for part in parts)
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fractions import Fraction
+from keyword import iskeyword
 
 from gradverify.errors import SpecError
 from gradverify.notation.dims import affine, evaluate, negative, plus, same, tidy, times
@@ -73,21 +74,28 @@ def resolve(equations: Sequence[Equation], source: Source, declared: Declared) -
     origins = _origins(scopes, source)
     shapes = dict(declared.shapes)
     # Shapes of intermediate tensors follow from ranges and ranges from shapes: to a fixed point.
+    partly = False
     while True:
         before = sum(len(s.sizes) for s in scopes) + len(shapes)
         for scope in scopes:
             _infer(scope, shapes, origins, source, declared)
-        _shapes(scopes, shapes)
-        if sum(len(s.sizes) for s in scopes) + len(shapes) == before:
+        _shapes(scopes, shapes, partly=partly)
+        if sum(len(s.sizes) for s in scopes) + len(shapes) > before:
+            partly = False
+        elif partly:
             break
+        else:
+            partly = True
     for scope in scopes:
         for index in scope.order:
             if index not in scope.sizes:
                 letter = scope.letters[index]
+                binding = (e.at for e in walk(scope.equation.body)
+                           if isinstance(e, Reduce) and index in e.indices)  # fmt: skip
                 raise source.error(
                     f"the range of index {letter} does not show: no tensor has a plain [{letter}] "
                     f'of known size here; declare it, ranges={{"{letter}": "N"}}',
-                    scope.equation.at,
+                    next(binding, scope.equation.at),
                 )
     return scopes, shapes, origins
 
@@ -100,6 +108,16 @@ class _Names:
     ) -> None:
         self.source, self.declared = source, declared
         self.ranks = {name: len(shape) for name, shape in declared.shapes.items()}
+        for name in (*declared.shapes, *declared.constants):
+            if iskeyword(name) or (name in _NUMBERS and name in declared.constants):
+                has = "a meaning in Python" if iskeyword(name) else "a value of its own"
+                raise SpecError(f"{name} has {has}: a tensor or constant needs another name")
+        for letter in declared.ranges:
+            if not self.is_index(letter):
+                raise SpecError(
+                    f"ranges={{{letter!r}: ...}}: an index is a single small letter that names no "
+                    "tensor or constant"
+                )
         for e in equations:
             if e.target in declared.given:
                 raise source.error(
@@ -139,8 +157,10 @@ class _Names:
         return Scope(changed, tuple(left), self.order, self.letters)
 
     def is_index(self, name: str) -> bool:
-        known = self.ranks.keys() | self.declared.sizes | set(self.declared.constants)
-        return bool(INDEX.fullmatch(name)) and name not in known
+        return bool(INDEX.fullmatch(name)) and name not in self.known()
+
+    def known(self) -> set[str]:
+        return {*self.ranks, *self.declared.sizes, *self.declared.constants}
 
     def visit(self, e: Expr, bound: frozenset[str], *, inside: bool) -> Expr:
         match e:
@@ -171,7 +191,7 @@ class _Names:
                             at,
                         )
                     name, k = index, 1
-                    while name in self.letters:
+                    while name in self.letters or name in self.ranks:
                         name, k = f"{index}{k}", k + 1
                     fresh[index] = name
                     self.letters[name] = index
@@ -219,7 +239,9 @@ class _Names:
         raise self.unknown(e.id, e.at)
 
     def unknown(self, name: str, at: tuple[int, int]) -> SpecError:
-        known = sorted(self.ranks.keys() | self.declared.sizes | set(self.declared.constants))
+        known = sorted(self.known())
+        if name in known or name in _NUMBERS:
+            return self.source.error(f"{name} is one number: write it without subscripts", at)
         close = get_close_matches(name, known, 1)
         hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
         return self.source.error(
@@ -276,20 +298,34 @@ def _infer(
             scope.sizes[index] = found[index][0]
 
 
-def _shapes(scopes: Sequence[Scope], shapes: dict[str, tuple[Expr, ...]]) -> None:
-    """Add the shapes of tensors that no one declared, from the ranges on their left sides."""
+def _shapes(
+    scopes: Sequence[Scope], shapes: dict[str, tuple[Expr, ...]], *, partly: bool
+) -> None:
+    """Add the shapes of tensors that no one declared, from the ranges on their left sides.
+
+    With `partly`, a plain subscript whose range does not show (`h[-1,n] = 0`) takes the size of
+    that axis from the tensor's other equations.
+    """
     writers: dict[str, list[Scope]] = {}
     for scope in scopes:
         if scope.equation.target not in shapes:
             writers.setdefault(scope.equation.target, []).append(scope)
     for target, group in writers.items():
-        if all(i in scope.sizes for scope in group for i in scope.left):
-            extents = [[_extent(s, scope) for s in scope.equation.subscripts] for scope in group]
-            shapes[target] = tuple(max(axis, key=_magnitude) for axis in zip(*extents, strict=True))
+        axes = zip(*(scope.equation.subscripts for scope in group), strict=True)
+        extents = [
+            [_extent(s, scope) for s, scope in zip(axis, group, strict=True)
+             if not (partly and isinstance(s, Name) and s.id in scope.left
+                     and s.id not in scope.sizes)]
+            for axis in axes
+        ]  # fmt: skip
+        if all(axis and None not in axis for axis in extents):
+            shapes[target] = tuple(max(axis, key=_magnitude) for axis in extents)
 
 
-def _extent(subscript: Expr, scope: Scope) -> Expr:
-    """Return one more than the largest value of a subscript on a left side."""
+def _extent(subscript: Expr, scope: Scope) -> Expr | None:
+    """Return one more than the largest value of a subscript on a left side, if that is known."""
+    if any(i in scope.left and i not in scope.sizes for i in free_names(subscript)):
+        return None
     split = affine(subscript, scope.sizes)
     if split is None:
         return ONE
@@ -300,4 +336,4 @@ def _extent(subscript: Expr, scope: Scope) -> Expr:
 
 def _magnitude(size: Expr) -> Fraction:
     # Which of two sizes is larger shows at any assignment; coverage is checked at many later.
-    return Fraction(evaluate(size, {name: 97 for name in free_names(size)}))
+    return Fraction(evaluate(size, dict.fromkeys(free_names(size), 97)))

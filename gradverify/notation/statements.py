@@ -6,7 +6,6 @@ from fractions import Fraction
 from functools import cached_property
 from itertools import count
 
-from gradverify.errors import SpecError
 from gradverify.notation.dims import plus, tidy
 from gradverify.notation.parse import Equation, Source
 from gradverify.notation.ranges import Declared, Scope, resolve
@@ -72,7 +71,8 @@ def lower(equations: Sequence[Equation], source: Source, declared: Declared) -> 
     """Return the program that the equations of a definition state; SpecError shows the place."""
     equations = [replace(e, body=_expand(e.body)) for e in equations]
     scopes, shapes, origins = resolve(equations, source, declared)
-    lowering = _Lowering(set(shapes))
+    taken = {*shapes, *declared.sizes, *declared.constants}
+    lowering = _Lowering(taken)
     for scope in scopes:
         lowering.equation(scope)
     shapes = {**shapes, **lowering.shapes}
@@ -80,7 +80,9 @@ def lower(equations: Sequence[Equation], source: Source, declared: Declared) -> 
     for name, origin in origins.items():
         # An output holds its own range only; its path, initial values included, is another tensor.
         if name in declared.wanted:
-            renamed[name] = f"{name}_path"
+            renamed[name] = path = f"{name}_path"
+            while path in taken:
+                renamed[name] = path = path + "_"
             shapes[renamed[name]] = shapes[name]
         path = renamed.get(name, name)
         shapes[path] = tuple(plus(n, Number(Fraction(k))) for n, k in

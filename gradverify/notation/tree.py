@@ -140,9 +140,10 @@ def text(expr: Expr, above: int = 0) -> str:
             elif function == "**":
                 shown = f"{text(args[0], mine + 1)}**{text(args[1], mine)}"
             else:
-                # The right operand is bracketed at equal precedence: a - (b - c).
+                # The right operand is bracketed at equal precedence, a - (b - c); comparisons both.
                 gap = " " if mine < 6 else ""
-                shown = f"{text(args[0], mine)}{gap}{function}{gap}{text(args[1], mine + 1)}"
+                left = text(args[0], mine + (mine == _PRECEDENCE["<"]))
+                shown = f"{left}{gap}{function}{gap}{text(args[1], mine + 1)}"
         case Call(function, args):
             return f"{function}({', '.join(text(a) for a in args)})"
     return f"({shown})" if mine < above else shown

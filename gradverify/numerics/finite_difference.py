@@ -16,18 +16,23 @@ CAP = 1e-2
 
 @dataclass(frozen=True)
 class Estimate:
-    """A derivative, what is allowed around it, and the step it was taken with."""
+    """A derivative, what is allowed around it, and the step it was taken with.
+
+    `own` is the part of what is allowed that is the rounding of the number compared with it.
+    """
 
     value: float
     allowed: float
     step: float
+    own: float = 0.0
 
     @property
     def why(self) -> str:
         """Who set the allowance, in one line."""
+        own = f" + {self.own:.2g} for the rounding of the gradient itself" if self.own else ""
         return (
             f"{FACTOR:g} x the largest of two extrapolations' error estimates, their disagreement "
-            f"and the rounding of the loss at step {self.step:.1g}"
+            f"and the rounding of the loss at step {self.step:.1g}{own}"
         )
 
 
