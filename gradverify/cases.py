@@ -263,9 +263,7 @@ def pairwise(factors: Mapping[str, Sequence[Any]], seed: int) -> list[dict[str, 
             if name not in row:
                 row[str(name)] = max(choices[name], key=lambda v: gain(row, str(name), v))
         rows.append(row)
-        missing -= {
-            ((a, row[a]), (b, row[b])) for a, b in combinations(names, 2)
-        }
+        missing -= {((a, row[a]), (b, row[b])) for a, b in combinations(names, 2)}
     return [{n: factors[n][row[n]] for n in names} for row in rows]
 
 
@@ -311,7 +309,7 @@ def smaller(spec: Spec, case: Case) -> Iterator[Case]:
     plain = {"layout": "C", "values": "ordinary", "cotangent": "signed", "dtype": "float64"}
     for key, value in plain.items():
         if getattr(case, key) != value:
-            yield replace(case, **{key: value})
+            yield replace(case, **{key: value})  # type: ignore[arg-type] # all are texts
     sizes = dict(case.sizes)
     for name in sizes:
         for n in sorted({1, 2, sizes[name] // 2, sizes[name] - 1}):

@@ -14,7 +14,6 @@ import numpy as np
 
 from gradverify import __version__
 from gradverify.calculus.compile import Oracle
-from gradverify.calculus.exact import cost, evaluate_exactly
 from gradverify.cases import Case, cases, parse_case, smaller
 from gradverify.checks import CHECKS, Check
 from gradverify.checks.names import NAMES, NEED_DEFINITION
@@ -61,8 +60,6 @@ MIN_POWERED = 3
 ZERO, ZERO_CASES = 1e-40, 3
 # In float64 such a tensor is this small beside its terms; only then is it looked at exactly.
 NEARLY_ZERO = 1e-9
-# 50-digit evaluation takes some ten microseconds a term.
-EXACT_COST = 20_000
 
 
 # How the remark of a layer starts over which gradverify itself failed.
@@ -278,9 +275,7 @@ def verify_layer(
     needed = [r for r in results if oracle is not None or r.check not in NEED_DEFINITION]
     if any(f.severity == "error" for f in findings):
         verdict = Verdict.FAILED
-    elif case is None and all(
-        r.status in (Status.PASSED, Status.NOT_APPLICABLE) for r in needed
-    ):
+    elif case is None and all(r.status in (Status.PASSED, Status.NOT_APPLICABLE) for r in needed):
         verdict = Verdict.VERIFIED
     else:
         verdict = Verdict.INCOMPLETE
@@ -304,9 +299,7 @@ def _accepted(layer: Layer, oracle: Oracle | None, seed: int) -> tuple[str, ...]
     return ("float64",) if double.failure is None else ("float64", "float32")
 
 
-def _settled(
-    layer: Layer, oracle: Oracle | None, wanted: Iterable[Case]
-) -> tuple[list[Case], int]:
+def _settled(layer: Layer, oracle: Oracle | None, wanted: Iterable[Case]) -> tuple[list[Case], int]:
     found, given_up = [], 0
     for case in wanted:
         usable = settled(layer.spec, oracle, case)
@@ -317,9 +310,7 @@ def _settled(
     return found, given_up
 
 
-def derived_zero(
-    oracle: Oracle | None, layer: Layer, chosen: Sequence[Case]
-) -> frozenset[str]:
+def derived_zero(oracle: Oracle | None, layer: Layer, chosen: Sequence[Case]) -> frozenset[str]:
     """Return the tensors whose derived gradient is zero: to 40 digits, at several cases."""
     if oracle is None:
         return frozenset()
@@ -336,8 +327,7 @@ def derived_zero(
         }  # fmt: skip
     if not candidates:
         return frozenset(zero)
-    affordable = [t for t in trials if cost(oracle.derivation, t.case.at) <= EXACT_COST]
-    exact = [_exactly(oracle, t) for t in affordable[:ZERO_CASES]]
+    exact = list(islice((e for t in trials if (e := t.exact) is not None), ZERO_CASES))
     if len(exact) < ZERO_CASES:
         return frozenset(zero)
     for tensor in candidates:
@@ -349,13 +339,6 @@ def derived_zero(
         if all(ratios):
             zero.add(tensor)
     return frozenset(zero)
-
-
-def _exactly(oracle: Oracle, trial: Trial) -> Any:
-    wide = trial.wide
-    return evaluate_exactly(
-        oracle.derivation, wide.tensors, trial.constants, trial.sizes, wide.cotangents
-    )
 
 
 def _applicable(check: Check, layer: Layer) -> tuple[Status, str] | None:

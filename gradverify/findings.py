@@ -3,6 +3,7 @@
 import inspect
 from pathlib import Path
 
+from gradverify.calculus.show import gradient_equations
 from gradverify.checks.observation import Observation
 from gradverify.result import Finding
 from gradverify.trial import Trial
@@ -43,11 +44,6 @@ def _derived(trial: Trial, check: str, seen: Observation) -> str | None:
         return None
     if check == "contract":
         return None
-    try:
-        from gradverify.calculus.show import gradient_equations
-    except ImportError:
-        return None
-
     return gradient_equations(trial.oracle.derivation, seen.tensor)
 
 
@@ -61,8 +57,6 @@ def _location(trial: Trial, check: str, seen: Observation) -> str:
 
 def _replay(trial: Trial, check: str) -> str:
     path = Path(trial.layer.file)
-    try:
+    if path.is_relative_to(Path.cwd()):
         path = path.relative_to(Path.cwd())
-    except ValueError:
-        pass
     return f'gradverify replay "{path}::{trial.layer.name}::{check}" "{trial.case}"'

@@ -118,9 +118,7 @@ class Layer:
 
 def from_registration(entry: Registration) -> Layer:
     """Return the layer that `spec.register` kept."""
-    return Layer(
-        entry.spec, entry.function, name=entry.name, dtypes=entry.dtypes, file=entry.file
-    )
+    return Layer(entry.spec, entry.function, name=entry.name, dtypes=entry.dtypes, file=entry.file)
 
 
 def _code(function: Callable[..., Any]) -> Any:

@@ -64,7 +64,8 @@ def execute(path: Path) -> ModuleType:
         del REGISTERED[key]
     name = f"gradverify_spec_{hashlib.sha256(str(real).encode()).hexdigest()[:12]}"
     module_spec = importlib.util.spec_from_file_location(name, real)
-    assert module_spec is not None and module_spec.loader is not None
+    assert module_spec is not None
+    assert module_spec.loader is not None
     module = importlib.util.module_from_spec(module_spec)
     sys.modules[name] = module
     # A spec file may import its neighbours, as a script may.

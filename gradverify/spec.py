@@ -62,7 +62,7 @@ class Constant:
         return all(isinstance(v, int) for v in self.values)
 
 
-def Input(  # noqa: N802 - a declaration reads as a noun
+def Input(
     shape: str,
     *,
     dtype: type = float,
@@ -83,7 +83,7 @@ def Input(  # noqa: N802 - a declaration reads as a noun
                   differentiable and dtype is float, outside)  # fmt: skip
 
 
-def Param(  # noqa: N802
+def Param(
     shape: str,
     *,
     init: str | float = "normal",
@@ -96,7 +96,7 @@ def Param(  # noqa: N802
     return Tensor("param", shape, range=range, outside=outside, init=init)
 
 
-def Output(shape: str) -> Tensor:  # noqa: N802
+def Output(shape: str) -> Tensor:
     """Declare an output of a shape such as "N (H-K)//S+1"."""
     return Tensor("output", shape)
 
@@ -192,7 +192,8 @@ class Spec:
             self._check_sizes(what, exprs, integers)
         if next(self.sizes(), None) is None:
             raise SpecError(
-                "no sizes satisfy " + " and ".join(map(repr, where or ["the shapes"]))
+                "no sizes satisfy "
+                + " and ".join(map(repr, where or ["the shapes"]))
                 + " with every size at least 1"
                 + (f", whatever {', '.join(constants)} is" if constants else "")
             )
@@ -352,7 +353,7 @@ class Spec:
         def keep(function: Callable[..., Any]) -> Callable[..., Any]:
             if not callable(function):
                 raise SpecError(f"spec {self.name!r}: {function!r} is not callable")
-            label = name or getattr(function, "__name__", type(function).__name__)
+            label = str(name or getattr(function, "__name__", type(function).__name__))
             new = Registration(self, label, function, checked_dtypes(dtypes), file)
             old = REGISTERED.get((file, label))
             if old is not None and _place(old.function) != _place(function):

@@ -9,6 +9,7 @@ import numpy as np
 
 from gradverify.calculus.compile import SWITCHES, Noise, Oracle, Switches
 from gradverify.calculus.emit import Mode
+from gradverify.calculus.exact import Exact, cost, evaluate_exactly
 from gradverify.cases import Array, Arrays, Case, draw
 from gradverify.layer import ConventionError, Layer, Pullback
 from gradverify.numerics.allowance import SMALLEST_AMPLITUDE, Reference, reference, unit_roundoff
@@ -17,6 +18,8 @@ from gradverify.spec import Spec
 # A case whose kinks could be crossed by rounding of this many units is drawn anew: more than any
 # allowance, so that a right layer is on the side where the derived formula is.
 KINK_MARGIN = 256
+# 50-digit evaluation takes some ten microseconds a term.
+EXACT_COST = 20_000
 # How often a case is drawn anew before it is given up.
 REDRAWS = 20
 
@@ -131,6 +134,18 @@ class Trial:
             self.oracle, self.wide.tensors, self.constants, self.sizes, self.wide.cotangents,
             self.case.dtype, self.case.seed,
         )  # fmt: skip
+
+    @cached_property
+    def exact(self) -> Exact | None:
+        """Outputs and gradients in 50-digit arithmetic; None where that would take too long."""
+        assert self.oracle is not None
+        derivation = self.oracle.derivation
+        if cost(derivation, self.case.at) > EXACT_COST:
+            return None
+        wide = self.wide
+        return evaluate_exactly(
+            derivation, wide.tensors, self.constants, self.sizes, wide.cotangents
+        )
 
     def forward(self, tensors: Mapping[str, Array]) -> tuple[Array, ...]:
         """Return the layer's own outputs at other tensors, in float64; only of a shaped trial."""
@@ -254,9 +269,7 @@ def _regular(spec: Spec, oracle: Oracle, case: Case) -> bool:
     noise = Noise(amplitude, np.random.default_rng([case.seed, 2]))
     for _ in range(2):
         other = Switches()
-        oracle.run(
-            arrays.tensors, constants, sizes, _NOISY_SWITCHES, noise=noise, switches=other
-        )
+        oracle.run(arrays.tensors, constants, sizes, _NOISY_SWITCHES, noise=noise, switches=other)
         if not sides.same(other):
             return False
     return True

@@ -32,9 +32,9 @@ except ImportError:
 class Code(StrPrinter):  # type: ignore[misc]
     """Prints a sympy expression as code.
 
-    `symbols` gives the code of each symbol, `arrays` those that are arrays, `prefix` what stands before the functions of the
-    namespace ("np." or ""), `total` what is called on the terms of a sum (None: they are added)
-    and `switch` what is called on a condition (None: it stands as it is).
+    `symbols` gives the code of each symbol, `arrays` those that are arrays, `prefix` what stands
+    before the functions of the namespace ("np." or ""), `total` what is called on the terms of a
+    sum (None: they are added) and `switch` what is called on a condition (None: nothing).
     """
 
     def __init__(
@@ -72,10 +72,10 @@ class Code(StrPrinter):  # type: ignore[misc]
     def _call(self, function: str, *args: Scalar) -> str:
         return f"{function}({', '.join(self._print(a) for a in args)})"
 
-    def _print_Symbol(self, expr: sympy.Symbol) -> str:  # noqa: N802 - sympy's names
+    def _print_Symbol(self, expr: sympy.Symbol) -> str:
         return self.symbols(expr)
 
-    def _print_Add(self, expr: Scalar, order: Any = None) -> str:  # noqa: N802
+    def _print_Add(self, expr: Scalar, order: Any = None) -> str:
         if self.total is None:
             return str(super()._print_Add(expr, order="none"))
         return self._call(self.total, *expr.args)
@@ -86,7 +86,7 @@ class Code(StrPrinter):  # type: ignore[misc]
             return str(self._print(item))
         return str(super().parenthesize(item, level, strict))
 
-    def _print_Pow(self, expr: Scalar, rational: bool = False) -> str:  # noqa: N802
+    def _print_Pow(self, expr: Scalar, rational: bool = False) -> str:
         if self.total is not None and expr.exp == 2 and expr.base.is_Add:
             return self._call("noise.square", *expr.base.args)
         if expr.exp == sympy.S.Half:
@@ -95,10 +95,10 @@ class Code(StrPrinter):  # type: ignore[misc]
             return "1/" + self._function("sqrt", expr.base)
         return str(super()._print_Pow(expr, rational=rational))
 
-    def _print_Function(self, expr: Scalar) -> str:  # noqa: N802
+    def _print_Function(self, expr: Scalar) -> str:
         return self._function(type(expr).__name__.lower(), expr.args[0])
 
-    def _print_StopGradient(self, expr: Scalar) -> str:  # noqa: N802
+    def _print_StopGradient(self, expr: Scalar) -> str:
         switch, self.switch = self.switch, None
         shown = f"({self._print(expr.args[0])})" if expr.args[0].args else self._print(expr.args[0])
         self.switch = switch
@@ -117,53 +117,53 @@ class Code(StrPrinter):  # type: ignore[misc]
     def _print_sign(self, expr: Scalar) -> str:
         return self._call(f"{self.prefix}sign", *expr.args)
 
-    def _print_Abs(self, expr: Scalar) -> str:  # noqa: N802
+    def _print_Abs(self, expr: Scalar) -> str:
         return self._call(f"{self.prefix}abs", *expr.args)
 
-    def _print_Pi(self, expr: Scalar) -> str:  # noqa: N802
+    def _print_Pi(self, expr: Scalar) -> str:
         return f"{self.prefix}pi"
 
-    def _print_Exp1(self, expr: Scalar) -> str:  # noqa: N802
+    def _print_Exp1(self, expr: Scalar) -> str:
         return self._function("exp", sympy.S.One)
 
-    def _print_Infinity(self, expr: Scalar) -> str:  # noqa: N802
+    def _print_Infinity(self, expr: Scalar) -> str:
         return f"{self.prefix}inf"
 
-    def _print_NegativeInfinity(self, expr: Scalar) -> str:  # noqa: N802
+    def _print_NegativeInfinity(self, expr: Scalar) -> str:
         return f"-{self.prefix}inf"
 
     def _compare(self, op: str, expr: Scalar) -> str:
         a, b = (self._print(x) for x in expr.args)
         return f"({a} {op} {b})"
 
-    def _print_Less(self, expr: Scalar) -> str:  # noqa: N802
+    def _print_Less(self, expr: Scalar) -> str:
         a, b = expr.args
         # 0 < x reads better as x > 0.
         return f"({self._print(b)} > {self._print(a)})" if a.is_number else self._compare("<", expr)
 
-    def _print_LessEqual(self, expr: Scalar) -> str:  # noqa: N802
+    def _print_LessEqual(self, expr: Scalar) -> str:
         a, b = expr.args
         if a.is_number:
             return f"({self._print(b)} >= {self._print(a)})"
         return self._compare("<=", expr)
 
-    def _print_Equal(self, expr: Scalar) -> str:  # noqa: N802
+    def _print_Equal(self, expr: Scalar) -> str:
         return self._compare("==", expr)
 
-    def _print_Both(self, expr: Scalar) -> str:  # noqa: N802
+    def _print_Both(self, expr: Scalar) -> str:
         return self._compare("&", expr)
 
-    def _print_Either(self, expr: Scalar) -> str:  # noqa: N802
+    def _print_Either(self, expr: Scalar) -> str:
         return self._compare("|", expr)
 
-    def _print_Negation(self, expr: Scalar) -> str:  # noqa: N802
+    def _print_Negation(self, expr: Scalar) -> str:
         inner = expr.args[0]
         if type(inner).__name__ == "Equal":
             return self._compare("!=", inner)
         # A Python bool is no array: ~True is -2.
         return f"({'~' if inner.free_symbols & self.arrays else 'not '}{self._print(inner)})"
 
-    def _print_Select(self, expr: Scalar) -> str:  # noqa: N802
+    def _print_Select(self, expr: Scalar) -> str:
         condition, a, b = expr.args
         said = self._print(condition)
         if self.switch is not None:
@@ -196,15 +196,15 @@ class ScalarCode(Code):
         odd = [r for r in odd if abs(r) != sympy.S.Half or not expr.has(sympy.Pow)]
         return expr.xreplace({r: sympy.Symbol(self.decimal(r), real=True) for r in odd})
 
-    def _print_Both(self, expr: Scalar) -> str:  # noqa: N802
+    def _print_Both(self, expr: Scalar) -> str:
         return self._compare("and", expr)
 
-    def _print_Either(self, expr: Scalar) -> str:  # noqa: N802
+    def _print_Either(self, expr: Scalar) -> str:
         return self._compare("or", expr)
 
-    def _print_Negation(self, expr: Scalar) -> str:  # noqa: N802
+    def _print_Negation(self, expr: Scalar) -> str:
         return f"(not {self._print(expr.args[0])})"
 
-    def _print_Select(self, expr: Scalar) -> str:  # noqa: N802
+    def _print_Select(self, expr: Scalar) -> str:
         condition, a, b = (self._print(x) for x in expr.args)
         return f"(({a}) if {condition} else ({b}))"

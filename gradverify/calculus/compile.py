@@ -147,7 +147,8 @@ class Noise:
     def add(self, *terms: Any) -> Array:
         """Return the sum of terms."""
         arrays = np.broadcast_arrays(*terms)
-        return self._perturb(sum(arrays), np.sqrt(sum(np.square(a, dtype=float) for a in arrays)))
+        scale = np.sqrt(sum(np.square(a, dtype=float) for a in arrays))
+        return self._perturb(np.asarray(sum(arrays)), scale)
 
     def square(self, *terms: Any) -> Array:
         """Return the square of a sum, as if it had been multiplied out (one-pass variance).
@@ -283,7 +284,8 @@ def _pullback_source(d: Derivation, name: str, mode: Mode, sizes: bool) -> str:
         return _module(name, signature, lines, helpers)
     # Called by the names of the spec, which the code inside needs for itself.
     inner = emitter.local(f"{name}_")
-    outside = ", ".join([*declared.given, *(["*", *declared.constants] if declared.constants else [])])
+    keywords = ["*", *declared.constants] if declared.constants else []
+    outside = ", ".join([*declared.given, *keywords])
     passed = ", ".join(
         [*declared.given, *(f"{emitter.variable(c)}={c}" for c in declared.constants)]
     )

@@ -60,6 +60,7 @@ class Lines:
     borrowed: set[str] = field(default_factory=set)
 
     def add(self, line: str) -> None:
+        """Append a line at the present indentation."""
         self.lines.append("    " * self.indent + line)
 
 
@@ -128,13 +129,16 @@ class Emitter:
         return named
 
     def size(self, size: Expr) -> Expr:
+        """Return a size, by its short name if it has one."""
         found = self.named.get(normal(size))
         return Name(found[0]) if found else size
 
     def shape(self, tensor: str) -> tuple[Expr, ...]:
+        """Return the shape of a tensor, cotangents and tangents included."""
         return tuple(self.size(s) for s in self.d.shapes[tensor])
 
     def variable(self, name: str) -> str:
+        """Return the variable that holds a tensor, size or constant."""
         return self.variables.get(name, name)
 
     def local(self, name: str) -> str:
@@ -144,6 +148,7 @@ class Emitter:
     # -- statements
 
     def order(self, order: Order, out: Lines, record: bool = False) -> None:
+        """Write statements in their order; `record` where the mode notes switches."""
         for entry in order:
             if not isinstance(entry, Block):
                 self.step(entry, out, record)
@@ -165,6 +170,7 @@ class Emitter:
             out.indent -= 1
 
     def allocate(self, tensor: str, out: Lines) -> None:
+        """Make sure that a tensor exists, and is nobody else's, before it is added to."""
         name = self.variable(tensor)
         if tensor in out.borrowed:
             out.borrowed.remove(tensor)
@@ -174,6 +180,7 @@ class Emitter:
             out.add(f"{name} = np.zeros({shape_code(self.shape(tensor))}, dtype)")
 
     def step(self, step: Step, out: Lines, record: bool) -> None:
+        """Write one statement."""
         ranges = {i: self.size(n) for i, n in step.loops if i not in self.fixed}
         target = scatter(
             step.subscripts, self.shape(step.target), ranges, lambda r: self.read(r, ranges, out)
@@ -197,6 +204,7 @@ class Emitter:
         out: Lines,
         active: bool,
     ) -> None:
+        """Write a maximum, and where it is attained if a gradient flows through it."""
         axes = [*left, *reduced]
         full = self.full(value.elementwise(axes), axes, ranges)
         name = self.local(f"{step.target}_terms")
@@ -229,6 +237,7 @@ class Emitter:
         return f"np.broadcast_to({code}, {shape})"
 
     def write(self, step: Step, operand: Operand, ranges: Ranges, out: Lines) -> None:
+        """Write a value to a statement's left side; what falls outside is cropped."""
         name = self.variable(step.target)
         shape = list(self.shape(step.target))
         subscripts = list(step.subscripts)
@@ -411,7 +420,8 @@ class _Value:
         their indices, einsum over several, and outside of it what needs no reduced index."""
         if not reduced:
             return self.elementwise(left)
-        outer, groups = sympy.S.One, {}
+        outer = sympy.S.One
+        groups: dict[frozenset[str], Scalar] = {}
         for factor in sympy.Mul.make_args(self.step.value):
             used = self.axes(factor)
             if used & set(reduced):

@@ -73,17 +73,15 @@ def _array(
         yield failed("type", name, f"{what} is a {kind}, not an array of real numbers")
         return
     if array.shape != shape:
-        declared = trial.spec.shape_text(name)
-        yield failed("shape", name, f"{what} has shape {array.shape}, declared {declared} = {shape}")
+        declared = f"{trial.spec.shape_text(name)} = {shape}"
+        yield failed("shape", name, f"{what} has shape {array.shape}, declared {declared}")
     else:
         yield passed("shape", name)
     if array.dtype != trial.case.dtype:
         remedy = ""
         if trial.layer.dtypes is None and trial.case.dtype != "float64":
             remedy = '; if only float64 is meant, register it with dtypes=["float64"]'
-        yield failed(
-            "dtype", name, f"{what} is {array.dtype} for {trial.case.dtype} input{remedy}"
-        )
+        yield failed("dtype", name, f"{what} is {array.dtype} for {trial.case.dtype} input{remedy}")
     else:
         yield passed("dtype", name)
     bad = ~np.isfinite(array)
@@ -148,7 +146,7 @@ def _state(trial: Trial) -> Iterator[Observation]:
             if not _equal(early[name], now[name]):
                 yield failed("overwritten", name, f"{what.format(name)} that a call has returned "
                              "is changed by the next: return an array of its own")  # fmt: skip
-    for question, other, told in (
+    for question, later, told in (
         ("repeatable", again, "the same call twice gives two gradients of {}"),
         ("accumulates", twice, "a pullback called twice gives another gradient of {} the second "
                                "time: it adds up or uses up what it kept"),
@@ -156,7 +154,7 @@ def _state(trial: Trial) -> Iterator[Observation]:
                         "the forward keeps for its pullback must belong to that call"),
     ):  # fmt: skip
         for name in before:
-            if name not in other or not _equal(before[name], other[name]):
+            if name not in later or not _equal(before[name], later[name]):
                 yield failed(question, name, told.format(name))
             else:
                 yield passed(question, name)

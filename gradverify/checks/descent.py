@@ -103,10 +103,10 @@ class _Problem:
 def _problem(trial: Trial, *, start: bool) -> _Problem:
     arrays = draw(trial.spec, trial.case, start=start).tensors
     rng = np.random.default_rng([trial.case.seed, 4])
-    targets = []
+    targets: list[Array] = []
     for y in trial.forward(arrays):
         scale = float(np.sqrt(np.mean(y**2))) if y.size else 1.0
-        targets.append((scale or 1.0) * rng.standard_normal(y.shape))
+        targets.append(np.asarray((scale or 1.0) * rng.standard_normal(y.shape)))
     return _Problem(trial, arrays, tuple(targets))
 
 
@@ -265,7 +265,9 @@ def _walk(problem: _Problem, names: tuple[str, ...]) -> Iterator[Observation]:
     yield Observation("steps", None, Status.PASSED)
 
 
-def _lowering_rate(problem: _Problem, direction: Tensors, slope: float | None = None) -> float | None:
+def _lowering_rate(
+    problem: _Problem, direction: Tensors, slope: float | None = None
+) -> float | None:
     """Return a rate at which Armijo's condition holds along minus `direction`, None if none.
 
     `slope` is <gradient, direction>; for plain descent the squared norm. A step whose promise is

@@ -88,7 +88,7 @@ def _worst_element(
 
 
 def slope(trial: Trial, tensor: str, direction: Array) -> Estimate | None:
-    """Return the derivative of <cotangents, outputs> of the layer's own forward along a direction."""
+    """Return the derivative of <cotangents, outputs> of the layer's forward along a direction."""
     wide = trial.wide
     base = wide.tensors[tensor]
 

@@ -1,7 +1,8 @@
 """Sizes: shapes over named dimensions, constraints on them, and their solutions in integers."""
 
+import operator
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
 
@@ -17,6 +18,23 @@ LARGEST = 64
 MAX_NODES = 50_000
 
 _COMPARISONS = {"<", "<=", ">", ">=", "==", "!=", "and", "or", "not"}
+
+
+_COMBINE: Mapping[str, Callable[[int, int], int]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "//": operator.floordiv,
+    "%": operator.mod,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "!=": operator.ne,
+    "and": lambda a, b: bool(a) and bool(b),
+    "or": lambda a, b: bool(a) or bool(b),
+}
 
 
 def parse_shape(shape: str, what: str) -> tuple[Expr, ...]:
@@ -78,34 +96,7 @@ def evaluate(expr: Expr, sizes: Mapping[str, int | float]) -> int:
         case Call("not", (a,)):
             return int(not evaluate(a, sizes))
         case Call(function, (left, right)):
-            a, b = evaluate(left, sizes), evaluate(right, sizes)
-            match function:
-                case "+":
-                    return a + b
-                case "-":
-                    return a - b
-                case "*":
-                    return a * b
-                case "//":
-                    return a // b
-                case "%":
-                    return a % b
-                case "<":
-                    return int(a < b)
-                case "<=":
-                    return int(a <= b)
-                case ">":
-                    return int(a > b)
-                case ">=":
-                    return int(a >= b)
-                case "==":
-                    return int(a == b)
-                case "!=":
-                    return int(a != b)
-                case "and":
-                    return int(a and b)
-                case "or":
-                    return int(a or b)
+            return int(_COMBINE[function](evaluate(left, sizes), evaluate(right, sizes)))
     raise TypeError(f"{expr} is not a size")
 
 

@@ -60,7 +60,9 @@ class Source:
 def parse_equations(source: Source) -> tuple[Equation, ...]:
     """Return the equations of a definition, in order; SpecError shows what cannot be read."""
     found = []
-    for node in _parse(source, "exec").body:
+    tree = _parse(source, "exec")
+    assert isinstance(tree, ast.Module)
+    for node in tree.body:
         at = source.place(node)
         if isinstance(node, ast.Assign) and len(node.targets) == 1:
             target: ast.expr = node.targets[0]
@@ -92,10 +94,11 @@ def parse_expression(source: Source) -> Expr:
     """Return one expression, such as a size, a constraint or a bound of a range."""
     source = Source(source.text.strip(), source.what)
     tree = _parse(source, "eval")
-    return _Reader(source).read(tree.body)  # type: ignore[attr-defined]
+    assert isinstance(tree, ast.Expression)
+    return _Reader(source).read(tree.body)
 
 
-def _parse(source: Source, mode: str) -> ast.Module:
+def _parse(source: Source, mode: str) -> ast.Module | ast.Expression:
     text = source.text
     if len(text) > MAX_LENGTH:
         raise SpecError(f"the {source.what} is longer than {MAX_LENGTH:,} characters")
@@ -132,7 +135,9 @@ def _remedy(node: ast.expr) -> str | None:
             return "write and, or, not for conditions"
         case ast.IfExp():
             return "write where(condition, a, b) for a choice"
-        case ast.Attribute() | ast.Call(func=ast.Attribute()) | ast.Subscript(value=ast.Attribute()):
+        case (
+            ast.Attribute() | ast.Call(func=ast.Attribute()) | ast.Subscript(value=ast.Attribute())
+        ):
             return "a dot has no meaning here: write tensors and functions by their plain names"
         case ast.Subscript(value=ast.Subscript()):
             return "write all subscripts in one pair of brackets, x[n,c]"
@@ -177,10 +182,10 @@ class _Reader:
                 return Number(Fraction(value), at)
             case ast.Name(id=name):
                 return Name(name, at)
-            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)) if (
-                not isinstance(value, bool) and math.isfinite(value)
-            ):
-                return Number(Fraction(-value), at)
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant() as constant):
+                number = self.read(constant)
+                assert isinstance(number, Number)
+                return Number(-number.value, at)
             case ast.UnaryOp(op=ast.UAdd(), operand=operand):
                 return self.read(operand)
             case ast.UnaryOp(op=op, operand=operand) if type(op) in _OPERATORS:
@@ -195,8 +200,8 @@ class _Reader:
                 return Call(_OPERATORS[type(op)], (self.read(left), self.read(right)), at)
             case ast.BoolOp(op=op, values=values):
                 result = self.read(values[0])
-                for value in values[1:]:
-                    result = Call(_OPERATORS[type(op)], (result, self.read(value)), at)
+                for operand in values[1:]:
+                    result = Call(_OPERATORS[type(op)], (result, self.read(operand)), at)
                 return result
             case ast.Compare(left=left, ops=ops, comparators=comparators):
                 return self._comparison([left, *comparators], ops, at)

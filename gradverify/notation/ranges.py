@@ -26,6 +26,7 @@ from gradverify.notation.tree import (
 )
 
 INDEX = re.compile("[a-z]")
+_SUBSCRIPT = frozenset({"+", "-", "*", "//", "%", "neg"})
 _NUMBERS = frozenset({"pi", "inf"})
 
 
@@ -103,9 +104,7 @@ def resolve(equations: Sequence[Equation], source: Source, declared: Declared) -
 class _Names:
     """Checks every name of every equation and gives each bound index a name of its own."""
 
-    def __init__(
-        self, equations: Sequence[Equation], source: Source, declared: Declared
-    ) -> None:
+    def __init__(self, equations: Sequence[Equation], source: Source, declared: Declared) -> None:
         self.source, self.declared = source, declared
         self.ranks = {name: len(shape) for name, shape in declared.shapes.items()}
         for name in (*declared.shapes, *declared.constants):
@@ -150,9 +149,7 @@ class _Names:
         self.letters = {i: i for i in left}
         self.order = list(left)
         body = self.visit(equation.body, frozenset(left), inside=False)
-        subscripts = tuple(
-            self.visit(s, frozenset(left), inside=True) for s in equation.subscripts
-        )
+        subscripts = tuple(self.visit(s, frozenset(left), inside=True) for s in equation.subscripts)
         changed = replace(equation, body=body, subscripts=subscripts)
         return Scope(changed, tuple(left), self.order, self.letters)
 
@@ -164,7 +161,7 @@ class _Names:
 
     def visit(self, e: Expr, bound: frozenset[str], *, inside: bool) -> Expr:
         match e:
-            case Name(id):
+            case Name():
                 return self.name(e, bound, inside=inside)
             case Read(tensor, subscripts, at):
                 if tensor not in self.ranks:
@@ -198,7 +195,7 @@ class _Names:
                     self.order.append(name)
                 inner = self.visit(rename(body, fresh), bound | set(fresh.values()), inside=False)
                 return Reduce(kind, tuple(fresh.values()), inner, at)
-            case Call(function, _, at) if inside and function not in "+ - * // % neg".split():
+            case Call(function, _, at) if inside and function not in _SUBSCRIPT:
                 raise self.source.error(
                     "a subscript is an integer: use indices, sizes and + - * // %", at
                 )
@@ -298,9 +295,7 @@ def _infer(
             scope.sizes[index] = found[index][0]
 
 
-def _shapes(
-    scopes: Sequence[Scope], shapes: dict[str, tuple[Expr, ...]], *, partly: bool
-) -> None:
+def _shapes(scopes: Sequence[Scope], shapes: dict[str, tuple[Expr, ...]], *, partly: bool) -> None:
     """Add the shapes of tensors that no one declared, from the ranges on their left sides.
 
     With `partly`, a plain subscript whose range does not show (`h[-1,n] = 0`) takes the size of
@@ -311,15 +306,20 @@ def _shapes(
         if scope.equation.target not in shapes:
             writers.setdefault(scope.equation.target, []).append(scope)
     for target, group in writers.items():
-        axes = zip(*(scope.equation.subscripts for scope in group), strict=True)
-        extents = [
-            [_extent(s, scope) for s, scope in zip(axis, group, strict=True)
-             if not (partly and isinstance(s, Name) and s.id in scope.left
-                     and s.id not in scope.sizes)]
-            for axis in axes
-        ]  # fmt: skip
-        if all(axis and None not in axis for axis in extents):
-            shapes[target] = tuple(max(axis, key=_magnitude) for axis in extents)
+        found = []
+        for axis in zip(*(scope.equation.subscripts for scope in group), strict=True):
+            extents = [_extent(s, scope) for s, scope in zip(axis, group, strict=True)]
+            known = [e for e in extents if e is not None]
+            pending = [s for s, e in zip(axis, extents, strict=True) if e is None]
+            if pending:
+                # A constant subscript alone, such as -1, is no range for the others.
+                ranged = any(e is not None and not isinstance(s, Number)
+                             for s, e in zip(axis, extents, strict=True))  # fmt: skip
+                if not (partly and ranged and all(isinstance(s, Name) for s in pending)):
+                    break
+            found.append(max(known, key=_magnitude))
+        else:
+            shapes[target] = tuple(found)
 
 
 def _extent(subscript: Expr, scope: Scope) -> Expr | None:

@@ -9,9 +9,12 @@ class Step(Protocol):
     """What scheduling needs to know of a statement."""
 
     @property
-    def target(self) -> str: ...
+    def target(self) -> str:
+        """The tensor that it writes."""
+
     @property
-    def sources(self) -> frozenset[str]: ...
+    def sources(self) -> frozenset[str]:
+        """The tensors that it reads."""
 
 
 S = TypeVar("S", bound=Step)
@@ -46,9 +49,7 @@ def schedule(steps: Sequence[S]) -> tuple[S | Block[S], ...]:
     return tuple(ordered)
 
 
-def components(
-    nodes: Iterable[str], reads: Mapping[str, Iterable[str]]
-) -> list[frozenset[str]]:
+def components(nodes: Iterable[str], reads: Mapping[str, Iterable[str]]) -> list[frozenset[str]]:
     """Return the strongly connected components, each after all that it reads (Tarjan, 1972)."""
     number: dict[str, int] = {}
     lowest: dict[str, int] = {}

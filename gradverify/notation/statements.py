@@ -272,4 +272,3 @@ class _Lowering:
             self.define(name, subscripts, loops, expr, scope, guarded)
             self.known[key] = Read(name, ())
         return Read(self.known[key].tensor, tuple(Name(i) for i in free), expr.at)
-
