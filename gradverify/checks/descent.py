@@ -14,7 +14,13 @@ from gradverify.cases import Array, draw
 from gradverify.checks.finite_difference import FIRST_STEP, scale
 from gradverify.checks.observation import Observation
 from gradverify.numerics.allowance import unit_roundoff
-from gradverify.numerics.finite_difference import CAP, FACTOR, Estimate, derivative
+from gradverify.numerics.finite_difference import (
+    CAP,
+    FACTOR,
+    Estimate,
+    contradicted,
+    derivative,
+)
 from gradverify.result import Status
 from gradverify.trial import Call, Trial, call
 
@@ -80,6 +86,13 @@ class _Problem:
         size = sum(np.sum((np.abs(y) + np.abs(t)) * np.abs(y - t)) for y, t in pairs)
         errors = tuple(y - t for y, t in zip(outputs, self.targets, strict=True))
         return unit_roundoff("float64") * float(size) * 4 + self.trial.noise(errors)
+
+    def hidden_kink(
+        self, loss: Callable[[float], float], found: Estimate, step: float, unit: float = 1.0
+    ) -> bool:
+        """Whether a kink that only a definition would tell spoils a slope of the loss over unit."""
+        hidden = self.trial.oracle is None
+        return hidden and contradicted(loss, found, step, self.rounding / unit)
 
     def flat(self, grads: Tensors) -> bool:
         """Whether the loss falls by no more than its rounding, as far as gradients are local."""
@@ -209,6 +222,8 @@ def _slope(problem: _Problem, name: str | None, grads: Tensors, rate: float) -> 
     if found is None or not np.isfinite(found.value) or not found.allowed <= CAP:
         return Observation("slope", name, Status.VACUOUS, powered=False)
     status = Status.PASSED if abs(found.value - 1) <= found.allowed else Status.FAILED
+    if status is Status.FAILED and problem.hidden_kink(loss, found, step, square):
+        return Observation("slope", name, Status.VACUOUS, powered=False)
     who = f"the gradient of {name}" if name else "all gradients together"
     message = "" if status is Status.PASSED else (
         f"a step along minus {who} changes the loss by {-found.value:.9g} times the step's "
@@ -243,7 +258,10 @@ def _loss_slope(problem: _Problem, direction: Tensors, name: str) -> Estimate | 
         return problem.loss(sgd_step(problem.start, direction, -h))
 
     step = FIRST_STEP * scale(problem.start[name])
-    return derivative(loss, step, problem.rounding, problem.smooth(direction))
+    found = derivative(loss, step, problem.rounding, problem.smooth(direction))
+    if found is not None and abs(found.value) > found.allowed:
+        return None if problem.hidden_kink(loss, found, step) else found
+    return found
 
 
 def _walk(problem: _Problem, names: tuple[str, ...]) -> Iterator[Observation]:

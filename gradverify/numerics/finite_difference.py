@@ -12,6 +12,8 @@ SECOND = 0.72
 FACTOR = 16.0
 # Above this fraction of the derivative's size a difference could not tell right from wrong.
 CAP = 1e-2
+# How much nearer to look for a kink that nobody has declared.
+NEARER = (1e-2, 1e-4, 1e-6)
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,20 @@ def derivative(
     best = min(first, second, key=lambda e: e.allowed)
     error = max(first.allowed, second.allowed, abs(first.value - second.value))
     return Estimate(best.value, FACTOR * error, best.step)
+
+
+def contradicted(
+    function: Callable[[float], float], found: Estimate, step: float, rounding: float
+) -> bool:
+    """Return whether much smaller steps give another derivative than `found`, taken from `step`.
+
+    So it is where a kink lies in between that nobody has declared, not where a gradient is wrong.
+    """
+    for factor in NEARER:
+        near = derivative(function, factor * step, rounding)
+        if near is not None and abs(near.value - found.value) > near.allowed + found.allowed:
+            return True
+    return False
 
 
 def _ladder(function: Callable[[float], float], step: float, rounding: float) -> Estimate:
