@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from textwrap import indent
@@ -110,6 +111,8 @@ def _judge(
     from gradverify.result import LayerResult, Report
     from gradverify.workers import WorkerPool
 
+    # No example database is kept, yet Hypothesis would leave a folder in the user's project.
+    os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", tempfile.gettempdir() + "/hypothesis")
     wanted = views(options.format)
     problems: list[str] = []
     known: list[LayerResult] = []

@@ -175,7 +175,7 @@ class Code(StrPrinter):  # type: ignore[misc]
             return f"noise.select({said}, {self._print(a)}, {self._print(b)})"
         if said.startswith("(") and said.endswith(")") and said.count("(") == 1:
             said = said[1:-1]
-        if a.is_number and b.is_number:
+        if not (a.free_symbols | b.free_symbols) & self.arrays:
             return f"np.where({said}, dtype.type({self._print(a)}), dtype.type({self._print(b)}))"
         return f"{self.prefix}where({said}, {self._print(a)}, {self._print(b)})"
 

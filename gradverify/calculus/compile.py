@@ -1,6 +1,7 @@
 """The oracle: a derivation compiled to NumPy functions that are valid at any size."""
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -120,7 +121,10 @@ def _quiet(constants: Mapping[str, Any]) -> Iterator[None]:
     try:
         with np.errstate(all="ignore"):
             yield
-    except ArithmeticError as error:
+    except (ArithmeticError, ValueError) as error:
+        # math.log(-1) is a ValueError, and so is a wrong shape, which would be a defect of ours.
+        if isinstance(error, ValueError) and not re.search("domain|expected a", str(error)):
+            raise
         values = ", ".join(f"{k}={v}" for k, v in constants.items())
         raise SpecError(f"the definition is not finite at {values} ({error})") from None
 

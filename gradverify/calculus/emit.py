@@ -20,7 +20,7 @@ from gradverify.calculus.arrays import (
 )
 from gradverify.calculus.code import HELPERS, Code
 from gradverify.calculus.derive import Derivation, Order, Step
-from gradverify.calculus.functions import Select
+from gradverify.calculus.functions import Select, StopGradient
 from gradverify.calculus.time import ordered_index
 from gradverify.notation.dims import normal, plus
 from gradverify.notation.schedule import Block
@@ -413,7 +413,8 @@ class _Value:
             code = f"noise.round({code})"
         elif self.emitter.mode.absolute:
             code = f"np.abs({code})"
-        return Operand(code, kept, value not in self.operands or self.emitter.mode.noise)
+        bare = value.args[0] if isinstance(value, StopGradient) else value
+        return Operand(code, kept, bare not in self.operands or self.emitter.mode.noise)
 
     def summed(self, left: Sequence[str], reduced: Sequence[str]) -> Operand:
         """Return the value summed over `reduced`: a sum over one group of factors that share

@@ -187,8 +187,9 @@ def _agree(trial: Trial, name: str, a: Array, b: Array) -> bool:
     """
     if a.shape != b.shape or a.size == 0:
         return a.shape == b.shape
+    a, b = np.asarray(a, float), np.asarray(b, float)
     info = np.finfo(trial.case.dtype)
-    allowed = 64 * float(info.eps) * float(np.max(np.abs(a)))
+    allowed = 64 * float(info.eps) * float(np.max(np.abs(a), initial=0.0, where=np.isfinite(a)))
     allowed += UNDERFLOW * float(info.smallest_subnormal)
     if trial.oracle is not None:
         known = trial.reference.allowed_gradients | trial.reference.allowed_outputs

@@ -1,0 +1,692 @@
+"""The oracle's NumPy: every way to subscript, source that can be pasted, its modes and dtypes."""
+
+import itertools
+import keyword
+import math
+from functools import cache
+
+import numpy as np
+import pytest
+from torch_layers import (
+    SPECS,
+    Derivatives,
+    assert_agree,
+    by_oracle,
+    by_torch,
+    draw,
+    exactly,
+    forwards,
+    largest,
+    oracle,
+)
+
+from gradverify.calculus.compile import (
+    ABSOLUTE,
+    NOISE,
+    SWITCHES,
+    Noise,
+    Oracle,
+    Switches,
+)
+from gradverify.calculus.emit import Mode
+from gradverify.errors import SpecError
+from gradverify.spec import Constant, Input, Output, Param, Spec
+
+
+def spec_of(definition, *, name="s", ranges=None, **declared):
+    return Spec(name, definition=definition, ranges=ranges, **declared)
+
+
+IDS = Input("N", dtype=int, range="0..V-1")
+INF = math.inf
+
+# name -> (definition, declarations)
+FEATURES = {
+    "scalars": ("y = exp(x)*w + 1", {"x": Input(""), "w": Param(""), "y": Output("")}),
+    "transpose": ("y[c,n] = x[n,c]**2", {"x": Input("N C"), "y": Output("C N")}),
+    "broadcast": (
+        "y[n,c,d] = x[n,c]*w[d] + w[c]*v",
+        {"x": Input("N D"), "w": Param("D"), "v": Param(""), "y": Output("N D D")},
+    ),
+    "concatenation": (
+        "y[n,h] = a[n,h]**2\ny[n,H+h] = exp(b[n,h])",
+        {"a": Input("N H"), "b": Input("N H"), "y": Output("N 2*H"), "ranges": {"h": "H"}},
+    ),
+    "interleave": (
+        "y[2*n] = x[n]**2\ny[2*n+1] = x[n]*w[n]",
+        {"x": Input("N"), "w": Param("N"), "y": Output("2*N"), "ranges": {"n": "N"}},
+    ),
+    "slice": (
+        "y[n] = x[n]*x[n+N]*x[n+2*N]",
+        {"x": Input("3*N"), "y": Output("N"), "ranges": {"n": "N"}},
+    ),
+    "strided": ("y[n] = x[2*n]*x[2*n+1]", {"x": Input("2*N"), "y": Output("N")}),
+    "groups": (
+        "y[n,c] = x[n,c]*m[n,c]\nm[n,g*K+k] = mean[j](x[n,g*K+j]*w[g,k])",
+        {"x": Input("N G*K"), "w": Param("G K"), "y": Output("N G*K"),
+         "ranges": {"g": "G", "k": "K", "j": "K"}},
+    ),
+    "diagonal": ("y[i] = x[i,i]**3", {"x": Input("N N"), "y": Output("N")}),
+    "trace": ("y = sum[i](x[i,i]**3)", {"x": Input("N N"), "y": Output("")}),
+    "off_diagonal": (
+        "y[i,j] = where(i == j, 0, x[i,j]*x[j,i])", {"x": Input("N N"), "y": Output("N N")},
+    ),
+    "diag_embed": (
+        "y[i,j] = where(i == j, x[i], 0)", {"x": Input("N"), "y": Output("N N")},
+    ),
+    "triangle": (
+        "y[t] = sum[s](where(s <= t, x[s]**2, 0))", {"x": Input("T"), "y": Output("T")},
+    ),
+    "flip": ("y[n] = x[N-1-n]**2", {"x": Input("N"), "y": Output("N")}),
+    "flip_left": (
+        "y[N-1-n] = x[n]**2", {"x": Input("N"), "y": Output("N"), "ranges": {"n": "N"}},
+    ),
+    "toeplitz": (
+        "y[i,j] = x[i-j+N-1]**2", {"x": Input("2*N-1"), "y": Output("N N"),
+                                   "ranges": {"i": "N", "j": "N"}},
+    ),
+    "wrap": (
+        "y[n] = x[n]*x[(n+1) % N]", {"x": Input("N"), "y": Output("N")},
+    ),
+    "repeat": (
+        "y[n] = x[n//K]**2", {"x": Input("N"), "K": Constant(1, 2, 3), "y": Output("K*N")},
+    ),
+    "gather": (
+        "y[n,d] = w[ids[n],d]*x[n]",
+        {"ids": IDS, "x": Input("N"), "w": Param("V D"), "y": Output("N D")},
+    ),
+    "labels": ("y[n] = x[n,ids[n]]**2", {"ids": IDS, "x": Input("N V"), "y": Output("N")}),
+    "double_gather": (
+        "y[n] = w[key[ids[n]]]**2",
+        {"ids": IDS, "key": Input("V", dtype=int, range="0..D-1"), "w": Param("D"),
+         "y": Output("N")},
+    ),
+    "label_values": (
+        "y[n,c] = where(c == ids[n], x[n,c]**2, ids[n]*x[n,c])",
+        {"ids": IDS, "x": Input("N V"), "y": Output("N V")},
+    ),
+    "scatter": (
+        "y[ids[n],d] += x[n,d]*v[ids[n]]",
+        {"ids": IDS, "x": Input("N D"), "v": Param("V"), "y": Output("V D")},
+    ),
+    "scatter_onto": (
+        "y[v,d] = w[v,d]**2\ny[ids[n],d] += x[n,d]**2",
+        {"ids": IDS, "x": Input("N D"), "w": Param("V D"), "y": Output("V D")},
+    ),
+    "overlap_add": (
+        "y[t+k] += x[t,k]**2",
+        {"x": Input("T K"), "y": Output("T+K-1"), "ranges": {"t": "T", "k": "K"}},
+    ),
+    "causal_filter": (
+        "y[t] = sum[k](x[t-k]*w[k])",
+        {"x": Input("T", outside=0), "w": Param("K"), "y": Output("T")},
+    ),
+    "neighbours": (
+        "y[t] = x[t-1]*x[t+1]**2 - 2*x[t]", {"x": Input("T", outside=2), "y": Output("T")},
+    ),
+    "corner": (
+        "y[t,u] = x[t-1,u+2]**2*x[t,u]", {"x": Input("T U", outside=0), "y": Output("T U")},
+    ),
+    "padded_max": (
+        "y[t] = max[k](x[t+k-1])",
+        {"x": Input("T", outside=-INF), "y": Output("T"), "ranges": {"k": "3"}},
+    ),
+    "param_outside": (
+        "y[t] = x[t]*w[t-1]", {"x": Input("T"), "w": Param("T", outside=1), "y": Output("T")},
+    ),
+    "maxima_side_by_side": (
+        "y[n,h] = max[c](a[n,h,c])\ny[n,H+h] = max[c](b[n,h,c]*a[n,h,0])",
+        {"a": Input("N H C"), "b": Input("N H C"), "y": Output("N 2*H"), "ranges": {"h": "H"}},
+    ),
+    "maxima_interleaved": (
+        "y[2*n] = max[c,k](x[n,c,k])\ny[2*n+1] = min[c,k](x[n,c,k])",
+        {"x": Input("N C K"), "y": Output("2*N"), "ranges": {"n": "N"}},
+    ),
+    "maximum_transposed": (
+        "y[k,g*C+c] = max[n](x[n,g,c,k])",
+        {"x": Input("N G C K"), "y": Output("K G*C"), "ranges": {"g": "G", "c": "C"}},
+    ),
+    "logsumexp": (
+        "y[n] = logsumexp[c](x[n,c]*w[c])", {"x": Input("N C"), "w": Param("C"),
+                                             "y": Output("N")},
+    ),
+    "sum_beside_function": (
+        "y[n] = sum[c](x[n,c]**2) + tanh(x[n,0]) - mean[c](exp(x[n,c])) + 3",
+        {"x": Input("N C"), "y": Output("N")},
+    ),
+    "functions": (
+        "y[n] = sin(x[n])*cos(x[n]) + erf(x[n]) + log1p(x[n]**2) + expm1(x[n]) + softplus(x[n])"
+        " + relu(x[n]) + abs(x[n]) + sigmoid(x[n])*tanh(x[n])*sqrt(x[n]**2 + 1)"
+        " + max(x[n], w[n])*min(x[n], w[n])",
+        {"x": Input("N"), "w": Param("N"), "y": Output("N")},
+    ),
+    "powers": (
+        "y[n] = x[n]**w[n] + 2**w[n] + x[n]**-2 + x[n]**0.3 + w[n]**3",
+        {"x": Input("N", range="0.5..2"), "w": Param("N"), "y": Output("N")},
+    ),
+    "numbers": (
+        "y[n] = x[n]*n + N*pi/3 + 0.1*exp(1) + 1e-3*x[n]**2*sqrt(N) + log(N + 1)/K + n//2",
+        {"x": Input("N"), "K": Constant(2, 3), "y": Output("N")},
+    ),
+    "condition_on_sizes": (
+        "y[n] = where(N > 2, x[n]**2, x[n]) + where(not K == 2, 1, x[n]) + x[n]*(K < N)",
+        {"x": Input("N"), "K": Constant(2, 3), "y": Output("N")},
+    ),
+    "conditions": (
+        "y[n] = where(x[n] > 0 and (n % 2 == 0 or not w[n] >= x[n]), x[n]*w[n], -x[n]**2)"
+        " + where(-0.5 < x[n] <= 0.5, x[n]**3, 0)",
+        {"x": Input("N"), "w": Param("N"), "y": Output("N")},
+    ),
+    "empty_reduction": (
+        "y[n] = mean[k](2)*x[n] + sum[k](k*2)*x[n]**2 + sum[k](1)",
+        {"x": Input("N"), "w": Param("K"), "y": Output("N"), "ranges": {"k": "K"}},
+    ),
+    "output_reads_output": (
+        "y[n] = exp(x[n])\nz[n] = y[n]**2\ns = sum[n](y[n]*z[n])",
+        {"x": Input("N"), "y": Output("N"), "z": Output("N"), "s": Output("")},
+    ),
+    "output_read_in_part": (
+        "y[n] = exp(x[n])\nz = y[0]**2\nv[n] = y[N-1-n]",
+        {"x": Input("N"), "y": Output("N"), "z": Output(""), "v": Output("N")},
+    ),
+    "output_twice": (
+        "y[n] = x[n]\nz[n] = x[n]", {"x": Input("N"), "y": Output("N"), "z": Output("N")},
+    ),
+    "recurrent_output": (
+        "y[T,n] = h[n]\ny[t,n] = tanh(sum[m](w[n,m]*y[t+1,m]) + x[t,n])",
+        {"x": Input("T N"), "w": Param("N N"), "h": Param("N"), "y": Output("T+1 N"),
+         "ranges": {"t": "T"}},
+    ),
+    "product_over_time": (
+        "p[-1,n] = 1\np[t,n] = p[t-1,n]*x[t,n]\ny[n] = p[T-1,n]",
+        {"x": Input("T N"), "y": Output("N")},
+    ),
+    "padding_in_a_recurrence": (
+        "h[-1] = 0\nh[t] = sum[k](x[t-k]*w[k]) + tanh(h[t-1]*x[t-1])\ny[t] = h[t]",
+        {"x": Input("T", outside=0), "w": Param("K"), "y": Output("T"), "ranges": {"t": "T"}},
+    ),
+    "einsum_of_three": (
+        "y[b] = sum[i,j,k](x[b,i]*u[i,j]*v[j,k]*x[b,k])",
+        {"x": Input("B I"), "u": Param("I J"), "v": Param("J I"), "y": Output("B")},
+    ),
+}  # fmt: skip
+
+
+@cache
+def feature(name):
+    definition, declared = FEATURES[name]
+    return spec_of(definition, name=name, **declared)
+
+
+def feature_forwards():
+    """Return the same layers in torch."""
+    import torch
+
+    def stack(*parts, dim):
+        return torch.stack(parts, dim)
+
+    def windows(x, K, value=0.0):
+        """Return x[t - k] for k < K, with `value` before the start."""
+        padded = torch.cat([x.new_full((K - 1,), value), x])
+        return padded.unfold(0, K, 1).flip(1)
+
+    def index_add(y, ids, x):
+        return y.index_add(0, ids, x)
+
+    def overlap_add(x):
+        T, K = x.shape
+        place = torch.arange(T)[:, None] + torch.arange(K)
+        return x.new_zeros(T + K - 1).index_add(0, place.ravel(), (x**2).ravel())
+
+    def neighbours(x):
+        p = torch.cat([x.new_full((1,), 2), x, x.new_full((1,), 2)])
+        return p[:-2] * p[2:] ** 2 - 2 * x
+
+    def corner(x):
+        p = torch.nn.functional.pad(x, (0, 2, 1, 0))
+        return p[:-1, 2:] ** 2 * x
+
+    def padded_max(x):
+        edge = x.new_full((1,), -INF)
+        return torch.cat([edge, x, edge]).unfold(0, 3, 1).amax(1)
+
+    def recurrent_output(x, w, h):
+        y = [h]
+        for x_t in x.flip(0):
+            y.insert(0, (w @ y[0] + x_t).tanh())
+        return torch.stack(y)
+
+    def padding_in_a_recurrence(x, w):
+        drive = windows(x, len(w)) @ w
+        before, h = windows(x, 2)[:, 1], [x.new_zeros(())]
+        for d, b in zip(drive, before, strict=True):
+            h.append(d + (h[-1] * b).tanh())
+        return torch.stack(h[1:])
+
+    def functions(x, w):
+        return (
+            x.sin() * x.cos() + x.erf() + (x**2).log1p() + x.expm1() + (1 + x.exp()).log()
+            + x.relu() + x.abs() + x.sigmoid() * x.tanh() * (x**2 + 1).sqrt()
+            + torch.maximum(x, w) * torch.minimum(x, w)
+        )  # fmt: skip
+
+    def numbers(x, K):
+        N, n = len(x), torch.arange(len(x), dtype=x.dtype)
+        rest = N * math.pi / 3 + 0.1 * math.e + math.log(N + 1) / K
+        return x * n + rest + 1e-3 * x**2 * math.sqrt(N) + n // 2
+
+    def condition_on_sizes(x, K):
+        N = len(x)
+        return (x**2 if N > 2 else x) + (1 if K != 2 else x) + (x if N > K else 0)
+
+    def conditions(x, w):
+        even = torch.arange(len(x)) % 2 == 0
+        first = torch.where((x > 0) & (even | ~(w >= x)), x * w, -(x**2))
+        return first + torch.where((x > -0.5) & (x <= 0.5), x**3, 0.0)
+
+    def groups(x, w):
+        N, (G, K) = len(x), w.shape
+        return x * (x.reshape(N, G, K).mean(2)[:, :, None] * w).reshape(N, G * K)
+
+    def toeplitz(x):
+        i = torch.arange((len(x) + 1) // 2)
+        return x[i[:, None] - i + len(i) - 1] ** 2
+
+    return {
+        "scalars": lambda x, w: x.exp() * w + 1,
+        "transpose": lambda x: x.T**2,
+        "broadcast": lambda x, w, v: x[:, :, None] * w + (w * v)[:, None],
+        "concatenation": lambda a, b: torch.cat([a**2, b.exp()], dim=1),
+        "interleave": lambda x, w: stack(x**2, x * w, dim=1).ravel(),
+        "slice": lambda x: x.reshape(3, -1).prod(0),
+        "strided": lambda x: x[::2] * x[1::2],
+        "groups": groups,
+        "diagonal": lambda x: x.diagonal() ** 3,
+        "trace": lambda x: (x.diagonal() ** 3).sum(),
+        "off_diagonal": lambda x: x * x.T * (1 - torch.eye(len(x), dtype=x.dtype)),
+        "diag_embed": torch.diag_embed,
+        "triangle": lambda x: (x**2).cumsum(0),
+        "flip": lambda x: x.flip(0) ** 2,
+        "flip_left": lambda x: x.flip(0) ** 2,
+        "toeplitz": toeplitz,
+        "wrap": lambda x: x * x.roll(-1),
+        "repeat": lambda x, K: x.repeat_interleave(K) ** 2,
+        "gather": lambda ids, x, w: w[ids] * x[:, None],
+        "labels": lambda ids, x: x.gather(1, ids[:, None])[:, 0] ** 2,
+        "double_gather": lambda ids, key, w: w[key[ids]] ** 2,
+        "label_values": lambda ids, x: torch.where(
+            torch.arange(x.shape[1]) == ids[:, None], x**2, ids[:, None] * x
+        ),
+        "scatter": lambda ids, x, v: index_add(
+            x.new_zeros(len(v), x.shape[1]), ids, x * v[ids][:, None]
+        ),
+        "scatter_onto": lambda ids, x, w: index_add(w**2, ids, x**2),
+        "overlap_add": overlap_add,
+        "causal_filter": lambda x, w: windows(x, len(w)) @ w,
+        "neighbours": neighbours,
+        "corner": corner,
+        "padded_max": padded_max,
+        "param_outside": lambda x, w: x * torch.cat([w.new_ones(1), w[:-1]]),
+        "maxima_side_by_side": lambda a, b: torch.cat([a.amax(2), (b * a[:, :, :1]).amax(2)], 1),
+        "maxima_interleaved": lambda x: stack(x.amax((1, 2)), x.amin((1, 2)), dim=1).ravel(),
+        "maximum_transposed": lambda x: x.amax(0).permute(2, 0, 1).flatten(1),
+        "logsumexp": lambda x, w: (x * w).logsumexp(1),
+        "sum_beside_function": lambda x: (x**2).sum(1) + x[:, 0].tanh() - x.exp().mean(1) + 3,
+        "functions": functions,
+        "powers": lambda x, w: x**w + 2**w + x**-2 + x**0.3 + w**3,
+        "numbers": numbers,
+        "condition_on_sizes": condition_on_sizes,
+        "conditions": conditions,
+        "empty_reduction": lambda x, w: 2 * x + len(w) * (len(w) - 1) * x**2 + len(w),
+        "output_reads_output": lambda x: (x.exp(), (2 * x).exp(), (3 * x).exp().sum()),
+        "output_read_in_part": lambda x: (x.exp(), (2 * x[0]).exp(), x.flip(0).exp()),
+        "output_twice": lambda x: (x * 1, x * 1),
+        "recurrent_output": recurrent_output,
+        "product_over_time": lambda x: x.prod(0),
+        "padding_in_a_recurrence": padding_in_a_recurrence,
+        "einsum_of_three": lambda x, u, v: torch.einsum("bi,ij,jk,bk->b", x, u, v, x),
+    }
+
+
+def points(spec, seed=0):
+    """Yield points at sizes that are primes, the same primes in another order, all 1 and all 2."""
+    rng = np.random.default_rng(seed)
+    for sizes in spec.sizes():
+        yield draw(spec, sizes, rng)
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_every_way_to_write_a_layer_agrees_with_torch(name):
+    """Outputs, gradients and tangents of one layer per feature of the language are torch's."""
+    spec, forward = feature(name), feature_forwards()[name]
+    for point in points(spec):
+        assert_agree(spec, point, by_oracle(spec, point), by_torch(forward, spec, point), 1e-12)
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_every_way_to_write_a_layer_agrees_with_the_interpreter(name):
+    """The compiled source computes what the statements say, one scalar at a time."""
+    spec = feature(name)
+    for point in itertools.islice(points(spec), 2):
+        exact = exactly(spec, point)
+        got = by_oracle(spec, point)
+        for y, expected in zip(got.outputs, exact.outputs, strict=True):
+            assert y.shape == expected.shape
+            assert largest(y - expected) <= 1e-13 * max(largest(expected), 1)
+        for k, gradient in got.gradients.items():
+            difference = largest(gradient - exact.gradients[k])
+            assert difference <= 1e-13 * max(largest(exact.magnitudes[k]), 1)
+
+
+# -- source to paste
+
+
+@cache
+def pasted(spec):
+    """Return the function whose source is printed, from a namespace that has nothing else."""
+    source, namespace = oracle(spec).source("layer", sizes=False), {}
+    exec(compile(source, "pasted", "exec"), namespace)
+    return namespace["layer"]
+
+
+def by_paste(spec, point):
+    with np.errstate(all="ignore"):  # a branch that is not taken may divide by zero
+        outputs, pullback = pasted(spec)(**point.tensors, **point.constants)
+        gradients = pullback(*point.cotangents)
+    return outputs if isinstance(outputs, tuple) else (outputs,), gradients
+
+
+@pytest.mark.parametrize("name", [*sorted(SPECS), *FEATURES])
+def test_the_printed_source_is_a_right_layer(name):
+    """Pasted into a file of its own, the source is a layer in the pullback convention."""
+    spec = SPECS[name] if name in SPECS else feature(name)
+    for point in points(spec):
+        outputs, gradients = by_paste(spec, point)
+        expected = by_oracle(spec, point)
+        assert list(gradients) == list(spec.differentiable)
+        for a, b in zip(outputs, expected.outputs, strict=True):
+            np.testing.assert_array_equal(a, b)
+        for k, b in expected.gradients.items():
+            np.testing.assert_array_equal(gradients[k], b)
+
+
+@pytest.mark.parametrize("name", [*sorted(SPECS), *FEATURES])
+def test_the_printed_source_keeps_float32(name):
+    """Pasted source computes float32 arrays in float32, without a cast by anyone."""
+    spec = SPECS[name] if name in SPECS else feature(name)
+    for point in points(spec):
+        outputs, gradients = by_paste(spec, point.astype("float32"))
+        assert {np.asarray(a).dtype for a in (*outputs, *gradients.values())} == {
+            np.dtype("float32")
+        }
+
+
+def test_the_source_reads():
+    """The source of batch norm is what a person would write: means, einsum-free, no loops."""
+    source = oracle(SPECS["batch_norm"]).source("batch_norm", sizes=False)
+    assert source.startswith("import numpy as np\n\n\ndef batch_norm(x, gamma, beta, *, eps):\n")
+    for line in (
+        "N, C = x.shape",
+        "sigma = np.sqrt(eps + var)",
+        "xhat = (x - mu)/sigma",
+        "def pullback(dy):",
+        "dbeta = dy.sum(axis=0)",
+        'return {"x": dx, "gamma": dgamma, "beta": dbeta}',
+        "return y, pullback",
+    ):
+        assert f"    {line}\n" in source
+
+
+def test_sizes_are_read_off_the_shapes():
+    """A dimension that stands only in products and sums is solved for, from the others."""
+    spec = spec_of(
+        "y[n] = sum[a,b,c](x[n,a*B+b]*w[b*C+c]*v[c+1])",
+        x=Input("N A*B"), w=Param("B*C"), v=Param("C+1"), y=Output("N"),
+        ranges={"a": "A", "b": "B", "c": "C"},
+    )  # fmt: skip
+    for point in points(spec):
+        outputs, _ = by_paste(spec, point)
+        np.testing.assert_array_equal(outputs[0], by_oracle(spec, point).outputs[0])
+
+
+# -- nothing of the caller's is changed
+
+
+def test_an_output_is_never_an_input_itself():
+    """An output that only repeats an input is a copy, with and without stop_gradient."""
+    spec = spec_of(
+        "y[n] = x[n]\nz[n] = stop_gradient(x[n])",
+        x=Input("N"), y=Output("N"), z=Output("N"),
+    )  # fmt: skip
+    x = np.ones(3)
+    outputs, _ = pasted(spec)(x)
+    assert not any(np.shares_memory(x, y) for y in outputs)
+
+
+@pytest.mark.parametrize("name", [*sorted(SPECS), *FEATURES])
+def test_the_oracle_changes_nothing_that_it_is_given(name):
+    """Tensors and cotangents may be read-only, and a pullback can be called again."""
+    spec = SPECS[name] if name in SPECS else feature(name)
+    point = next(points(spec))
+    for array in (*point.tensors.values(), *point.cotangents):
+        array.setflags(write=False)
+    _, pullback = oracle(spec).run(point.tensors, point.constants, point.sizes)
+    first, second = pullback(*point.cotangents), pullback(*point.cotangents)
+    for k, gradient in first.items():
+        np.testing.assert_array_equal(gradient, second[k])
+
+
+# -- names
+
+
+def test_names_that_the_source_needs_can_be_tensors():
+    """Tensors and constants called np, math, dtype, sigmoid, range, pullback... are harmless."""
+    spec = spec_of(
+        "sigmoid_[t] = sigmoid(sigmoid[t]*dtype) + erf(np[t])*sqrt(2)\n"
+        "range[-1] = max\n"
+        "range[t] = range[t-1]*pullback[t] + sigmoid_[t]\n"
+        "reversed = max[t](range[t]*noise)\n"
+        "type[t] = range[t]*reversed*math",
+        sigmoid=Input("T"), np=Input("T"), pullback=Param("T"), noise=Param(""), math=Param(""),
+        max=Param(""), dtype=Constant(0.5, 2.0), type=Output("T"),
+    )  # fmt: skip
+    plain = spec_of(
+        "g[t] = sigmoid(a[t]*k) + erf(b[t])*sqrt(2)\n"
+        "h[-1] = e\n"
+        "h[t] = h[t-1]*p[t] + g[t]\n"
+        "m = max[t](h[t]*q)\n"
+        "y[t] = h[t]*m*r",
+        a=Input("T"), b=Input("T"), p=Param("T"), q=Param(""), r=Param(""), e=Param(""),
+        k=Constant(0.5, 2.0), y=Output("T"),
+    )  # fmt: skip
+    names = dict(zip(spec.given, plain.given, strict=True))
+    for odd, same in zip(points(spec), points(plain), strict=True):
+        expected = by_oracle(plain, same)
+        renamed = Derivatives(
+            expected.outputs, {k: expected.gradients[names[k]] for k in names}, expected.tangents
+        )
+        assert_agree(spec, odd, by_oracle(spec, odd), renamed, 1e-15)
+        outputs, gradients = by_paste(spec, odd)
+        np.testing.assert_allclose(outputs[0], expected.outputs[0], rtol=1e-14)
+        assert list(gradients) == list(spec.given)
+        for mode, tools in ((NOISE, {"noise": Noise(0.0, np.random.default_rng(0))}),
+                            (SWITCHES, {"switches": Switches()})):  # fmt: skip
+            again, _ = oracle(spec).run(odd.tensors, odd.constants, odd.sizes, mode, **tools)
+            np.testing.assert_allclose(again[0], expected.outputs[0], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "name", ["dx", "dy", "m_pick", "m_terms", "x_padded", "dx_wide", "low0", "high0", "dx_part",
+             "n_p", "x_dot", "y_dot", "dm", "sum1", "n1", "c1", "y_path", "dtype_", "first_max"],
+)  # fmt: skip
+def test_names_of_helping_variables_can_be_tensors(name):
+    """A parameter that is called like a variable the emitter would make up is left alone."""
+
+    def made(extra):
+        return spec_of(
+            "m[p] = max[c](x[S*p-1,c])\n"
+            "h[p] = sum[c](sum[n](x[n,c])*tanh(x[S*p,c]))\n"
+            f"y[p] = m[p]*h[p]*{extra}",
+            x=Input("N C", outside=0), S=Constant(1, 2), y=Output("(N-1)//S+1"),
+            ranges={"p": "(N-1)//S+1"},
+            **{extra: Param("")},
+        )  # fmt: skip
+
+    spec, plain = made(name), made("w")
+    for odd, same in zip(points(spec), points(plain), strict=True):
+        expected, got = by_oracle(plain, same), by_oracle(spec, odd)
+        gradients = {"x": expected.gradients["x"], name: expected.gradients["w"]}
+        renamed = Derivatives(expected.outputs, gradients, expected.tangents)
+        assert_agree(spec, odd, got, renamed, 1e-13)
+        outputs, gradients = by_paste(spec, odd)
+        np.testing.assert_array_equal(outputs[0], got.outputs[0])
+        np.testing.assert_array_equal(gradients[name], got.gradients[name])
+
+
+@pytest.mark.parametrize("name", ["in", "lambda", "None"])
+def test_a_name_that_python_keeps_for_itself_is_refused(name):
+    """No layer could be called with a tensor named like a keyword."""
+    assert keyword.iskeyword(name)
+    with pytest.raises(SpecError, match=f"{name} has a meaning in Python"):
+        spec_of("y[n] = x[n]", x=Input("N"), y=Output("N"), **{name: Param("N")})
+
+
+# -- modes
+
+
+@pytest.mark.parametrize("name", [*sorted(SPECS), *FEATURES])
+def test_noise_of_amplitude_zero_is_none(name):
+    """The noisy source with no noise computes the same, so that its spread is the noise's alone."""
+    spec = SPECS[name] if name in SPECS else feature(name)
+    for point in points(spec):
+        plain = by_oracle(spec, point)
+        noise = Noise(0.0, np.random.default_rng(0))
+        outputs, pullback = oracle(spec).run(
+            point.tensors, point.constants, point.sizes, NOISE, noise=noise
+        )
+        noisy = Derivatives(outputs, pullback(*point.cotangents), plain.tangents)
+        assert_agree(spec, point, noisy, plain, 1e-12)
+
+
+@pytest.mark.parametrize("name", sorted(SPECS))
+def test_noise_spreads_by_about_its_amplitude(name):
+    """With noise every output differs from the plain one, but by little more than the noise."""
+    spec = SPECS[name]
+    point = next(points(spec))
+    outputs, _ = oracle(spec).run(point.tensors, point.constants, point.sizes)
+    noise = Noise(1e-9, np.random.default_rng(0))
+    noisy, _ = oracle(spec).run(point.tensors, point.constants, point.sizes, NOISE, noise=noise)
+    for y, other in zip(outputs, noisy, strict=True):
+        assert 0 < largest(y - other) < 1e-6 * max(1, largest(y))
+
+
+@pytest.mark.parametrize("name", [*sorted(SPECS), *FEATURES])
+def test_the_absolute_mode_bounds_the_gradient(name):
+    """With absolute values added up, no gradient is smaller than the plain one in size."""
+    spec = SPECS[name] if name in SPECS else feature(name)
+    for point in points(spec):
+        plain = by_oracle(spec, point).gradients
+        _, pullback = oracle(spec).run(point.tensors, point.constants, point.sizes, ABSOLUTE)
+        bound = pullback(*point.cotangents)
+        for k, gradient in plain.items():
+            assert np.all(np.abs(gradient) <= bound[k] * (1 + 1e-12) + 1e-300)
+
+
+def test_the_absolute_mode_sees_what_cancels():
+    """The gradient of the bias before batch norm is zero; its terms are not, and that shows."""
+    spec = SPECS["linear_batch_norm"]
+    point = next(points(spec))
+    _, pullback = oracle(spec).run(point.tensors, point.constants, point.sizes, ABSOLUTE)
+    assert pullback(*point.cotangents)["b"].min() > 1e-3
+
+
+KINKED = ["relu", "leaky_relu", "prelu", "max_pool2d"]
+
+
+@pytest.mark.parametrize("name", sorted(SPECS))
+def test_switches_note_the_sides_of_kinks(name):
+    """What has kinks notes sides, what has none notes nothing, and stop_gradient hides them."""
+    spec = SPECS[name]
+    for point in points(spec):
+        found = Switches()
+        outputs, _ = oracle(spec).run(
+            point.tensors, point.constants, point.sizes, SWITCHES, switches=found
+        )
+        np.testing.assert_array_equal(outputs[0], by_oracle(spec, point).outputs[0])
+        assert bool(found) == (name in KINKED)
+
+
+def test_switches_tell_when_a_kink_was_crossed():
+    """The same side everywhere is the same; one element on the other side is not."""
+    spec = SPECS["relu"]
+
+    def sides(x):
+        found = Switches()
+        oracle(spec).run({"x": np.array(x)}, {}, {"N": 1, "C": 2}, SWITCHES, switches=found)
+        return found
+
+    assert sides([[1.0, -1.0]]).same(sides([[2.0, -3.0]]))
+    assert not sides([[1.0, -1.0]]).same(sides([[1.0, 1.0]]))
+    assert not sides([[1.0, -1.0]]).same(Switches())
+
+
+def test_switches_note_which_element_is_the_largest():
+    """A maximum changes side when another element becomes the largest."""
+    spec = spec_of("y[n] = max[c](x[n,c])", x=Input("N C"), y=Output("N"))
+
+    def sides(x):
+        found = Switches()
+        oracle(spec).run({"x": np.array(x)}, {}, {"N": 1, "C": 2}, SWITCHES, switches=found)
+        return found
+
+    assert sides([[1.0, 2.0]]).same(sides([[3.0, 4.0]]))
+    assert not sides([[1.0, 2.0]]).same(sides([[2.0, 1.0]]))
+
+
+def test_modes_can_be_combined():
+    """Noise and switches together are one source."""
+    spec, found = SPECS["relu"], Switches()
+    noise = Noise(0.0, np.random.default_rng(0))
+    mode = Mode(noise=True, switches=True)
+    x = np.array([[1.0, -1.0]])
+    outputs, _ = oracle(spec).run({"x": x}, {}, {"N": 1, "C": 2}, mode, noise=noise, switches=found)
+    np.testing.assert_array_equal(outputs[0], [[1.0, 0.0]])
+    assert len(found) == 1
+
+
+# -- the rest
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+def test_results_have_the_dtype_of_the_tensors(dtype):
+    """Outputs, gradients and tangents come in the dtype of the first floating tensor."""
+    for name in ("softmax_cross_entropy", "conv2d", "lstm_cell"):
+        spec = SPECS[name]
+        point = next(points(spec)).astype(dtype)
+        assert {a.dtype for _, a in by_oracle(spec, point).parts()} == {np.dtype(dtype)}
+
+
+def test_constants_that_divide_by_zero_are_named():
+    """A constant at which the definition is not finite is an error that says which."""
+    spec = spec_of("y[n] = x[n] + 1/(1 - p)", x=Input("N"), p=Constant(0.5), y=Output("N"))
+    with pytest.raises(SpecError, match=r"the definition is not finite at p=1.0"):
+        oracle(spec).run({"x": np.ones(2)}, {"p": 1.0}, {"N": 2})
+    spec = spec_of("y[n] = x[n] + log(p)", x=Input("N"), p=Constant(0.5), y=Output("N"))
+    with pytest.raises(SpecError, match=r"the definition is not finite at p=-1"):
+        oracle(spec).run({"x": np.ones(2)}, {"p": -1}, {"N": 2})
+
+
+def test_a_function_is_compiled_once_for_each_mode():
+    """Running again does not derive or compile again."""
+    found = Oracle(SPECS["relu"].program, ("x",))
+    point = next(points(SPECS["relu"]))
+    for _ in range(2):
+        found.run(point.tensors, {}, point.sizes)
+        found.run(point.tensors, {}, point.sizes, ABSOLUTE)
+    assert len(found._functions) == 2
+
+
+def test_every_feature_has_a_forward_in_torch():
+    """The two tables of features name the same layers."""
+    assert feature_forwards().keys() == FEATURES.keys()
+    assert forwards().keys().isdisjoint(FEATURES)

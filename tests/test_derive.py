@@ -1,0 +1,473 @@
+"""The derived vjp and jvp are torch's, for the catalogue and for recurrences over time."""
+
+import numpy as np
+import pytest
+import sympy
+from torch_layers import (
+    SPECS,
+    assert_agree,
+    by_oracle,
+    by_torch,
+    draw,
+    forwards,
+    oracle,
+)
+
+from gradverify.calculus.compile import Oracle
+from gradverify.errors import SpecError
+from gradverify.notation.schedule import Block
+from gradverify.notation.tree import text
+from gradverify.spec import Constant, Input, Output, Param, Spec
+
+
+def points(spec, seed, draws=2):
+    """Yield points at every combination of constants: random sizes, and all sizes 1 (or least)."""
+    rng = np.random.default_rng(seed)
+    for constants in spec.constant_choices:
+        preferences = [dict.fromkeys(spec.dims, 1)]
+        preferences += [{d: int(rng.integers(1, 7)) for d in spec.dims} for _ in range(draws)]
+        for preferred in preferences:
+            sizes = next(spec.sizes(constants, preferred))
+            yield draw(spec, {**constants, **sizes}, rng)
+
+
+# -- the catalogue
+
+
+def test_torch_knows_the_whole_catalogue():
+    """Every spec of the catalogue has a forward in torch to be compared with, and no other has."""
+    assert forwards().keys() == SPECS.keys()
+
+
+@pytest.mark.parametrize("name", sorted(SPECS))
+def test_the_catalogue_agrees_with_torch(name):
+    """Outputs, gradients and tangents are torch's to 1e-12 at any sizes and constants."""
+    spec, forward = SPECS[name], forwards()[name]
+    for point in points(spec, seed=1):
+        assert_agree(spec, point, by_oracle(spec, point), by_torch(forward, spec, point), 1e-12)
+
+
+@pytest.mark.parametrize("name", sorted(SPECS))
+def test_the_catalogue_in_float32_stays_float32(name):
+    """float32 in is float32 out, for every result, and agrees to 1e-4."""
+    spec, forward = SPECS[name], forwards()[name]
+    for point in points(spec, seed=2, draws=1):
+        single = point.astype("float32")
+        got = by_oracle(spec, single)
+        assert {a.dtype for _, a in got.parts()} == {np.dtype("float32")}
+        # The same rounded numbers in double precision: float32 is not to be compared to itself.
+        exact = by_torch(forward, spec, single.astype("float64"))
+        assert_agree(spec, single, got, exact, 1e-4)
+
+
+@pytest.mark.parametrize("name", sorted(SPECS))
+def test_vjp_and_jvp_are_transposes(name):
+    """<dy, J v> is <J^T dy, v>: forward and reverse mode are derived from the same derivatives."""
+    spec = SPECS[name]
+    for point in points(spec, seed=3, draws=1):
+        got = by_oracle(spec, point)
+        forward = [a * b for a, b in zip(point.cotangents, got.tangents, strict=True)]
+        reverse = [got.gradients[k] * point.tangents[k] for k in spec.differentiable]
+        sizes = [np.abs(p).sum() for p in (*forward, *reverse)]
+        difference = sum(map(np.sum, forward)) - sum(map(np.sum, reverse))
+        assert abs(difference) <= 1e-12 * max(*sizes, 1e-300)
+
+
+# -- recurrences
+
+RNN = Spec(
+    "rnn",
+    x=Input("T N D"),
+    h0=Input("N H"),
+    w=Param("H D"),
+    u=Param("H H"),
+    b=Param("H"),
+    y=Output("T N H"),
+    definition="""
+        y[-1,n,k] = h0[n,k]
+        y[t,n,k]  = tanh(sum[d](x[t,n,d]*w[k,d]) + sum[m](y[t-1,n,m]*u[k,m]) + b[k])
+    """,
+)
+
+GRU = Spec(
+    "gru",
+    x=Input("T N D"),
+    h0=Input("N H"),
+    w=Param("3*H D"),
+    u=Param("3*H H"),
+    b=Param("3*H"),
+    v=Param("3*H"),
+    y=Output("T N H"),
+    last=Output("N H"),
+    ranges={"t": "T", "k": "H"},
+    definition="""
+        a[t,n,j]  = sum[d](x[t,n,d]*w[j,d]) + b[j]
+        s[t,n,j]  = sum[m](h[t-1,n,m]*u[j,m]) + v[j]
+        r[t,n,k]  = sigmoid(a[t,n,k] + s[t,n,k])
+        z[t,n,k]  = sigmoid(a[t,n,k+H] + s[t,n,k+H])
+        c[t,n,k]  = tanh(a[t,n,k+2*H] + r[t,n,k]*s[t,n,k+2*H])
+        h[-1,n,k] = h0[n,k]
+        h[t,n,k]  = (1 - z[t,n,k])*c[t,n,k] + z[t,n,k]*h[t-1,n,k]
+        y[t,n,k]  = h[t,n,k]
+        last[n,k] = h[T-1,n,k]
+    """,
+)
+
+LSTM = Spec(
+    "lstm",
+    x=Input("T N D"),
+    h0=Input("N H"),
+    c0=Input("N H"),
+    w=Param("4*H D"),
+    u=Param("4*H H"),
+    b=Param("4*H"),
+    y=Output("T N H"),
+    last=Output("N H"),
+    ranges={"k": "H"},
+    definition="""
+        z[t,n,j]  = sum[d](x[t,n,d]*w[j,d]) + sum[m](h[t-1,n,m]*u[j,m]) + b[j]
+        i[t,n,k]  = sigmoid(z[t,n,k])
+        f[t,n,k]  = sigmoid(z[t,n,k+H])
+        g[t,n,k]  = tanh(z[t,n,k+2*H])
+        o[t,n,k]  = sigmoid(z[t,n,k+3*H])
+        c[-1,n,k] = c0[n,k]
+        c[t,n,k]  = f[t,n,k]*c[t-1,n,k] + i[t,n,k]*g[t,n,k]
+        h[-1,n,k] = h0[n,k]
+        h[t,n,k]  = o[t,n,k]*tanh(c[t,n,k])
+        y[t,n,k]  = h[t,n,k]
+        last[n,k] = c[T-1,n,k]
+    """,
+)
+
+BIDIRECTIONAL = Spec(
+    "bidirectional",
+    x=Input("T N D"),
+    w=Param("H D"),
+    u=Param("H H"),
+    p=Param("H D"),
+    q=Param("H H"),
+    y=Output("T N 2*H"),
+    ranges={"t": "T", "k": "H"},
+    definition="""
+        h[-1,n,k]  = 0
+        h[t,n,k]   = tanh(sum[d](x[t,n,d]*w[k,d]) + sum[m](h[t-1,n,m]*u[k,m]))
+        g[T,n,k]   = 0
+        g[t,n,k]   = tanh(sum[d](x[t,n,d]*p[k,d]) + sum[m](g[t+1,n,m]*q[k,m]))
+        y[t,n,k]   = h[t,n,k]
+        y[t,n,H+k] = g[t,n,k]
+    """,
+)
+
+# Reads two steps of its past, and its output is read by another output.
+SECOND_ORDER = Spec(
+    "second_order",
+    x=Input("T N"),
+    a=Param(""),
+    b=Param("N"),
+    y=Output("T N"),
+    total=Output("N"),
+    definition="""
+        y[-2,n] = b[n]
+        y[-1,n] = a*b[n]**2
+        y[t,n]  = sigmoid(a*y[t-1,n])*y[t-2,n] + x[t,n]
+        total[n] = sum[t](y[t,n]**2)
+    """,
+)
+
+# The greatest of the neighbours at every step, so that the place of a maximum is kept over time.
+VITERBI = Spec(
+    "viterbi",
+    x=Input("T N"),
+    w=Param("N N"),
+    y=Output("N"),
+    definition="""
+        s[-1,n] = 0
+        s[t,n]  = max[m](s[t-1,m] + w[m,n]*x[t,m])
+        y[n]    = s[T-1,n]
+    """,
+)
+
+
+def recurrences():
+    """Return (spec, torch forward) pairs."""
+    import torch
+
+    def unroll(x, state, step):
+        states = [state]
+        for x_t in x:
+            states.append(step(x_t, states[-1]))
+        return states[1:]
+
+    def rnn(x, h0, w, u, b):
+        zero = torch.zeros_like(b)
+        return torch.stack(unroll(x, h0, lambda a, h: torch.rnn_tanh_cell(a, h, w, u, b, zero)))
+
+    def gru(x, h0, w, u, b, v):
+        states = unroll(x, h0, lambda a, h: torch.gru_cell(a, h, w, u, b, v))
+        return torch.stack(states), states[-1]
+
+    def lstm(x, h0, c0, w, u, b):
+        zero = torch.zeros_like(b)
+        states = unroll(x, (h0, c0), lambda a, s: torch.lstm_cell(a, s, w, u, b, zero))
+        return torch.stack([h for h, _ in states]), states[-1][1]
+
+    def bidirectional(x, w, u, p, q):
+        h0 = torch.zeros(x.shape[1], w.shape[0], dtype=x.dtype)
+        ahead = unroll(x, h0, lambda a, h: (a @ w.T + h @ u.T).tanh())
+        back = unroll(x.flip(0), h0, lambda a, h: (a @ p.T + h @ q.T).tanh())
+        return torch.cat([torch.stack(ahead), torch.stack(back[::-1])], dim=2)
+
+    def second_order(x, a, b):
+        path = [b, a * b**2]
+        for x_t in x:
+            path.append((a * path[-1]).sigmoid() * path[-2] + x_t)
+        y = torch.stack(path[2:])
+        return y, (y**2).sum(0)
+
+    def viterbi(x, w):
+        zero = torch.zeros_like(x[0])
+        return unroll(x, zero, lambda a, s: (s[:, None] + w * a[:, None]).amax(0))[-1]
+
+    return [
+        (RNN, rnn), (GRU, gru), (LSTM, lstm), (BIDIRECTIONAL, bidirectional),
+        (SECOND_ORDER, second_order), (VITERBI, viterbi),
+    ]  # fmt: skip
+
+
+NAMES = ["rnn", "gru", "lstm", "bidirectional", "second_order", "viterbi"]
+
+
+@pytest.mark.parametrize("T", [1, 2, 7])
+@pytest.mark.parametrize("which", range(len(NAMES)), ids=NAMES)
+def test_recurrences_agree_with_torch(which, T):
+    """A recurrence over a symbolic time axis is torch's unrolled one, for any T."""
+    spec, forward = recurrences()[which]
+    rng = np.random.default_rng(T)
+    for rest in (1, 2, 3):
+        sizes = {**dict.fromkeys(spec.dims, rest), "T": T}
+        point = draw(spec, sizes, rng)
+        assert_agree(spec, point, by_oracle(spec, point), by_torch(forward, spec, point), 1e-12)
+
+
+def test_a_recurrence_runs_backwards_in_its_vjp():
+    """Statements that read each other over time are one block, reversed by the vjp."""
+    derivation = oracle(LSTM).derivation
+    (block,) = (e for e in derivation.forward if isinstance(e, Block))
+    assert {s.target for s in block.steps} == {"sum2", "z", "i", "f", "g", "o", "c", "h"} - {"sum2"}
+    (back,) = (e for e in derivation.vjp if isinstance(e, Block))
+    assert {s.target for s in back.steps} >= {"dc", "dh", "dz"}
+    source = oracle(LSTM).source("lstm")
+    assert source.index("for t in range(T):") < source.index("for t in reversed(range(T)):")
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        "y[n] = y[n] + x[n]",
+        "y[n] = h[n]\nh[n] = y[n]*x[n]",
+        "h[-1] = 0\nh[N] = 0\nh[n] = h[n-1]*h[n+1] + x[n]\ny[n] = h[n]",
+        "h[-1,-1] = 0\nh[-1,m] = 0\nh[n,-1] = 0\nh[n,m] = h[n-1,m] + h[n,m-1]\ny[n] = h[n,0]",
+    ],
+)
+def test_a_circle_that_no_index_orders_is_refused(definition):
+    """What reads its own present, past and future, or two pasts is refused, and it says so."""
+    ranges = {"n": "N", "m": "N"}
+    spec = Spec("s", x=Input("N"), y=Output("N"), ranges=ranges, definition=definition)
+    with pytest.raises(SpecError, match="depend on each other in a circle, and no index orders it"):
+        oracle(spec).source("s")
+
+
+# -- what is derived
+
+
+def spec_of(definition, **changed):
+    given = {"x": Input("N C"), "w": Param("C"), "y": Output("N C")}
+    return Spec("s", definition=definition, **(given | changed))
+
+
+def steps(order):
+    return [s for e in order for s in (e.steps if isinstance(e, Block) else (e,))]
+
+
+def derived(spec):
+    """Return one line a step of the vjp."""
+    return [
+        f"{s.target}[{','.join(map(text, s.subscripts))}] += {s.value}"
+        for s in steps(oracle(spec).derivation.vjp)
+    ]
+
+
+def test_gather_and_scatter_swap():
+    """The vjp adds to the place that the forward read, over the same loops."""
+    spec = spec_of("y[n,c] = x[n,ids[n]]*w[c]", ids=Input("N", dtype=int, range="0..C-1"))
+    assert sorted(derived(spec)) == [
+        "dw[c] += dy[n,c]*x[n,ids[n]]",
+        "dx[n,ids[n]] += dy[n,c]*w[c]",
+    ]
+
+
+def test_a_derivative_is_written_by_the_value_where_it_can():
+    """d sqrt(v) is 1/(2 sigma): the forward's own value is used again."""
+    (line, *_) = (x for x in derived(SPECS["batch_norm"]) if x.startswith("dvar"))
+    assert line == "dvar[c] += dsigma[c]/(2*sigma[c])"
+
+
+def test_the_value_of_a_sum_of_statements_is_not_that_of_one_of_them():
+    """Where several statements make up a tensor, its value stands in no derivative of theirs."""
+    spec = spec_of("y[n,c] = sum[k](w[k]) + tanh(x[n,c])")
+    assert "dx[n,c] += dy[n,c]*(1 - tanh(x[n,c])**2)" in derived(spec)
+    spec = spec_of("y[n] += exp(x[n,0])\ny[n] += w[0]", y=Output("N"))
+    assert "dx[n,0] += dy[n]*exp(x[n,0])" in derived(spec)
+
+
+def test_only_what_lies_between_has_a_cotangent():
+    """Tensors that no gradient flows through have neither cotangent nor tangent."""
+    spec = spec_of(
+        "a[c] = ids[c]*2\nb[n] = stop_gradient(x[n,0])\ny[n,c] = x[n,c]*a[c]*b[n]\nh[n] = b[n]",
+        ids=Input("C", dtype=int, range="0..3"),
+    )
+    derivation = oracle(spec).derivation
+    assert derivation.cotangents == {"x": "dx", "y": "dy"}
+    assert derivation.tangents == {"x": "x_dot", "y": "y_dot"}
+
+
+def test_names_that_are_taken_are_not_used_for_cotangents():
+    """A parameter called dx stays what it is; the cotangent of x gets another name."""
+    spec = spec_of("y[n,c] = x[n,c]*dx[c]*x_dot[c]*m_pick[c] + exp(max[k](x[n,k]))",
+                   dx=Param("C"), x_dot=Param("C"), m_pick=Param("C"))  # fmt: skip
+    derivation = oracle(spec).derivation
+    assert derivation.cotangents["x"] == "dx_"
+    assert derivation.tangents["x"] == "x_dot_"
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("x[n,c]/(1 - 1)", "y is a real number nowhere"),
+        ("sqrt(-1)*x[n,c]", "y is a real number nowhere"),
+        ("log(-2)", "y is a real number nowhere"),
+        ("inf - inf + x[n,c]", "y is a real number nowhere"),
+    ],
+)
+def test_what_is_a_number_nowhere_is_refused(body, said):
+    """An equation that no tensors make a real number is an error of the spec."""
+    with pytest.raises(SpecError, match=said):
+        _ = oracle(spec_of(f"y[n,c] = {body}")).derivation
+
+
+def test_a_step_function_has_derivative_zero():
+    """Quotients and remainders of values are constant between their steps."""
+    spec = spec_of("y[n,c] = (3*x[n,c]//2)*w[c] + x[n,c] % 2")
+    rng = np.random.default_rng(0)
+    point = draw(spec, {"N": 3, "C": 2}, rng)
+    got = by_oracle(spec, point)
+    x, w = point.tensors["x"], point.tensors["w"]
+    np.testing.assert_allclose(got.outputs[0], (3 * x // 2) * w + x % 2, rtol=1e-14)
+    np.testing.assert_array_equal(got.gradients["x"], point.cotangents[0])
+
+
+# -- kinks and what is not selected
+
+NOWHERE_SINGULAR = [
+    "y[n,c] = where(x[n,c] > 0, sqrt(x[n,c]), 0)",
+    "y[n,c] = where(x[n,c] > 0, log(x[n,c])/x[n,c], 1)",
+    "y[n,c] = where(x[n,c] <= 0, 1, 1/x[n,c])",
+    "y[n,c] = where(x[n,c] > 0 and x[n,c] < 2, sqrt(x[n,c]), 0)",
+    "y[n,c] = where(not x[n,c] > 0, 0, sqrt(x[n,c]))",
+    # through a reduction, which is a tensor of its own
+    "y[n,c] = where(x[n,c] > 0, sqrt(sum[k](x[n,k]**2)), 0)",
+    "y[n,c] = where(x[n,c] > 0, sum[k](sqrt(x[n,k])), 0)",
+    "y[n,c] = where(x[n,c] > 0, mean[k](1/x[n,k])**0.5, 0)",
+    "y[n,c] = where(x[n,c] > 0, max[k](log(x[n,k])), 0)",
+    "y[n,c] = where(x[n,c] > 0, logsumexp[k](1/x[n,k]), 0)",
+    "y[n,c] = where(x[n,c] > 0, log(sum[k](sqrt(sum[j](x[k,j])))), 0)",
+]
+
+
+@pytest.mark.parametrize("definition", NOWHERE_SINGULAR)
+def test_a_branch_that_is_not_selected_contributes_nothing(definition):
+    """Where a branch is singular and not taken, gradients and tangents are exactly 0, not nan."""
+    spec = spec_of(definition, x=Input("N C"), ranges={"k": "C"} if "x[k,j]" not in definition
+                   else {"k": "N"})  # fmt: skip
+    for value in (0.0, -1.0):
+        x = np.full((2, 3), value)
+        tensors = {"x": x, "w": np.zeros(3)}
+        outputs, pullback = oracle(spec).run(tensors, {}, {"N": 2, "C": 3})
+        assert np.all(np.isfinite(outputs[0]))
+        assert not np.any(pullback(np.ones((2, 3)))["x"])
+        tangents = {"x": np.ones((2, 3)), "w": np.zeros(3)}
+        (tangent,) = oracle(spec).jvp(tensors, tangents, {}, {"N": 2, "C": 3})
+        assert not np.any(tangent)
+
+
+def test_a_tie_of_a_maximum_goes_to_the_first():
+    """Of equal largest elements the first has the gradient, over one index and over several."""
+    x = np.array([[1.0, 3.0, 3.0], [2.0, 2.0, 2.0]])
+    spec = spec_of("y[n] = max[c](x[n,c])", y=Output("N"))
+    _, pullback = oracle(spec).run({"x": x, "w": np.ones(3)}, {}, {"N": 2, "C": 3})
+    np.testing.assert_array_equal(pullback(np.array([5.0, 7.0]))["x"], [[0, 5, 0], [7, 0, 0]])
+    spec = spec_of("y = max[n,c](x[n,c])", y=Output(""))
+    _, pullback = oracle(spec).run({"x": x, "w": np.ones(3)}, {}, {"N": 2, "C": 3})
+    np.testing.assert_array_equal(pullback(np.array(5.0))["x"], [[0, 5, 0], [0, 0, 0]])
+
+
+def test_max_of_two_goes_to_the_first_where_they_are_equal():
+    """max(a, b) and min(a, b) take a where a == b; abs and relu have slope -1 and 0 at 0."""
+    spec = spec_of("y[n,c] = max(x[n,c], w[c]) + 3*min(x[n,c], w[c])")
+    tensors = {"x": np.ones((1, 1)), "w": np.ones(1)}
+    _, pullback = oracle(spec).run(tensors, {}, {"N": 1, "C": 1})
+    gradients = pullback(np.ones((1, 1)))
+    assert (gradients["x"][0, 0], gradients["w"][0]) == (4, 0)
+    spec = spec_of("y[n,c] = abs(x[n,c]) + 10*relu(x[n,c])")
+    _, pullback = oracle(spec).run({**tensors, "x": np.zeros((1, 1))}, {}, {"N": 1, "C": 1})
+    assert pullback(np.ones((1, 1)))["x"][0, 0] == -1
+
+
+def test_stop_gradient_stops_and_keeps_the_value():
+    """What stands under stop_gradient has its value and no derivative."""
+    spec = spec_of("y[n,c] = x[n,c]*stop_gradient(x[n,c]**2) + stop_gradient(exp(w[c]))")
+    point = draw(spec, {"N": 3, "C": 2}, np.random.default_rng(0))
+    got, x = by_oracle(spec, point), point.tensors["x"]
+    np.testing.assert_allclose(got.outputs[0], x**3 + np.exp(point.tensors["w"]), rtol=1e-14)
+    np.testing.assert_allclose(got.gradients["x"], point.cotangents[0] * x**2, rtol=1e-14)
+    assert not np.any(got.gradients["w"])
+    np.testing.assert_allclose(got.tangents[0], point.tangents["x"] * x**2, rtol=1e-14)
+
+
+def test_saturated_functions_have_finite_derivatives():
+    """sigmoid, tanh, softplus and log_softmax neither overflow nor turn into nan far out."""
+    spec = spec_of("y[n,c] = sigmoid(x[n,c]) + tanh(x[n,c]) + softplus(x[n,c])")
+    x = np.array([[-800.0, -40.0, 0.0, 40.0, 800.0]])
+    tensors = {"x": x, "w": np.zeros(5)}
+    outputs, pullback = oracle(spec).run(tensors, {}, {"N": 1, "C": 5})
+    gradient = pullback(np.ones((1, 5)))["x"]
+    assert np.all(np.isfinite(outputs[0]))
+    np.testing.assert_allclose(gradient, [[0, 2 * np.exp(-40.0), 1.75, 1, 1]], atol=1e-15)
+
+
+def test_a_tensor_that_nothing_reads_has_gradient_zero():
+    """A declared parameter without influence has a gradient all the same: zeros of its shape."""
+    spec = spec_of("y[n,c] = 2*x[n,c]")
+    point = draw(spec, {"N": 3, "C": 2}, np.random.default_rng(0))
+    np.testing.assert_array_equal(by_oracle(spec, point).gradients["w"], np.zeros(2))
+
+
+def test_an_output_without_influence_of_anything_is_allowed():
+    """An output that depends on sizes and constants only has tangent 0 and passes nothing back."""
+    spec = spec_of("y[n,c] = x[n,c]*w[c]\nk[n] = n*eps + N", k=Output("N"), eps=Constant(0.5))
+    point = draw(spec, {"N": 3, "C": 2, "eps": 0.5}, np.random.default_rng(0))
+    got = by_oracle(spec, point)
+    np.testing.assert_array_equal(got.outputs[1], [3.0, 3.5, 4.0])
+    np.testing.assert_array_equal(got.tangents[1], np.zeros(3))
+
+
+def test_derivatives_are_kept_factored():
+    """A common factor stays in front: 2*(x - mu) is not multiplied out."""
+    values = [s.value for s in steps(oracle(SPECS["batch_norm"]).derivation.vjp)]
+    assert any(v.has(sympy.Add) and "(-mu[c] + x[n,c])" in str(v) for v in values)
+
+
+def test_a_derivation_is_made_once():
+    """The oracle of a spec derives on first use and keeps the result."""
+    found = Oracle(RNN.program, RNN.differentiable)
+    assert found.derivation is found.derivation

@@ -1,0 +1,300 @@
+"""Derived equations as text: exact for some layers, and read back as a definition for all."""
+
+import os
+import re
+import subprocess
+import sys
+from functools import cache
+
+import numpy as np
+import pytest
+
+from gradverify import Constant, Input, Output, Param, Spec, UsageError
+from gradverify.calculus.compile import Oracle
+from gradverify.calculus.show import LEAVES, STYLES, emit, gradient_equations
+from gradverify.calculus.typeset import ADDS
+from gradverify.loading import catalogue_folder, execute
+from gradverify.notation.tree import text
+from gradverify.spec import REGISTERED
+
+
+def _catalogue():
+    before = dict(REGISTERED)
+    modules = [execute(path) for path in sorted(catalogue_folder().glob("*.py"))]
+    REGISTERED.clear()
+    REGISTERED.update(before)
+    return {v.name: v for m in modules for v in vars(m).values() if isinstance(v, Spec)}
+
+
+STEPS = """
+    h[t,n,k] = tanh(pre[t,n,k])
+    pre[t,n,k] = sum[d](x[t,n,d]*w[k,d]) + sum[m](h[t-1,n,m]*u[k,m])
+    h[-1,n,k] = h0[n,k]
+"""
+RNN = Spec("rnn", x=Input("T N D"), h0=Input("N K"), u=Param("K K"), w=Param("K D"),
+           h=Output("T N K"), definition=STEPS)  # fmt: skip
+CATALOGUE = _catalogue()
+SPECS = {**CATALOGUE, "rnn": RNN}
+
+
+@cache
+def oracle(name):
+    return Oracle(SPECS[name].program, SPECS[name].differentiable)
+
+
+BATCH_NORM = """\
+batch_norm: definition
+  mu[c]     = mean[n] x[n,c]
+  var[c]    = mean[n] (x[n,c] - mu[c])²
+  sigma[c]  = √(var[c] + eps)
+  xhat[n,c] = (x[n,c] - mu[c])/sigma[c]
+  y[n,c]    = gamma[c]·xhat[n,c] + beta[c]
+
+batch_norm: cotangents, given dy
+  dbeta[c]   = Σ[n] dy[n,c]
+  dxhat[n,c] = dy[n,c]·gamma[c]
+  dgamma[c]  = Σ[n] dy[n,c]·xhat[n,c]
+  dsigma[c]  = -Σ[n] dxhat[n,c]·(x[n,c] - mu[c])/sigma[c]²
+  dvar[c]    = dsigma[c]/(2·sigma[c])
+  dmu[c]     = -Σ[n] dxhat[n,c]/sigma[c] - 2·dvar[c]·Σ[n] (x[n,c] - mu[c])/N
+  dx[n,c]    = dxhat[n,c]/sigma[c] + 2·dvar[c]·(x[n,c] - mu[c])/N + dmu[c]/N
+"""
+
+MAX_POOL = f"""\
+max_pool2d: definition
+  y[n,c,p,q]          = max[r,t] x[n,c,S·p+r,S·q+t]
+  y_pick[n,c,p,q,r,t] = 1 where the maximum is first attained, else 0
+
+max_pool2d: cotangents, given dy
+  dx[n,c,S·p+r,S·q+t] += dy[n,c,p,q]·y_pick[n,c,p,q,r,t]   for all n, c, p, q, r, t
+  {ADDS}
+"""
+
+RECURRENT = f"""\
+rnn: definition
+  h[t,n,k]   = tanh(pre[t,n,k])
+  pre[t,n,k] = Σ[d] x[t,n,d]·w[k,d] + Σ[m] h[t-1,n,m]·u[k,m]
+  h[-1,n,k]  = h0[n,k]
+
+rnn: cotangents, given dh
+  for t = T-1, ..., 0:
+    dpre[t,n,k]  = dh[t,n,k]·(1 - h[t,n,k]²)
+    dh[t-1,n,m] += Σ[k] dpre[t,n,k]·u[k,m]
+  du[k,m]        = Σ[t,n] dpre[t,n,k]·h[t-1,n,m]
+  dh0[n,k]       = dh[-1,n,k]
+  dw[k,d]        = Σ[t,n] dpre[t,n,k]·x[t,n,d]
+  dx[t,n,d]      = Σ[k] dpre[t,n,k]·w[k,d]
+  {ADDS}
+"""
+
+LINES = {
+    "conv2d": "  dx[n,c,S·p+D·r-P,S·q+D·t-P] += Σ[k] dy[n,k,p,q]·w[k,c,r,t]"
+    "   for all n, p, q, c, r, t",
+    "embedding": "  dw[ids[n],d] += dy[n,d]   for all n, d",
+    "lstm_cell": "  dc_next[n,u] += dh_next[n,u]·o[n,u]·(1 - tanh(c_next[n,u])²)",
+    "group_norm": "  xhat[n,g·K+k,h,w] = (x[n,g·K+k,h,w] - mu[n,g])/sigma[n,g]",
+    "prelu": "  da[c]   = Σ[n] dy[n,c]·min(x[n,c], 0)",
+    "gelu": "  t[n,c] = tanh(√(2/π)·(x[n,c] + 0.044715·x[n,c]³))",
+    "causal_attention": "  z[b,t,s]    = where(s ≤ t, sum1[b,t,s]/√D, -∞)",
+}
+
+
+@pytest.mark.parametrize("whole", [BATCH_NORM, MAX_POOL, RECURRENT])
+def test_the_whole_text(whole):
+    """Batch norm reads as in its paper; a recurrence says in which order its equations run."""
+    name = whole.partition(":")[0]
+    assert emit(oracle(name), "unicode", name) == whole
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_one_line_of_a_layer(name):
+    """Scatter, gather, given cotangents, choices and roots are each written in one known way."""
+    assert LINES[name] in emit(oracle(name), "unicode", name).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("definition", "shapes", "expected"),
+    [
+        # Where terms are joined, an index whose letter is taken gets a number.
+        ("y[i,j] = sum[k](x[i,k]*x[k,j])", ("N N", "N N"),
+         ["dx[k,j] = Σ[i] dy[i,j]·x[i,k] + Σ[j₁] dy[k,j₁]·x[j,j₁]"]),
+        # A shifted left side is turned round: dx[t+1] += dy[t] reads dx[t] = dy[t-1] ...
+        ("y[t] = (x[t+1] - x[t])**2", ("T+1", "T"),
+         ["dx[t] = 2·dy[t-1]·(x[t] - x[t-1]) - 2·dy[t]·(x[t+1] - x[t])", LEAVES]),
+        # ... unless nothing would tell that it leaves x[0] alone.
+        ("y = sum[t](x[t+1])", ("T+1", ""), ["dx[t+1] += dy", ADDS]),
+        # A left side that is not one to one in its letters names them.
+        ("y = sum[i](x[i,i])", ("N N", ""), ["dx[i,i] += dy   for all i", ADDS]),
+        # What no output depends on is not passed over in silence.
+        ("y[n] = 2.5", ("N", "N"), ["dx = 0"]),
+        ("y[n] = (1 + abs(x[n]))**0.25/3", ("N", "N"),
+         ["dx[n] = dy[n]·where(x[n] > 0, 1, -1)/(12·(1 + |x[n]|)^(3/4))"]),
+    ],
+)  # fmt: skip
+def test_left_sides_and_letters(definition, shapes, expected):
+    """Each way in which a cotangent can be said is told from the others."""
+    ranges = {"t": "T"} if "T" in shapes[0] else {}
+    x, y = Input(shapes[0]), Output(shapes[1])
+    spec = Spec("here", x=x, y=y, ranges=ranges, definition=definition)
+    shown = emit(Oracle(spec.program, spec.differentiable), "unicode", "here")
+    assert [line[2:] for line in shown.split("given dy\n")[1].splitlines()] == expected
+
+
+def test_long_sums_are_broken_after_a_sign():
+    """A line of more than 100 characters goes on under the start of its right side."""
+    lines = emit(oracle("group_norm"), "unicode", "group_norm").splitlines()
+    (k,) = (k for k, line in enumerate(lines) if line.startswith("  dx["))
+    assert lines[k].endswith(" +")
+    assert lines[k + 1] == " " * (lines[k].index("=") + 2) + "dmu[n,g]/(K·H·W)"
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_every_declared_gradient_has_an_equation(name):
+    """Each tensor whose gradient is asked for stands on a left side, in both styles."""
+    shown = emit(oracle(name), "unicode", name)
+    for tensor in SPECS[name].differentiable:
+        pattern = rf"^ +d{tensor}(\[.*\])? +\+?= "
+        assert re.search(pattern, shown, re.M), tensor
+        assert re.match(pattern, "  " + gradient_equations(oracle(name).derivation, tensor))
+    rows = emit(oracle(name), "latex", name).splitlines()
+    assert sum("&" in row for row in rows) >= len(SPECS[name].differentiable)
+
+
+@pytest.mark.parametrize("style", ["unicode", "latex"])
+@pytest.mark.parametrize("name", SPECS)
+def test_nothing_of_the_machinery_shows(name, style):
+    """No names or numbers that only the derivation knows, and no line that is too long."""
+    shown = emit(oracle(name), style, name)
+    for leaked in ("1.0*", "path", "Select", "**", "h_0", "144115188075855872", "-0)"):
+        assert leaked not in shown
+    if style == "unicode":
+        assert max(map(len, shown.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_latex_is_balanced(name):
+    """Braces and fences match in every row, and there is one column of equals signs."""
+    head, first, *rows, last, end = emit(oracle(name), "latex", name).split("\n")
+    assert (head, first, last, end) == (f"% {name}", r"\begin{align*}", r"\end{align*}", "")
+    for row in rows:
+        assert row.count("{") == row.count("}")
+        assert row.count(r"\left") == row.count(r"\right")
+        assert row.count("&") == 1
+        assert not re.search(r"(?<!\\)_(?!\{)", row), row
+    assert all(row.endswith((r" \\", r" \\[2ex]")) for row in rows[:-1])
+
+
+def test_latex_names():
+    """Greek letters, hats, cotangents and underscores are set as they are written by hand."""
+    rows = emit(oracle("batch_norm"), "latex", "batch_norm").splitlines()
+    assert r"\sigma_{c} &= \sqrt{\mathrm{var}_{c} + \epsilon} \\" in rows
+    assert r"\mathrm{d}\gamma_{c} &= \sum_{n} \mathrm{d}y_{n,c} \, \hat{x}_{n,c} \\" in rows
+    assert r"\mu_{c} &= \frac{1}{N} \sum_{n} x_{n,c} \\" in rows
+    shown = emit(oracle("lstm_cell"), "latex", "lstm_cell")
+    assert r"\mathrm{d}\mathrm{c\_next}_{n,u} &\mathrel{+}= " in shown
+    assert r"& \text{for $t = T-1, \ldots, 0$:} \\" in emit(oracle("rnn"), "latex", "rnn")
+
+
+def test_a_finding_shows_what_its_gradient_reads():
+    """The tensor's own equation comes first, below it every cotangent that it needs."""
+    d = oracle("batch_norm").derivation
+    assert gradient_equations(d, "gamma") == "dgamma[c] = Σ[n] dy[n,c]·xhat[n,c]"
+    lines = gradient_equations(d, "x").splitlines()
+    assert [line.split("[")[0] for line in lines] == ["dx", "dxhat", "dsigma", "dvar", "dmu"]
+    lines = gradient_equations(oracle("rnn").derivation, "h0").splitlines()
+    assert lines[:2] == ["dh0[n,k]       = dh[-1,n,k]", "for t = T-1, ..., 0:"]
+
+
+def test_styles_and_errors():
+    """Of the styles, numpy is the oracle's source; an unknown one gets the nearest of them."""
+    source = oracle("linear").source("linear", sizes=False)
+    assert emit(oracle("linear"), "numpy", "linear") == source
+    assert STYLES == ("unicode", "latex", "numpy")
+    expected = "the style 'latx' is not one of unicode, latex, numpy; did you mean 'latex'?"
+    with pytest.raises(UsageError, match=f"^{re.escape(expected)}$"):
+        emit(oracle("relu"), "latx", "relu")
+    expected = "no tensor of the definition is called 'z'; known are x, y"
+    with pytest.raises(UsageError, match=f"^{re.escape(expected)}$"):
+        gradient_equations(oracle("relu").derivation, "z")
+
+
+def test_the_order_does_not_depend_on_hashes():
+    """Two processes with different hash seeds print the same."""
+    code = (
+        "from gradverify import catalog; from gradverify.calculus.compile import Oracle;"
+        "from gradverify.calculus.show import emit; s = catalog('lstm_cell');"
+        "print(emit(Oracle(s.program, s.differentiable), 'unicode', s.name).encode())"
+    )
+    shown = {
+        subprocess.run(
+            [sys.executable, "-c", code], check=True, capture_output=True,
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+        ).stdout
+        for seed in (1, 2)
+    }  # fmt: skip
+    assert len(shown) == 1
+
+
+def bracketed(line):
+    """Write Σ[n] a·b + c as sum[n](a·b) + c: a Σ holds all factors to its right."""
+    for big in reversed([*re.finditer(r"(Σ|mean|max)(\[[a-z,]+\]) ", line)]):
+        depth, end = 0, big.end()
+        while end < len(line):
+            depth += (line[end] in "([") - (line[end] in ")]")
+            if depth < 0 or (depth == 0 and line[end : end + 3] in (" + ", " - ")):
+                break
+            end += 1
+        kind = big[1].replace("Σ", "sum") + big[2]
+        line = f"{line[: big.start()]}{kind}({line[big.end() : end]}){line[end:]}"
+    return line
+
+
+def reread(spec):
+    """The printed equations as the definition of a layer whose outputs are the gradients."""
+    shown = re.sub(r" ([+-])\n +", r" \1 ", emit(oracle(spec.name), "unicode", spec.name))
+    for y in spec.outputs:  # a given cotangent that is added to gets a name of its own
+        if re.search(rf"^  d{y}\S* +\+=", shown, re.M):
+            shown = re.sub(rf"\bd{y}\b", f"total_{y}", shown)
+            added = rf"  total_{y}\1 = d{y}\1 +"
+            shown = re.sub(rf"^  total_{y}(\S*) +\+=", added, shown, flags=re.M)
+    for a, b in {"·": "*", "²": "**2", "³": "**3", "≤": "<=", "≥": ">=", "π": "pi", "∞": "inf",
+                 "√D": "sqrt(D)", "√(": "sqrt("}.items():  # fmt: skip
+        shown = shown.replace(a, b)
+    lines = [line.split("   for all")[0].strip() for line in shown.splitlines()
+             if "= " in line and "(+=" not in line]  # fmt: skip
+    tensors = {**spec.tensors}
+    d = oracle(spec.name).derivation
+    for tensor, cotangent in d.cotangents.items():
+        shape = " ".join(text(n).replace(" ", "") for n in d.shapes[tensor])
+        tensors[cotangent] = Input(shape) if tensor in spec.outputs else Output(shape)
+    # Padding is 0: what dx[S*p+D*r-P] adds outside of dx cannot be said in a definition.
+    constants = {k: Constant(*([0] if k == "P" else v)) for k, v in spec.constants.items()}
+    return Spec(
+        "again",
+        where=[text(w) for w in spec.where],
+        ranges={k: text(v) for k, v in spec.program.declared.ranges.items()},
+        definition="\n".join(map(bracketed, lines)),
+        **tensors,
+        **constants,
+    )
+
+
+@pytest.mark.parametrize("name", [n for n in CATALOGUE if n != "max_pool2d"])
+def test_what_is_printed_is_what_is_computed(name):
+    """Read back as a definition, the printed equations give the gradients of the oracle."""
+    spec, again = SPECS[name], reread(SPECS[name])
+    rng = np.random.default_rng(0)
+    at = [*again.sizes()][len(again.constant_choices) - 1]  # unequal primes, the last constants
+    constants, sizes = {k: at[k] for k in again.constants}, {k: at[k] for k in again.dims}
+    arrays = {}
+    for k in again.given:
+        shape = again.shape(k, at)
+        low, high = again.bounds(k, at) or (0, 0)
+        whole = again.tensors[k].integer
+        arrays[k] = rng.integers(low, high + 1, shape) if whole else rng.standard_normal(shape)
+    _, pullback = oracle(name).run({k: arrays[k] for k in spec.given}, constants, sizes)
+    gradients = pullback(*(arrays[f"d{y}"] for y in spec.outputs))
+    computed = Oracle(again.program, again.differentiable).run(arrays, constants, sizes)[0]
+    printed = dict(zip(again.outputs, computed, strict=True))
+    for x in spec.differentiable:
+        np.testing.assert_allclose(printed[f"d{x}"], gradients[x], 1e-10, 1e-12, err_msg=x)

@@ -1,0 +1,274 @@
+"""A spec's declarations: what they mean, which sizes they allow, and how layers register."""
+
+import re
+
+import pytest
+
+from gradverify.errors import SpecError
+from gradverify.loading import catalog
+from gradverify.notation.tree import text
+from gradverify.spec import REGISTERED, Constant, Input, Output, Param, Spec
+
+
+@pytest.fixture
+def registry():
+    """Yield the registry, and put it back as it was."""
+    before = dict(REGISTERED)
+    yield REGISTERED
+    REGISTERED.clear()
+    REGISTERED.update(before)
+
+
+def norm(**changed):
+    declared = {
+        "x": Input("N C"),
+        "mask": Input("N C", values=(0, 1), differentiable=False),
+        "ids": Input("N", dtype=int, range="0..C-1"),
+        "gamma": Param("C", init="ones"),
+        "eps": Constant(1e-5, 1e-2),
+        "G": Constant(1, 2),
+        "y": Output("N C"),
+        "z": Output(""),
+    }
+    return Spec("norm", **(declared | changed))
+
+
+# -- declarations
+
+
+def test_tensors_are_listed_by_kind_in_declared_order():
+    """Inputs, parameters and outputs are what was declared so, in that order."""
+    spec = norm()
+    assert spec.inputs == ("x", "mask", "ids")
+    assert spec.params == ("gamma",)
+    assert spec.outputs == ("y", "z")
+    assert spec.given == ("x", "mask", "ids", "gamma")
+    assert spec.dims == ("N", "C")
+
+
+def test_only_what_varies_continuously_has_a_gradient():
+    """Integers and inputs declared `differentiable=False` need no gradient."""
+    assert norm().differentiable == ("x", "gamma")
+
+
+def test_constants_are_tried_in_every_combination():
+    """Every value of every constant is met with every value of the others."""
+    assert norm().constant_choices == (
+        {"eps": 1e-5, "G": 1}, {"eps": 1e-5, "G": 2}, {"eps": 1e-2, "G": 1}, {"eps": 1e-2, "G": 2},
+    )  # fmt: skip
+    assert norm(eps=Constant(0.5), G=Constant(3)).constant_choices == ({"eps": 0.5, "G": 3},)
+
+
+def test_a_constant_of_integers_can_stand_in_shapes():
+    """A capital that is declared as a constant is that constant and no dimension."""
+    spec = norm(x=Input("N G*C"))
+    assert spec.dims == ("N", "C")
+    assert spec.shape("x", {"N": 2, "C": 3, "G": 5}) == (2, 15)
+    assert Constant(1, 2).is_integer
+    assert not Constant(1, 2.0).is_integer
+
+
+def test_shapes_can_be_shown():
+    """A shape is shown as it was declared, for messages and reports."""
+    spec = catalog("conv2d")
+    assert spec.shape_text("x") == "(N, C, H, W)"
+    assert spec.shape_text("b") == "(K)"
+    assert spec.shape_text("y").startswith("(N, K, (H + 2*P - D*(R - 1) - 1)//S + 1, ")
+    assert norm().shape_text("z") == "()"
+
+
+def test_a_spec_knows_where_it_was_written():
+    """The location is file and line of the call, and constraints are kept as trees."""
+    spec = norm(where=["N >= 2"])
+    assert re.fullmatch(r".*test_spec\.py:\d+", spec.location)
+    assert [text(c) for c in spec.where] == ["N >= 2"]
+
+
+def test_a_spec_without_a_definition_has_no_program():
+    """A definition may be left out; everything else is declared and checked all the same."""
+    assert norm().program is None
+    assert norm().definition is None
+
+
+def test_init_is_kept():
+    """`init=` says where learning starts: a name or a number."""
+    tensors = norm(a=Param("C", init=0.25), b=Param("C")).tensors
+    assert [tensors[k].init for k in ("gamma", "a", "b")] == ["ones", 0.25, "normal"]
+
+
+# -- one name, one meaning
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"N": Input("C")}, "N is both a tensor and a dimension: one name means one thing"),
+        ({"C": Output("N")}, "C is both a tensor and a dimension: one name means one thing"),
+        ({"definition": "N[c] = 1\ny[n,c] = 1\nz = 1"}, "N is a dimension or constant"),
+        ({"definition": "eps = 1\ny[n,c] = 1\nz = 1"}, "eps is a dimension or constant"),
+        ({"definition": "y[n,c] = x[n,c]\nz = 1", "n": Param("N")},
+         "n is a tensor of this spec: use another letter as index"),
+        ({"definition": "y[n,c] = sum[i](x[i,c])\nz = 1", "i": Param("")},
+         "i is a tensor or constant of this spec and cannot be an index"),
+        ({"definition": "y[n,c] = sum[k](x[n,k])\nz = 1", "k": Constant(2)},
+         "k is a tensor or constant of this spec and cannot be an index"),
+        ({"definition": "gamma[c] = 1\ny[n,c] = 1\nz = 1"}, "gamma is given to the layer"),
+        ({"_x": Input("N")}, "_x: a name starting with _ is reserved"),
+    ],
+)  # fmt: skip
+def test_one_name_means_one_thing(changed, said):
+    """A name that is two of dimension, constant, tensor and index is refused, and it says so."""
+    with pytest.raises(SpecError, match=re.escape(said)):
+        norm(**changed)
+
+
+def test_a_spec_needs_outputs_and_something_given():
+    """Without an output, or without anything given, there is nothing to verify."""
+    with pytest.raises(SpecError, match="no output is declared: write"):
+        Spec("s", x=Input("N"))
+    with pytest.raises(SpecError, match="no input or parameter is declared: write"):
+        Spec("s", y=Output("N"))
+
+
+def test_every_message_names_the_spec():
+    """A file may hold many specs: the message says which one is wrong."""
+    with pytest.raises(SpecError, match=r"^spec 'norm': "):
+        norm(y=Output("M"))
+
+
+# -- sizes
+
+
+def test_sizes_follow_the_preference():
+    """Sizes are the preferred ones where the constraints allow them, else the nearest."""
+    spec = norm(where=["N >= 2"])
+    assert next(spec.sizes({}, {"N": 4, "C": 7})) == {"N": 4, "C": 7}
+    assert next(spec.sizes({}, {"N": 1, "C": 7})) == {"N": 2, "C": 7}
+
+
+def test_sizes_keep_every_shape_positive():
+    """No tensor, output or input, ever has an axis of less than one element."""
+    spec = catalog("conv2d")
+    for constants in spec.constant_choices:
+        for preferred in (1, 2, 6):
+            sizes = next(spec.sizes(constants, dict.fromkeys(spec.dims, preferred)))
+            for tensor in spec.tensors:
+                assert min(spec.shape(tensor, {**constants, **sizes})) >= 1
+
+
+def test_sizes_without_constants_meet_every_choice():
+    """Asked for nothing in particular, sizes come in a few patterns for every constant."""
+    spec = norm(where=["N > G"])
+    found = list(spec.sizes())
+    assert {(s["eps"], s["G"]) for s in found} == {(e, g) for e in (1e-5, 1e-2) for g in (1, 2)}
+    assert all(s["N"] > s["G"] for s in found)
+    assert len({(s["N"], s["C"]) for s in found}) >= 4
+
+
+def test_unsatisfiable_constraints_are_found_at_once():
+    """A spec that no sizes satisfy is refused where it is written, with its constraints."""
+    with pytest.raises(
+        SpecError,
+        match=re.escape(
+            "no sizes satisfy 'C == 7' and 'C % G == 0' with every size at least 1, whatever"
+        ),
+    ):
+        norm(where=["C == 7", "C % G == 0"], G=Constant(2, 4))  # fmt: skip
+
+
+def test_one_satisfiable_constant_is_enough():
+    """A constant's value that no size goes with is no case; the others are."""
+    spec = norm(where=["C == 7", "C % G == 0"], G=Constant(2, 7))
+    assert next(spec.sizes({"G": 2, "eps": 1e-5}), None) is None
+    assert next(spec.sizes({"G": 7, "eps": 1e-5}))["C"] == 7
+
+
+# -- values
+
+
+def test_bounds_are_values_at_the_sizes():
+    """A range may depend on sizes, and both of its ends count."""
+    spec = norm(x=Input("N C", range="0.1..3"), gamma=Param("C", range="-1..2*C"))
+    assert spec.bounds("ids", {"N": 2, "C": 5}) == (0, 4)
+    assert spec.bounds("gamma", {"C": 5}) == (-1, 10)
+    assert spec.bounds("x", {}) == (0.1, 3)
+    assert spec.bounds("mask", {}) is None
+
+
+@pytest.mark.parametrize("written", ["", "3", "1-3", "0..", "..3", "a..b..c"])
+def test_a_range_has_two_ends(written):
+    """What is not `low..high` is refused."""
+    with pytest.raises(SpecError):
+        norm(x=Input("N C", range=written))
+
+
+# -- registering
+
+
+def test_register_keeps_the_function_under_its_name(registry):
+    """A registered function stays what it was; name, file and dtypes are kept beside it."""
+    spec = norm()
+
+    @spec.register
+    def plain(x):
+        return x
+
+    @spec.register(name="named", dtypes=["float32"])
+    def other(x):
+        return x
+
+    kept = {
+        name: entry for (file, name), entry in registry.items() if file.endswith("test_spec.py")
+    }
+    assert kept["plain"].function is plain
+    assert kept["plain"].dtypes is None
+    assert kept["plain"].spec is spec
+    assert kept["named"].function is other
+    assert kept["named"].dtypes == ("float32",)
+    assert plain(3) == 3
+
+
+def test_register_refuses_two_layers_of_one_name(registry):
+    """Two functions of one name in one file are an error that says how to tell them apart."""
+    spec = norm()
+    spec.register(name="twice")(len)
+    with pytest.raises(
+        SpecError, match=r"two layers are called 'twice' in .*test_spec\.py: rename"
+    ):
+        spec.register(name="twice")(max)
+
+
+def test_register_takes_the_same_function_again(registry):
+    """Loading a file twice registers its layers once."""
+    spec = norm()
+    before = len(registry)
+
+    def again(x):
+        return x
+
+    spec.register(again)
+    spec.register(again)
+    assert len(registry) == before + 1
+
+
+def test_register_refuses_unknown_dtypes(registry):
+    """A dtype that gradverify does not draw is named, with those that it does."""
+    with pytest.raises(SpecError, match="dtype 'float8' is not one of float64, float32, float16"):
+        norm().register(name="f", dtypes=["float8"])(len)
+
+
+def test_register_needs_something_to_call(registry):
+    """What cannot be called is no layer."""
+    with pytest.raises(SpecError, match="3 is not callable"):
+        norm().register(3)
+
+
+def test_a_callable_object_is_registered_under_its_class(registry):
+    """An object with `__call__` has no name of its own: its class gives it one."""
+
+    class Layer:
+        def __call__(self, x):
+            return x
+
+    norm().register(Layer())
+    assert any(name == "Layer" for _, name in registry)

@@ -1,0 +1,197 @@
+"""The catalogue's forwards in torch, and what autograd makes of a forward: an independent word.
+
+Only what torch ships is used where it ships the layer, so that nothing is written twice.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from gradverify.calculus.compile import Oracle
+from gradverify.calculus.exact import Exact, evaluate_exactly
+from gradverify.loading import catalogue_folder, load, spec_files
+from gradverify.spec import Spec
+
+SPECS = {x.spec.name: x.spec for path in spec_files([catalogue_folder()]) for x in load(path)}
+
+
+@cache
+def oracle(spec: Spec) -> Oracle:
+    return Oracle(spec.program, spec.differentiable)
+
+
+def forwards() -> dict[str, Callable[..., Any]]:
+    """Return, by spec name, functions of the spec's tensors and constants by name."""
+    import torch
+    from torch.nn import functional as F  # noqa: N812 - as everyone calls it
+
+    torch.set_num_threads(1)  # the tests run in as many processes as there are cores
+
+    def linear_batch_norm(x, w, b, gamma, beta, *, eps):
+        return F.batch_norm(F.linear(x, w, b), None, None, gamma, beta, training=True, eps=eps)
+
+    def batch_norm(x, gamma, beta, *, eps):
+        return F.batch_norm(x, None, None, gamma, beta, training=True, eps=eps)
+
+    def attention(q, k, v, *, visible=None):
+        # Not scaled_dot_product_attention: its CPU kernel cannot be differentiated twice.
+        z = q @ k.mT / q.shape[2] ** 0.5
+        if visible is not None:
+            z = z.masked_fill(~visible, -torch.inf)
+        return z.softmax(-1) @ v
+
+    def causal_attention(q, k, v):
+        T = q.shape[1]
+        return attention(q, k, v, visible=torch.ones(T, T, dtype=torch.bool).tril())
+
+    def lstm_cell(x, h, c, wx, wh, b):
+        return torch.lstm_cell(x, (h, c), wx, wh, b, torch.zeros_like(b))
+
+    return {
+        "attention": attention,
+        "avg_pool2d": lambda x, *, K, S: F.avg_pool2d(x, K, S),
+        "batch_norm": batch_norm,
+        "batch_norm_2d": batch_norm,
+        "causal_attention": causal_attention,
+        "conv2d": lambda x, w, b, *, S, P, D: F.conv2d(x, w, b, S, P, D),
+        "dropout": lambda x, mask, *, p: x * mask / (1 - p),
+        "embedding": lambda ids, w: F.embedding(ids, w),
+        "gelu": lambda x: F.gelu(x, approximate="tanh"),
+        "group_norm": lambda x, gamma, beta, *, G, eps: F.group_norm(x, G, gamma, beta, eps),
+        "layer_norm": lambda x, gamma, beta, *, eps: F.layer_norm(x, x.shape[1:], gamma, beta, eps),
+        "leaky_relu": lambda x, *, slope: F.leaky_relu(x, slope),
+        "linear": lambda x, w, b: F.linear(x, w, b),
+        "linear_batch_norm": linear_batch_norm,
+        "log_softmax": lambda x: F.log_softmax(x, dim=1),
+        "lstm_cell": lstm_cell,
+        "max_pool2d": lambda x, *, K, S: F.max_pool2d(x, K, S),
+        "prelu": lambda x, a: F.prelu(x, a),
+        "relu": lambda x: F.relu(x),
+        "rms_norm": lambda x, gamma, *, eps: F.rms_norm(x, x.shape[1:], gamma, eps),
+        "softmax": lambda x: F.softmax(x, dim=1),
+        "softmax_cross_entropy": lambda x, t: F.cross_entropy(x, t),
+    }
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where to differentiate: tensors, cotangents of the outputs, tangents of the inputs."""
+
+    sizes: Mapping[str, Any]
+    constants: Mapping[str, Any]
+    tensors: Mapping[str, np.ndarray]
+    tangents: Mapping[str, np.ndarray]
+    cotangents: tuple[np.ndarray, ...]
+
+    def astype(self, dtype: str) -> "Point":
+        def cast(a: np.ndarray) -> np.ndarray:
+            return a if a.dtype.kind == "i" else a.astype(dtype)
+
+        return Point(
+            self.sizes, self.constants, {k: cast(v) for k, v in self.tensors.items()},
+            {k: cast(v) for k, v in self.tangents.items()}, tuple(map(cast, self.cotangents)),
+        )  # fmt: skip
+
+
+def draw(spec: Spec, sizes: Mapping[str, Any], rng: np.random.Generator) -> Point:
+    """Return a point at sizes and constants (both in `sizes`), with values of unit size."""
+    tensors: dict[str, np.ndarray] = {}
+    for name, tensor in spec.tensors.items():
+        if tensor.kind == "output":
+            continue
+        shape, bounds = spec.shape(name, sizes), spec.bounds(name, sizes)
+        if tensor.integer:
+            tensors[name] = rng.integers(bounds[0], bounds[1] + 1, shape)
+        elif tensor.values is not None:
+            tensors[name] = rng.choice(np.array(tensor.values, float), shape)
+        elif bounds is not None:
+            tensors[name] = rng.uniform(*bounds, shape)
+        else:
+            tensors[name] = rng.standard_normal(shape)
+    return Point(
+        sizes,
+        {k: sizes[k] for k in spec.constants},
+        {k: np.asarray(v) for k, v in tensors.items()},
+        {k: np.asarray(rng.standard_normal(tensors[k].shape)) for k in spec.differentiable},
+        tuple(np.asarray(rng.standard_normal(spec.shape(y, sizes))) for y in spec.outputs),
+    )
+
+
+@dataclass(frozen=True)
+class Derivatives:
+    """Outputs, gradients by name and tangents of the outputs."""
+
+    outputs: Sequence[np.ndarray]
+    gradients: Mapping[str, np.ndarray]
+    tangents: Sequence[np.ndarray]
+
+    def parts(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield every array with what it is."""
+        yield from ((f"output {k}", y) for k, y in enumerate(self.outputs))
+        yield from ((f"gradient of {k}", g) for k, g in self.gradients.items())
+        yield from ((f"tangent {k}", t) for k, t in enumerate(self.tangents))
+
+
+def by_torch(forward: Callable[..., Any], spec: Spec, point: Point) -> Derivatives:
+    """Return what torch's autograd says."""
+    import torch
+    from torch.autograd import functional
+
+    tensors = {k: torch.tensor(v) for k, v in point.tensors.items()}
+    wrt = spec.differentiable
+
+    def of_wrt(*values):
+        changed = dict(zip(wrt, values, strict=True))
+        outputs = forward(**{**tensors, **changed}, **point.constants)
+        return tuple(outputs) if isinstance(outputs, list | tuple) else (outputs,)
+
+    at = tuple(tensors[k] for k in wrt)
+    along = tuple(torch.tensor(point.tangents[k]) for k in wrt)
+    outputs, tangents = functional.jvp(of_wrt, at, along)
+    _, gradients = functional.vjp(of_wrt, at, tuple(map(torch.tensor, point.cotangents)))
+    return Derivatives(
+        [y.numpy() for y in outputs],
+        {k: g.numpy() for k, g in zip(wrt, gradients, strict=True)},
+        [t.numpy() for t in tangents],
+    )
+
+
+def by_oracle(spec: Spec, point: Point) -> Derivatives:
+    """Return what the oracle says."""
+    found = oracle(spec)
+    outputs, pullback = found.run(point.tensors, point.constants, point.sizes)
+    gradients = pullback(*point.cotangents)
+    tangents = found.jvp(point.tensors, point.tangents, point.constants, point.sizes)
+    return Derivatives(outputs, gradients, tangents)
+
+
+def exactly(spec: Spec, point: Point) -> Exact:
+    """Return what 50-digit arithmetic says."""
+    derivation = oracle(spec).derivation
+    return evaluate_exactly(
+        derivation, point.tensors, point.constants, point.sizes, point.cotangents
+    )
+
+
+def largest(array: Any) -> float:
+    return max((abs(float(a)) for a in np.ravel(array)), default=0.0)
+
+
+def assert_agree(
+    spec: Spec, point: Point, got: Derivatives, expected: Derivatives, relative: float
+) -> None:
+    """Assert that all arrays have the same shape and agree relative to their own size.
+
+    A gradient whose terms cancel (that of a bias before batch norm is 0) says nothing of the
+    size of its rounding errors: there it is relative to the absolute values of its terms.
+    """
+    terms = cache(lambda: exactly(spec, point.astype("float64")).magnitudes)
+    for (what, a), (_, b) in zip(got.parts(), expected.parts(), strict=True):
+        assert a.shape == b.shape, f"{what} at {point.sizes}"
+        scale, difference = largest(b), largest(np.subtract(a, b, dtype=float))
+        if difference > relative * scale and what.startswith("gradient of "):
+            scale = max(scale, largest(terms()[what.removeprefix("gradient of ")]))
+        assert difference <= relative * scale, f"{what} at {point.sizes}: {a} is not {b}"
