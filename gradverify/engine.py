@@ -1,10 +1,9 @@
 """Which checks on which cases; and from their observations to statuses and a verdict."""
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, as_completed
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
@@ -28,10 +27,10 @@ from gradverify.result import (
     LayerResult,
     Report,
     Status,
-    TensorResult,
     Verdict,
 )
 from gradverify.spec import REGISTERED, Spec
+from gradverify.tally import MIN_POWERED, Seen, applicable, check_result
 from gradverify.trial import LayerRaised, Trial, make_oracle, settled
 from gradverify.workers import WorkerDied, WorkerTimeout, last_words
 
@@ -53,8 +52,6 @@ _PROFILES = {
 }
 PROFILES = tuple(_PROFILES)
 
-# A tensor needs this many cases in which a wrong gradient would have shown; one could be luck.
-MIN_POWERED = 3
 # A tensor is derived zero where it is below this fraction of its own terms, in 50-digit
 # arithmetic: 40 digits, with room for what cancels on the way.
 ZERO, ZERO_CASES = 1e-40, 3
@@ -208,31 +205,6 @@ def run_job(job: Job) -> LayerResult:
     return verify_layer(layer, _profile(job.profile), job.checks, job.seed, case=case)
 
 
-@dataclass
-class _Seen:
-    """What one check has said so far: all observations' essence, and the failures in full."""
-
-    cases: int = 0
-    lost: int = 0
-    seconds: float = 0.0
-    powered: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    worst: dict[str, Observation] = field(default_factory=dict)
-    failures: dict[tuple[str, str | None], list[tuple[Case, Observation]]] = field(
-        default_factory=lambda: defaultdict(list)
-    )
-
-    def note(self, case: Case, seen: Observation) -> None:
-        if seen.outcome is Status.FAILED:
-            self.failures[seen.question, seen.tensor].append((case, seen))
-        if seen.tensor is None or seen.outcome is Status.VACUOUS:
-            return
-        if seen.powered:
-            self.powered[seen.tensor] += 1
-        old = self.worst.get(seen.tensor)
-        if seen.worst is not None and (old is None or seen.worst > (old.worst or 0.0)):
-            self.worst[seen.tensor] = seen
-
-
 @np.errstate(all="ignore")  # what a wrong layer returns may overflow anywhere
 def verify_layer(
     layer: Layer,
@@ -247,7 +219,7 @@ def verify_layer(
     spec, oracle = layer.spec, make_oracle(layer.spec)
     remarks = []
     dtypes = _accepted(layer, oracle, seed)
-    if layer.dtypes is None and len(dtypes) == 1:
+    if layer.dtypes is None and len(dtypes) == 1 and not _integers_only(spec):
         remarks.append("float32 input is not accepted; verified in float64 only")
     if case is not None:
         chosen = [case]
@@ -270,7 +242,7 @@ def verify_layer(
         )
     seen = _ask(layer, oracle, chosen, names, profile, zero)
     least = 0 if case is not None else MIN_POWERED
-    results = tuple(_result(CHECKS[n], layer, seen.get(n), zero, least) for n in NAMES)
+    results = tuple(check_result(CHECKS[n], layer, seen.get(n), zero, least) for n in NAMES)
     findings = tuple(_findings(layer, oracle, seen, zero, shrink=case is None))
     needed = [r for r in results if oracle is not None or r.check not in NEED_DEFINITION]
     if any(f.severity == "error" for f in findings):
@@ -287,10 +259,16 @@ def verify_layer(
     )
 
 
+def _integers_only(spec: Spec) -> bool:
+    return all(spec.tensors[k].integer for k in spec.given)
+
+
 def _accepted(layer: Layer, oracle: Oracle | None, seed: int) -> tuple[str, ...]:
     """Return the dtypes that a layer declares, or those it accepts when tried."""
     if layer.dtypes is not None:
         return layer.dtypes
+    if _integers_only(layer.spec):
+        return ("float64",)  # nothing tells the layer of another
     first = next(cases(layer.spec, ("float32",), 0, seed), None)
     if first is None or Trial(layer, first, oracle).failure is None:
         return ("float64", "float32")
@@ -341,15 +319,6 @@ def derived_zero(oracle: Oracle | None, layer: Layer, chosen: Sequence[Case]) ->
     return frozenset(zero)
 
 
-def _applicable(check: Check, layer: Layer) -> tuple[Status, str] | None:
-    """Return the status of a check that cannot be asked, with its reason."""
-    if layer.spec.program is None and check.name in NEED_DEFINITION:
-        return Status.UNAVAILABLE, "the spec has no definition"
-    if not check.tensors(layer.spec):
-        return Status.NOT_APPLICABLE, "no tensor takes a gradient"
-    return None
-
-
 def _ask(
     layer: Layer,
     oracle: Oracle | None,
@@ -357,8 +326,8 @@ def _ask(
     names: Sequence[str],
     profile: Profile,
     zero: frozenset[str],
-) -> dict[str, _Seen]:
-    seen = {n: _Seen() for n in names if _applicable(CHECKS[n], layer) is None}
+) -> dict[str, Seen]:
+    seen = {n: Seen() for n in names if applicable(CHECKS[n], layer) is None}
     for case in chosen:
         trial = Trial(layer, case, oracle, zero)
         for name, so_far in seen.items():
@@ -383,61 +352,10 @@ def _examine(check: Check, trial: Trial) -> Iterator[Observation]:
         yield Observation("raises", None, Status.FAILED, str(raised))
 
 
-def _result(
-    check: Check, layer: Layer, seen: _Seen | None, zero: frozenset[str], least: int
-) -> CheckResult:
-    stopped = _applicable(check, layer)
-    if stopped is not None:
-        return CheckResult(check.name, *stopped)
-    if seen is None:
-        return CheckResult(check.name, Status.SKIPPED, "not selected")
-    if seen.cases == 0 and seen.lost:
-        return CheckResult(
-            check.name, Status.ERROR, "the layer gave no result in any case; see contract"
-        )
-    if seen.cases == 0:
-        double = layer.dtypes is None or "float64" in layer.dtypes
-        reason = "there was no case" if double else "it needs float64, which the layer declines"
-        return CheckResult(check.name, Status.VACUOUS if double else Status.UNAVAILABLE, reason)
-    wrong = {
-        key: told for key, told in seen.failures.items()
-        if any(o.severity == "error" for _, o in told)
-    }  # fmt: skip
-    failing = {tensor for _, tensor in wrong}
-    tensors = {}
-    for tensor in check.tensors(layer.spec):
-        worst = seen.worst.get(tensor)
-        ratio, allowed = (worst.worst, worst.allowed) if worst else (None, None)
-        powered = seen.powered.get(tensor, 0)
-        if tensor in failing:
-            status, reason = Status.FAILED, ""
-        elif tensor in zero and check.name != "contract":
-            status, reason = Status.REDUNDANT, "its derived gradient is zero"
-        elif powered < least:
-            status = Status.VACUOUS
-            reason = f"only {powered} case(s) could have told right from wrong, {least} needed"
-        else:
-            status, reason = Status.PASSED, ""
-        tensors[tensor] = TensorResult(status, reason, ratio, allowed)
-    vacuous = [t for t, r in tensors.items() if r.status is Status.VACUOUS]
-    if failing:
-        status = Status.FAILED
-        reason = ", ".join(sorted(t for t in failing if t)) or "see the finding"
-    elif vacuous:
-        status = Status.VACUOUS
-        reason = f"{', '.join(vacuous)}: {tensors[vacuous[0]].reason}"
-    else:
-        status = Status.PASSED
-        reason = "" if layer.spec.params or check.name != "descent" else (
-            "no parameters: the inputs were stepped"
-        )  # fmt: skip
-    return CheckResult(check.name, status, reason, seen.cases, seen.seconds, tensors)
-
-
 def _findings(
     layer: Layer,
     oracle: Oracle | None,
-    seen: Mapping[str, _Seen],
+    seen: Mapping[str, Seen],
     zero: frozenset[str],
     *,
     shrink: bool,

@@ -1,5 +1,7 @@
 """What a layer claims: Spec with its Input, Param, Output and Constant declarations."""
 
+import keyword
+import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -52,14 +54,14 @@ class Constant:
         if not values:
             raise SpecError("Constant() needs at least one value, such as Constant(1e-5)")
         for value in values:
-            if not isinstance(value, bool | int | float):
-                raise SpecError(f"Constant({value!r}): a constant is a number")
+            if not isinstance(value, bool | int | float) or not math.isfinite(value):
+                raise SpecError(f"Constant({value!r}): a constant is a finite number")
         object.__setattr__(self, "values", values)
 
     @property
     def is_integer(self) -> bool:
         """Whether it can stand in shapes, ranges and subscripts."""
-        return all(isinstance(v, int) for v in self.values)
+        return all(isinstance(v, int) and not isinstance(v, bool) for v in self.values)
 
 
 def Input(
@@ -78,7 +80,12 @@ def Input(
     """
     if dtype not in (int, float):
         raise SpecError(f"Input(dtype={dtype!r}): write dtype=int or dtype=float")
-    listed = None if values is None else tuple(values)
+    listed = None
+    if values is not None:
+        listed = tuple(values) if isinstance(values, Sequence) else ()
+        if not listed or not all(isinstance(v, int | float) for v in listed):
+            raise SpecError(f"Input(values={values!r}): list numbers, such as values=(0, 1)")
+    _check_bounds("Input", range, outside)
     return Tensor("input", shape, dtype is int, range, listed,
                   differentiable and dtype is float, outside)  # fmt: skip
 
@@ -91,9 +98,17 @@ def Param(
     outside: float | None = None,
 ) -> Tensor:
     """Declare a parameter; `init` ("normal", "zeros", "ones" or a number) is where it starts."""
-    if isinstance(init, str) and init not in _INITS:
+    _check_bounds("Param", range, outside)
+    if not isinstance(init, int | float) and init not in _INITS:
         raise SpecError(f"Param(init={init!r}): write one of {', '.join(_INITS)} or a number")
     return Tensor("param", shape, range=range, outside=outside, init=init)
+
+
+def _check_bounds(what: str, range: object, outside: object) -> None:
+    if range is not None and not isinstance(range, str):
+        raise SpecError(f'{what}(range={range!r}): a range is a text such as "0.1..3"')
+    if outside is not None and not isinstance(outside, int | float):
+        raise SpecError(f"{what}(outside={outside!r}): what lies outside is a number")
 
 
 def Output(shape: str) -> Tensor:
@@ -146,6 +161,8 @@ class Spec:
         **tensors: Tensor | Constant,
     ) -> None:
         frame = sys._getframe(1)
+        if not isinstance(name, str) or not name:
+            raise SpecError(f'Spec({name!r}): a spec has a name, such as Spec("batch_norm", ...)')
         self._set(name=name, definition=definition,
                   location=f"{frame.f_code.co_filename}:{frame.f_lineno}")  # fmt: skip
         try:
@@ -165,6 +182,10 @@ class Spec:
     ) -> None:
         if isinstance(where, str):
             raise SpecError(f'where is a list of texts: write where=["{where}"]')
+        if not isinstance(self.definition, str | None):
+            raise SpecError(f"definition={self.definition!r}: a definition is a text of equations")
+        if not isinstance(ranges, Mapping):
+            raise SpecError(f'ranges={ranges!r}: write ranges={{"r": "K"}}')
         for key, value in declared.items():
             if not isinstance(value, Tensor | Constant):
                 raise SpecError(
@@ -197,11 +218,21 @@ class Spec:
                 + " with every size at least 1"
                 + (f", whatever {', '.join(constants)} is" if constants else "")
             )
+        for tensor in bounds:
+            for at in islice(self.sizes(), 4):
+                low, high = self.bounds(tensor, at) or (0, 0)
+                if low > high:
+                    raise SpecError(f"{tensor}: the range {tensors[tensor].range!r} is empty")
         program = None
         if self.definition is not None:
             ranged = {}
             for letter, size in ranges.items():
-                (ranged[letter],) = parse_shape(size, f"ranges[{letter!r}]")
+                parsed = parse_shape(size, f"ranges[{letter!r}]")
+                if len(parsed) != 1:
+                    raise SpecError(
+                        f'ranges[{letter!r}] = {size!r}: a range is one size, such as "4*H"'
+                    )
+                (ranged[letter],) = parsed
                 self._check_sizes(f"ranges[{letter!r}]", (ranged[letter],), integers)
             source = Source(self.definition)
             program = lower(
@@ -225,6 +256,8 @@ class Spec:
         for name in (*self.tensors, *self.constants):
             if name.startswith("_"):
                 raise SpecError(f"{name}: a name starting with _ is reserved")
+            if keyword.iskeyword(name):
+                raise SpecError(f"{name} has a meaning in Python: choose another name")
         for name in self.tensors:
             if name in self.dims:
                 raise SpecError(

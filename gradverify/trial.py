@@ -149,9 +149,13 @@ class Trial:
 
     def forward(self, tensors: Mapping[str, Array]) -> tuple[Array, ...]:
         """Return the layer's own outputs at other tensors, in float64; only of a shaped trial."""
+        return self.at(tensors)[0]
+
+    def at(self, tensors: Mapping[str, Array]) -> tuple[tuple[Array, ...], Pullback]:
+        """Return `forward(tensors)` and the layer's pullback there."""
         try:
             with np.errstate(all="ignore"):
-                outputs, _ = self.layer.forward(tensors, self.constants)
+                outputs, pullback = self.layer.forward(tensors, self.constants)
         except (Exception, SystemExit) as error:
             place = _place(error, self.layer)
             raise LayerRaised(
@@ -163,7 +167,7 @@ class Trial:
                 raise LayerRaised(
                     f"the forward returned another shape or type of {name} at other values"
                 )
-        return tuple(np.asarray(y, float) for y in arrays)
+        return tuple(np.asarray(y, float) for y in arrays), pullback
 
     def noise(self, weights: Sequence[Array]) -> float:
         """Return how much rounding inside the layer changes <weights, outputs>.

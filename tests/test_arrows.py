@@ -43,7 +43,7 @@ ONLY = {
 }
 
 # Modules beside the table: the order places each after the one it is built on.
-BESIDE = {"workers": "errors", "findings": "diagnose"}
+BESIDE = {"workers": "errors", "findings": "diagnose", "tally": "diagnose"}
 
 NOTATION = ["tree", "parse", "dims", "ranges", "statements", "check"]
 

@@ -303,7 +303,7 @@ def test_declared_values_are_kept_to():
         "s",
         x=Input("N", range="0.1..3"),
         mask=Input("N", values=(0, 1), differentiable=False),
-        ids=Input("N", dtype=int, range="1..V-1"),
+        ids=Input("N", dtype=int, range="0..V-1"),
         bit=Input("N", dtype=int),
         w=Param("V", range="-2..-1"),
         y=Output("N"),
@@ -312,7 +312,7 @@ def test_declared_values_are_kept_to():
         at = draw(spec, case(spec, N=300, V=4, values=values)).tensors
         assert 0.1 <= at["x"].min() < 0.2 < 2.9 < at["x"].max() <= 3
         assert set(at["mask"]) == {0.0, 1.0}
-        assert set(at["ids"]) == {1, 2, 3}
+        assert set(at["ids"]) == {0, 1, 2, 3}
         assert set(at["bit"]) == {0, 1}
         assert at["ids"].dtype.kind == "i"
         assert -2 <= at["w"].min() <= at["w"].max() <= -1

@@ -359,7 +359,7 @@ def test_a_wrong_declaration_is_explained(changed, said):
         ),
         (lambda: Input("N", dtype=str), "write dtype=int or dtype=float"),
         (lambda: Constant(), "Constant() needs at least one value"),
-        (lambda: Constant("1"), "Constant('1'): a constant is a number"),
+        (lambda: Constant("1"), "Constant('1'): a constant is a finite number"),
     ],
 )
 def test_a_wrong_option_of_a_declaration_is_explained(declare, said):

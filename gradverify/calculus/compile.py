@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -187,15 +187,11 @@ class Noise:
         Over random orders of n terms t with sum S, the squares of the partial sums add up to
         n/3*S**2 + n/6*sum(t**2) on average, for large n.
         """
-        value = np.einsum(subscripts, *factors, optimize=True)
-        squares = np.einsum(subscripts, *(np.square(f) for f in factors), optimize=True)
-        inputs, _, left = subscripts.partition("->")
-        sizes = {
-            letter: n
-            for letters, f in zip(inputs.split(","), factors, strict=True)
-            for letter, n in zip(letters, np.shape(f), strict=True)
-        }
-        more = math.prod(n for letter, n in sizes.items() if letter not in left) - 1
+        # To look for an order of two factors takes longer than their product.
+        search = len(factors) > 2
+        value = np.einsum(subscripts, *factors, optimize=search)
+        squares = np.einsum(subscripts, *(np.square(f) for f in factors), optimize=search)
+        more = _terms(subscripts, tuple(np.shape(f) for f in factors)) - 1
         return self._perturb(value, np.sqrt((1 + more / 6) * squares + more / 3 * value**2))
 
     def unit(self, value: Any) -> Array:
@@ -205,6 +201,18 @@ class Noise:
     def round(self, value: Any) -> Array:
         """Return a value with one relative error."""
         return self._perturb(np.asarray(value), np.abs(value))
+
+
+@lru_cache(maxsize=1024)
+def _terms(subscripts: str, shapes: tuple[tuple[int, ...], ...]) -> int:
+    """Return how many terms each sum of an einsum has."""
+    inputs, _, left = subscripts.partition("->")
+    sizes = {
+        letter: n
+        for letters, shape in zip(inputs.split(","), shapes, strict=True)
+        for letter, n in zip(letters, shape, strict=True)
+    }
+    return math.prod(n for letter, n in sizes.items() if letter not in left)
 
 
 class Switches(list[Array]):

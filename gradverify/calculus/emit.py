@@ -486,7 +486,9 @@ class _Value:
         subscripts = f'"{inputs}->{"".join(letters[a] for a in kept)}"'
         if mode.noise:
             return Operand(f"noise.sum({subscripts}, {codes})", kept, True)
-        return Operand(f"np.einsum({subscripts}, {codes}, optimize=True)", kept, True)
+        # To look for an order of two factors takes longer than their product.
+        search = ", optimize=True" if len(parts) > 2 else ""
+        return Operand(f"np.einsum({subscripts}, {codes}{search})", kept, True)
 
 
 def _distinct(letters: Iterable[str]) -> bool:

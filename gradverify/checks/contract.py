@@ -186,7 +186,7 @@ def _agree(trial: Trial, name: str, a: Array, b: Array) -> bool:
     by thread) the terms round otherwise, and tiny numbers underflow.
     """
     if a.shape != b.shape or a.size == 0:
-        return a.shape == b.shape
+        return bool(a.shape == b.shape)
     a, b = np.asarray(a, float), np.asarray(b, float)
     info = np.finfo(trial.case.dtype)
     allowed = 64 * float(info.eps) * float(np.max(np.abs(a), initial=0.0, where=np.isfinite(a)))
@@ -199,7 +199,7 @@ def _agree(trial: Trial, name: str, a: Array, b: Array) -> bool:
 
 
 def _equal(a: Array, b: Array) -> bool:
-    return a.shape == b.shape and np.array_equal(a, b, equal_nan=True)
+    return a.shape == b.shape and bool(np.array_equal(a, b, equal_nan=True))
 
 
 def _unchanged(given: Arrays, kept: Arrays, stage: str) -> Iterator[Observation]:

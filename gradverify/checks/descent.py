@@ -10,6 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
+from gradverify.calculus.compile import Switches
 from gradverify.cases import Array, draw
 from gradverify.checks.finite_difference import FIRST_STEP, scale
 from gradverify.checks.observation import Observation
@@ -22,7 +23,7 @@ from gradverify.numerics.finite_difference import (
     derivative,
 )
 from gradverify.result import Status
-from gradverify.trial import Call, Trial, call
+from gradverify.trial import Trial
 
 Tensors = Mapping[str, Array]
 
@@ -64,12 +65,14 @@ class _Problem:
     def gradients(self, tensors: Tensors) -> dict[str, Array]:
         """The layer's gradients of the loss, those of right shape and finite."""
         trial = self.trial
-        outputs = trial.forward(tensors)
+        outputs, pullback = trial.at(tensors)
         cotangents = [y - t for y, t in zip(outputs, self.targets, strict=True)]
-        found = call(trial.layer, tensors, trial.constants, cotangents)
-        if not isinstance(found, Call):
+        try:
+            with np.errstate(all="ignore"):
+                found = trial.layer.gradients(pullback, cotangents)
+        except (Exception, SystemExit):
             return {}
-        fitting = {k: np.asarray(g, float) for k, g in found.gradients.items()
+        fitting = {k: np.asarray(g, float) for k, g in found.items()
                    if k in trial.spec.differentiable and trial.fits(k, g)}  # fmt: skip
         return {k: g for k, g in fitting.items() if np.all(np.isfinite(g))}
 
@@ -98,16 +101,18 @@ class _Problem:
         """Whether the loss falls by no more than its rounding, as far as gradients are local."""
         return _square(grads) * self.before <= (CLEAR * self.rounding) ** 2
 
+    @cached_property
+    def sides(self) -> Switches:
+        """The sides of all kinks at the start; none without a definition."""
+        return self.trial.switches(self.start) if self.trial.oracle else Switches()
+
     def smooth(self, direction: Tensors) -> Callable[[float], bool]:
         """Return whether no kink lies between the start and the start -+ h*direction."""
         trial = self.trial
 
         def same(h: float) -> bool:
-            if trial.oracle is None:
-                return True
-            own = trial.switches(self.start)
-            return all(
-                trial.switches(sgd_step(self.start, direction, s)).same(own) for s in (h, -h)
+            return not self.sides or all(
+                trial.switches(sgd_step(self.start, direction, s)).same(self.sides) for s in (h, -h)
             )
 
         return same

@@ -1,0 +1,101 @@
+"""From what a check said in all cases to its status and that of each tensor."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from gradverify.cases import Case
+from gradverify.checks import Check
+from gradverify.checks.names import NEED_DEFINITION
+from gradverify.checks.observation import Observation
+from gradverify.layer import Layer
+from gradverify.result import CheckResult, Status, TensorResult
+
+# A tensor needs this many cases in which a wrong gradient would have shown; one could be luck.
+MIN_POWERED = 3
+
+
+@dataclass
+class Seen:
+    """What one check has said so far: all observations' essence, and the failures in full."""
+
+    cases: int = 0
+    lost: int = 0
+    seconds: float = 0.0
+    powered: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    worst: dict[str, Observation] = field(default_factory=dict)
+    failures: dict[tuple[str, str | None], list[tuple[Case, Observation]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+
+    def note(self, case: Case, seen: Observation) -> None:
+        """Take in one observation."""
+        if seen.outcome is Status.FAILED:
+            self.failures[seen.question, seen.tensor].append((case, seen))
+        if seen.tensor is None or seen.outcome is Status.VACUOUS:
+            return
+        if seen.powered:
+            self.powered[seen.tensor] += 1
+        old = self.worst.get(seen.tensor)
+        if seen.worst is not None and (old is None or seen.worst > (old.worst or 0.0)):
+            self.worst[seen.tensor] = seen
+
+
+def applicable(check: Check, layer: Layer) -> tuple[Status, str] | None:
+    """Return the status of a check that cannot be asked, with its reason."""
+    if layer.spec.program is None and check.name in NEED_DEFINITION:
+        return Status.UNAVAILABLE, "the spec has no definition"
+    if not check.tensors(layer.spec):
+        return Status.NOT_APPLICABLE, "no tensor takes a gradient"
+    return None
+
+
+def check_result(
+    check: Check, layer: Layer, seen: Seen | None, zero: frozenset[str], least: int
+) -> CheckResult:
+    """Return the result of a check; fewer than `least` powered cases are vacuous."""
+    stopped = applicable(check, layer)
+    if stopped is not None:
+        return CheckResult(check.name, *stopped)
+    if seen is None:
+        return CheckResult(check.name, Status.SKIPPED, "not selected")
+    if seen.cases == 0 and seen.lost:
+        return CheckResult(
+            check.name, Status.ERROR, "the layer gave no result in any case; see contract"
+        )
+    if seen.cases == 0:
+        double = layer.dtypes is None or "float64" in layer.dtypes
+        reason = "there was no case" if double else "it needs float64, which the layer declines"
+        return CheckResult(check.name, Status.VACUOUS if double else Status.UNAVAILABLE, reason)
+    wrong = {
+        key: told for key, told in seen.failures.items()
+        if any(o.severity == "error" for _, o in told)
+    }  # fmt: skip
+    failing = {tensor for _, tensor in wrong}
+    tensors = {}
+    for tensor in check.tensors(layer.spec):
+        worst = seen.worst.get(tensor)
+        ratio, allowed = (worst.worst, worst.allowed) if worst else (None, None)
+        powered = seen.powered.get(tensor, 0)
+        if tensor in failing:
+            status, reason = Status.FAILED, ""
+        elif tensor in zero and check.name != "contract":
+            status, reason = Status.REDUNDANT, "its derived gradient is zero"
+        elif powered < least:
+            status = Status.VACUOUS
+            reason = f"only {powered} case(s) could have told right from wrong, {least} needed"
+        else:
+            status, reason = Status.PASSED, ""
+        tensors[tensor] = TensorResult(status, reason, ratio, allowed)
+    vacuous = [t for t, r in tensors.items() if r.status is Status.VACUOUS]
+    if failing:
+        status = Status.FAILED
+        reason = ", ".join(sorted(t for t in failing if t)) or "see the finding"
+    elif vacuous:
+        status = Status.VACUOUS
+        reason = f"{', '.join(vacuous)}: {tensors[vacuous[0]].reason}"
+    else:
+        status = Status.PASSED
+        reason = "" if layer.spec.params or check.name != "descent" else (
+            "no parameters: the inputs were stepped"
+        )  # fmt: skip
+    return CheckResult(check.name, status, reason, seen.cases, seen.seconds, tensors)
