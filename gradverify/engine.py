@@ -309,12 +309,10 @@ def derived_zero(oracle: Oracle | None, layer: Layer, chosen: Sequence[Case]) ->
     if len(exact) < ZERO_CASES:
         return frozenset(zero)
     for tensor in candidates:
-        ratios = [
-            max((abs(g) for g in e.gradients[tensor].flat), default=0)
-            <= ZERO * max(e.magnitudes[tensor].flat, default=0)
-            for e in exact
-        ]
-        if all(ratios):
+        tops = [max(e.magnitudes[tensor].flat, default=0) for e in exact]
+        sizes = [max((abs(g) for g in e.gradients[tensor].flat), default=0) for e in exact]
+        # Terms that are zero themselves are a matter of values: nothing cancels in the derivation.
+        if all(0 < top and size <= ZERO * top for top, size in zip(tops, sizes, strict=True)):
             zero.add(tensor)
     return frozenset(zero)
 

@@ -220,7 +220,9 @@ def test_power_is_a_gradient_far_above_what_is_allowed():
 
 def test_nothing_is_said_of_an_empty_array():
     """There is nothing to compare, and so nothing that passed."""
-    assert list(compare("gradient", "x", np.zeros((0, 3)), np.zeros((0, 3)), Allowance(1, 0, 1))) == []
+    assert (
+        list(compare("gradient", "x", np.zeros((0, 3)), np.zeros((0, 3)), Allowance(1, 0, 1))) == []
+    )
 
 
 # -- that these tests can fail

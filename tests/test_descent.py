@@ -124,7 +124,7 @@ def test_one_rate_is_found_for_all_together_and_for_each_alone():
 
 def test_a_layer_without_parameters_is_answered_by_its_inputs():
     """Softmax has none, and its input learns by the same step."""
-    result, check = judged(RIGHT["softmax"], "default")
+    _result, check = judged(RIGHT["softmax"], "default")
     assert check.status is Status.PASSED
     assert check.reason == "no parameters: the inputs were stepped"
     assert list(check.tensors) == ["x"]
@@ -187,7 +187,9 @@ def test_a_single_element_that_never_moves_is_told():
 
 def test_a_dead_unit_is_no_finding():
     """Where the loss does not depend on an element, a gradient of zero is right."""
-    dead = Spec("dead", x=Input("N"), w=Param("N"), y=Output("N"), definition="y[n] = relu(x[n]*w[n])")
+    dead = Spec(
+        "dead", x=Input("N"), w=Param("N"), y=Output("N"), definition="y[n] = relu(x[n]*w[n])"
+    )
 
     def layer(x, w):
         on = x * w > 0
@@ -234,7 +236,7 @@ def test_one_wrong_sign_is_told():
         return g
 
     for tensor in ("gamma", "x"):
-        result, check = judged(changed("batch_norm", **{tensor: turned}), sizes={"C": 5})
+        result, _check = judged(changed("batch_norm", **{tensor: turned}), sizes={"C": 5})
         assert {f.tensor for f in result.errors} <= {tensor, None}
         assert "slope" in {f.question for f in result.errors}
 
@@ -242,7 +244,7 @@ def test_one_wrong_sign_is_told():
 def test_a_permuted_gradient_is_told():
     """A permuted gradient has the right length and leads elsewhere."""
     layer = changed("batch_norm", gamma=lambda g, given: np.roll(g, 1))
-    result, check = judged(layer, "default")
+    result, _check = judged(layer, "default")
     assert {f.tensor for f in result.errors} == {"gamma", None}  # None: of all together
     slope = next(f for f in result.errors if f.question == "slope")
     assert slope.case.startswith("N=2 C=2 eps=1e-05 dtype=float64")
@@ -297,7 +299,7 @@ def test_a_saturated_layer_is_no_finding(name, line):
 def test_a_gradient_that_overflows_is_no_crash():
     """A gradient whose square is infinite has no rate; other checks say that it is wrong."""
     layer = changed("linear", w=lambda g, given: np.full_like(g, 1e300 if g.itemsize == 8 else 1))
-    result, check = judged(layer)
+    _result, check = judged(layer)
     assert check.tensors["w"].status is not Status.PASSED
 
 

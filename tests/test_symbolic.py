@@ -75,7 +75,10 @@ def test_a_wrong_gradient_is_shown_in_a_small_case():
     found = findings(linear, wrong)
     assert list(found) == [("symbolic", "gradient", "b")]
     finding = found["symbolic", "gradient", "b"]
-    assert finding.message == "the gradient of b is not the derived one (in 14 cases; this is a small one)"
+    assert (
+        finding.message
+        == "the gradient of b is not the derived one (in 14 cases; this is a small one)"
+    )
     assert finding.index == (0,)
     assert finding.got == pytest.approx(finding.expected / 2, rel=1e-15)
     assert 0 < finding.allowed < 1e-13
@@ -255,7 +258,7 @@ def test_one_step_in_float32_is_seen_in_the_output():
     """In float64 a step in float32 costs half of the digits."""
 
     def layer(x, w, b):
-        y, pullback = RIGHT["linear"].function(x, w, b)
+        _y, pullback = RIGHT["linear"].function(x, w, b)
         return (x @ np.float32(w).astype(w.dtype).T + b).astype(x.dtype), pullback
 
     finding = findings(linear, layer)["forward", "output", "y"]
@@ -275,7 +278,9 @@ def test_what_is_grossly_wrong_in_float32_only_is_wrong():
     wrong = changed("linear", w=partial(by_dtype, np.float32, 1.1))
     result = result_of(Layer(linear, wrong))
     (finding,) = result.findings
-    assert finding.message.startswith("the gradient of w is not the derived one; only seen in float3")
+    assert finding.message.startswith(
+        "the gradient of w is not the derived one; only seen in float3"
+    )
     assert finding.severity == "error"
     assert result.verdict is Verdict.FAILED
     assert finding.case.startswith("N=1 D=1 K=1 dtype=float32 layout=C values=ordinary")

@@ -60,10 +60,10 @@ def test_what_does_not_fit_is_left_out():
     """Outputs and gradients of another shape or kind are no numbers to compare."""
 
     def layer(x, w, b):
-        y, pullback = right(x, w, b)
-        return y[0], lambda dy: pullback(dy) | {"x": "text", "w": dy.T @ x.T[:, :1].T * 1j, "b": None}
+        y, _pullback = right(x, w, b)
+        return y[0], lambda dy: {"x": "text", "w": w * 1j, "b": None}
 
-    seen = trial(layer, case=replace(CASE, sizes=(("N", 2), ("D", 3), ("K", 2))))
+    seen = trial(layer)
     assert seen.outputs == {}
     assert seen.gradients == {}
     assert not seen.shaped
@@ -176,7 +176,9 @@ def test_a_forward_elsewhere_raises_for_the_layer():
     assert np.array_equal(y, seen.outputs["y"])
     with pytest.raises(LayerRaised, match=r"^the forward raised OverflowError: too large \(line"):
         seen.forward(given | {"x": given["x"] + 1000})
-    with pytest.raises(LayerRaised, match="^the forward returned another shape or type of y at oth"):
+    with pytest.raises(
+        LayerRaised, match=r"^the forward returned another shape or type of y at oth"
+    ):
         seen.forward(given | {"x": given["x"] - 1000})
 
 
@@ -236,7 +238,7 @@ def settle(spec, case):
         "y[n] = min(x[n], 0)",
         "y[n] = abs(x[n])",
         "y[n] = where(x[n] > 0, x[n], 2*x[n])",
-        "y[n] = where(x[n] <= 0, 1, 2)",
+        "y[n] = where(x[n] <= 0, x[n], 2*x[n])",
         "y[n] = max(x[n], x[n]**2)",
     ],
 )
@@ -266,11 +268,12 @@ def test_a_tie_is_no_case():
 
 def test_values_within_rounding_of_a_kink_are_no_case():
     """A right layer may be on the other side where rounding decides."""
+    many = replace(ONE, sizes=(("N", 19),))
     near = "y[n] = max(x[n] + 1e-14 - 1, 0)"
-    assert settle(spec_of(near, values=(1.0,)), ONE) is None
+    assert settle(spec_of(near, values=(1.0,)), many) is None
     far = "y[n] = max(x[n] + 1e-3 - 1, 0)"
-    assert settle(spec_of(far, values=(1.0,)), ONE) is not None
-    assert settle(spec_of(far, values=(1.0,)), replace(ONE, dtype="float16")) is None
+    assert settle(spec_of(far, values=(1.0,)), many) is not None
+    assert settle(spec_of(far, values=(1.0,)), replace(many, dtype="float16")) is None
 
 
 def test_under_stop_gradient_there_is_no_kink():

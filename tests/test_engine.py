@@ -1,0 +1,170 @@
+"""The engine: statuses and verdicts, the same from the same seed, whatever a layer does."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from gradverify import Input, Layer, Output, Param, Spec, Status, UsageError, Verdict, verify
+from gradverify.engine import Job, run
+from gradverify.loading import content_hash, load
+from gradverify.workers import WorkerPool
+
+MANY = """
+import os, time
+from gradverify import catalog
+
+relu = catalog("relu")
+
+@relu.register
+def dies(x):
+    os._exit(3)
+
+@relu.register
+def good(x):
+    return x * (x > 0), lambda dy: {"x": dy * (x > 0)}
+
+@relu.register
+def hangs(x):
+    while True:
+        time.sleep(1)
+
+@relu.register
+def raises(x):
+    return x.nothing
+"""
+
+
+def timeless(report):
+    """Return a report without the seconds that its checks took."""
+    layers = [
+        replace(layer, checks=tuple(replace(c, seconds=0.0) for c in layer.checks))
+        for layer in report.layers
+    ]
+    return replace(report, layers=tuple(layers))
+
+
+def job(path, layer, **changed):
+    made = Job(str(path), content_hash(path), layer, "quick", ("contract", "symbolic"), 0)
+    return replace(made, **changed)
+
+
+@pytest.fixture
+def many(tmp_path):
+    path = tmp_path / "many.py"
+    path.write_text(MANY)
+    return path
+
+
+def halved(x, w):
+    return x * w, lambda dy: {"x": dy * w, "w": dy * x / 2}
+
+
+def test_the_same_seed_gives_the_same_report():
+    """Cases, statuses, findings and figures follow from the seed alone."""
+    layer = Layer(catalog_like(), halved)
+    assert timeless(verify(layer, seed=3)) == timeless(verify(layer, seed=3))
+    cases = {verify(layer, seed=s).findings[-1].case for s in (3, 4)}
+    assert len(cases) == 2
+
+
+def catalog_like(definition="y[n] = x[n]*w[n]"):
+    return Spec("s", x=Input("N"), w=Param("N"), y=Output("N"), definition=definition)
+
+
+def test_without_a_definition_the_other_checks_decide():
+    """Symbolic and forward are unavailable; a wrong gradient is found all the same."""
+    bare = catalog_like(None)
+    (right,) = verify(Layer(bare, lambda x, w: (x * w, lambda dy: (dy * w, dy * x)))).layers
+    statuses = {c.check: c.status for c in right.checks}
+    assert statuses["symbolic"] is statuses["forward"] is Status.UNAVAILABLE
+    assert right.verdict is Verdict.VERIFIED
+    assert "verified without a definition" in right.remarks
+    (wrong,) = verify(Layer(bare, halved)).layers
+    assert wrong.verdict is Verdict.FAILED
+    assert {(f.check, f.tensor) for f in wrong.errors} >= {("finite_difference", "w")}
+
+
+def test_what_could_not_be_told_is_vacuous_and_not_green():
+    """A gradient that is zero in every case that is drawn verifies nothing."""
+    never = Spec(
+        "s", x=Input("N", values=(-1.0, -2.0)), y=Output("N"), definition="y[n] = relu(x[n])"
+    )
+    (result,) = verify(Layer(never, lambda x: (0 * x, lambda dy: 0 * dy))).layers
+    assert {c.check: c.status for c in result.checks}["symbolic"] is Status.VACUOUS
+    assert result.verdict is Verdict.INCOMPLETE
+
+
+def test_a_check_that_is_not_chosen_leaves_the_verdict_open():
+    """All checks are required: some of them alone verify nothing."""
+    right = Layer(catalog_like(), lambda x, w: (x * w, lambda dy: (dy * w, dy * x)))
+    (result,) = verify(right, checks=["symbolic"]).layers
+    assert result.verdict is Verdict.INCOMPLETE
+    assert {c.check: c.status for c in result.checks}["descent"] is Status.SKIPPED
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"profile": "fast"}, "there is no profile 'fast'; known are quick, default, thorough"),
+        ({"checks": ["symbolik"]}, "there is no check 'symbolik'; did you mean 'symbolic'?"),
+    ],
+)
+def test_unknown_names_are_told_with_the_nearest(options, said):
+    """A wrong option of verify is a UsageError that names what was probably meant."""
+    with pytest.raises(UsageError) as error:
+        verify(Layer(catalog_like(), halved), **options)
+    assert str(error.value) == said
+
+
+def test_the_bias_before_batch_norm_is_redundant_and_beta_is_not():
+    """What is derived zero is told from what does not learn, and the layer is verified."""
+    from gradverify.loading import catalogue_folder
+
+    (layer,) = load(catalogue_folder() / "linear_batch_norm.py")
+    (result,) = verify(layer).layers
+    descent = {c.check: c for c in result.checks}["descent"].tensors
+    assert descent["b"].status is Status.REDUNDANT
+    assert {descent[t].status for t in ("x", "w", "gamma", "beta")} == {Status.PASSED}
+    assert any(remark.startswith("b is redundant") for remark in result.remarks)
+    assert result.verdict is Verdict.VERIFIED
+
+
+def test_a_layer_that_hangs_or_dies_is_a_finding_and_the_others_are_judged(many):
+    """One layer never takes another one down, nor the run."""
+    names = ("dies", "good", "hangs", "raises")
+    seen = []
+    with WorkerPool(2, 5.0) as pool:
+        results = run([job(many, name) for name in names], pool, seen.append)
+    assert [r.layer for r in results] == list(names)
+    assert sorted(r.layer for r in seen) == sorted(names)
+    questions = [[f.question for f in r.findings] for r in results]
+    assert questions == [["dies"], [], ["hangs"], ["raises"]]
+    statuses = {c.check: c.status for c in results[1].checks}
+    assert statuses["contract"] is statuses["symbolic"] is Status.PASSED
+
+
+def test_any_executor_will_do_and_a_changed_file_is_told(many):
+    """Work goes as plain data; the worker checks that it loads the file that was meant."""
+    with ThreadPoolExecutor(1) as pool:
+        right, changed = run(
+            [job(many, "good"), job(many, "good", digest="0")], pool, lambda result: None
+        )
+    assert right.findings == ()
+    (finding,) = changed.findings
+    assert "changed while it was being verified" in finding.message
+
+
+def test_one_case_can_be_judged_again():
+    """The case of a finding, put to the layer alone, gives the same finding and verifies nothing."""
+    from gradverify.cases import parse_case
+    from gradverify.checks.names import NAMES
+    from gradverify.engine import _PROFILES, verify_layer
+
+    layer = Layer(catalog_like(), halved)
+    finding = verify(layer).findings[0]
+    case = parse_case(finding.case, layer.spec)
+    again = verify_layer(layer, _PROFILES["default"], NAMES, 0, case=case)
+    same = next(f for f in again.findings if (f.check, f.tensor) == (finding.check, finding.tensor))
+    assert (same.index, same.expected, same.got) == (finding.index, finding.expected, finding.got)
+    assert again.verdict is Verdict.FAILED
