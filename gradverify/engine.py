@@ -312,7 +312,8 @@ def derived_zero(oracle: Oracle | None, layer: Layer, chosen: Sequence[Case]) ->
         tops = [max(e.magnitudes[tensor].flat, default=0) for e in exact]
         sizes = [max((abs(g) for g in e.gradients[tensor].flat), default=0) for e in exact]
         # Terms that are zero themselves are a matter of values: nothing cancels in the derivation.
-        if all(0 < top and size <= ZERO * top for top, size in zip(tops, sizes, strict=True)):
+        pairs = zip(tops, sizes, strict=True)
+        if all(top > 0 and size <= ZERO * top for top, size in pairs):
             zero.add(tensor)
     return frozenset(zero)
 
