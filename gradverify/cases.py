@@ -25,6 +25,8 @@ COTANGENTS = ("signed", "sparse", "one-hot")
 LARGE = 19
 # ... and at most this many elements are drawn, so that one case stays in milliseconds.
 MAX_ELEMENTS = 20_000
+# Combinations of constants that no pair demands are tried as well, up to so many.
+MOST_COMBINATIONS = 24
 
 
 @dataclass(frozen=True)
@@ -197,12 +199,15 @@ def cases(
     `sizes` fixes some dimensions.
 
     The covering set holds every pair of values among constants, dtype, layout, values and
-    cotangent, and every pattern of sizes at least once.
+    cotangent, every combination of constants and every pattern of sizes at least once.
     """
     factors: dict[str, Sequence[Any]] = dict(spec.constants)
     factors |= {"dtype": dtypes, "layout": LAYOUTS, "values": VALUES, "cotangent": COTANGENTS}
     patterns = list(size_patterns(spec))
     rows = pairwise(factors, seed)
+    met = [{k: row[k] for k in spec.constants} for row in rows]
+    missing = [choice for choice in spec.constant_choices if choice not in met]
+    rows += [rows[0] | choice for choice in missing[:MOST_COMBINATIONS]]
     while len(rows) < len(patterns):
         rows.append(rows[len(rows) % 7])
     for k, row in enumerate(rows):

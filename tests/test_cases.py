@@ -93,6 +93,20 @@ def test_the_covering_set_holds_every_pair(spec):
 
 
 @every_spec
+def test_every_combination_of_constants_occurs(spec):
+    """Three constants that are wrong together only are met together, which no pair demands."""
+    met = [dict(c.constants) for c in cases(spec, BOTH, 0, 0)]
+    assert all(choice in met for choice in spec.constant_choices)
+
+
+def test_combinations_are_few():
+    """A spec of very many combinations is not tried in all of them: pairs are what it gets."""
+    many = {name: Constant(*range(1, 7)) for name in "abcd"}
+    spec = Spec("many", x=Input("N"), y=Output("N"), **many)
+    assert len(list(cases(spec, BOTH, 0, 0))) < 150
+
+
+@every_spec
 def test_every_pattern_of_sizes_occurs(spec):
     """Unequal, mirrored, equal, one and large sizes all occur, as near as constraints allow."""
     found = list(cases(spec, BOTH, 0, 0))

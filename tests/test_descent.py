@@ -296,6 +296,22 @@ def test_a_saturated_layer_is_no_finding(name, line):
     assert not any(s.powered for s in seen if s.tensor == "x" and s.outcome is Status.VACUOUS)
 
 
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        # The third step of descent stands beside the kink, below which nothing is left to learn.
+        ("relu", "N=2 C=2 dtype=float64 layout=C values=ordinary cotangent=signed seed=1982925818"),
+        # A step that could show leads out of the saturated gates.
+        ("lstm_cell", "N=2 D=3 H=1 dtype=float64 layout=C values=large cotangent=signed seed=1894745303"),
+    ],
+)  # fmt: skip
+def test_where_the_loss_is_no_line_nothing_is_promised(name, line):
+    """A step too long for the slope, or across a kink, that does not lower the loss is no fault."""
+    layer = RIGHT[name]
+    trial = Trial(layer, parse_case(line, layer.spec), make_oracle(layer.spec))
+    assert [s for s in descent.examine(trial) if s.outcome is Status.FAILED] == []
+
+
 def test_a_gradient_that_overflows_is_no_crash():
     """A gradient whose square is infinite has no rate; other checks say that it is wrong."""
     layer = changed("linear", w=lambda g, given: np.full_like(g, 1e300 if g.itemsize == 8 else 1))

@@ -5,17 +5,19 @@ Each layer of tests/wrong is named after what is wrong with it: `dx_...` has a w
 """
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gradverify import Status, Verdict, checks, engine, trial, verify
-from gradverify.cases import Arrays, draw
+from gradverify.cases import Arrays, cases, draw
 from gradverify.checks import finite_difference, symbolic
 from gradverify.checks.observation import Observation
 from gradverify.loading import load
 from gradverify.numerics import allowance
+from gradverify.trial import Trial, make_oracle, settled
 
 LAYERS = [
     layer for path in sorted((Path(__file__).parent / "wrong").glob("*.py")) for layer in load(path)
@@ -38,10 +40,36 @@ def tensor_of(layer):
     return max(names, key=len)
 
 
+# What follows from a spec and a seed is computed once for all wrong layers of the spec.
+oracle_of = cache(make_oracle)
+cases_of = cache(lambda *given: tuple(cases(*given)))
+settled_of = cache(lambda spec, case: settled(spec, oracle_of(spec), case))
+derived = Trial.__dict__["reference"].func
+references = {}
+
+
+def reference_of(trial):
+    key = trial.spec, trial.case
+    if key not in references:
+        references[key] = derived(trial)
+    return references[key]
+
+
+@pytest.fixture
+def _once(monkeypatch):
+    monkeypatch.setattr(engine, "make_oracle", oracle_of)
+    monkeypatch.setattr(engine, "cases", lambda *given: iter(cases_of(*given)))
+    monkeypatch.setattr(engine, "settled", lambda spec, oracle, case: settled_of(spec, case))
+    monkeypatch.setattr(Trial, "reference", property(reference_of))
+    # Neither a smaller case nor the worst element is asked for here.
+    monkeypatch.setattr(engine, "SHRINKS", 0)
+    monkeypatch.setattr(finite_difference, "MOST_ELEMENTS", 2)
+
+
 @pytest.mark.parametrize("layer", [marked(layer) for layer in LAYERS])
-def test_a_wrong_layer_is_failed(layer, monkeypatch):
+@pytest.mark.usefixtures("_once")
+def test_a_wrong_layer_is_failed(layer):
     """Each is failed by the default profile at seed 0, and a finding names the wrong tensor."""
-    monkeypatch.setattr(engine, "SHRINKS", 0)  # a smaller case says the same, and takes its time
     (result,) = verify(layer).layers
     assert result.verdict is Verdict.FAILED
     named = {finding.tensor for finding in result.errors} - {None}

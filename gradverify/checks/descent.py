@@ -101,6 +101,16 @@ class _Problem:
         """Whether the loss falls by no more than its rounding, as far as gradients are local."""
         return _square(grads) * self.before <= (CLEAR * self.rounding) ** 2
 
+    def bent(self, direction: Tensors, slope: float, rate: float | None = None) -> bool:
+        """Whether the loss is no line, by half of its slope, within a step to either side.
+
+        So it is beside a kink and where a step that could show (the default) is far too long:
+        there no gradient promises anything.
+        """
+        rate = CLEAR * self.rounding / slope if rate is None else rate
+        ahead, back = (self.loss(sgd_step(self.start, direction, s)) for s in (rate, -rate))
+        return not abs(ahead + back - 2 * self.before) <= 0.5 * rate * slope
+
     @cached_property
     def sides(self) -> Switches:
         """The sides of all kinks at the start; none without a definition."""
@@ -161,9 +171,13 @@ def _first_step(problem: _Problem, grads: dict[str, Array]) -> Iterator[Observat
     if not live:
         return
     rate, stuck = one_rate(problem, live)
+    excused = bool(stuck) and problem.bent(live, _square(live), rate)
     for name, gradient in live.items():
-        promised = rate * _square({name: gradient})
-        if name in stuck:
+        square = _square({name: gradient})
+        promised = rate * square
+        if name in stuck and (excused or problem.bent({name: gradient}, square, rate)):
+            yield Observation("decrease", name, Status.VACUOUS, powered=False)
+        elif name in stuck:
             yield Observation(
                 "decrease", name, Status.FAILED,
                 f"no learning rate down to {rate:.1g} lowers the loss along minus the gradient of "
@@ -278,6 +292,8 @@ def _walk(problem: _Problem, names: tuple[str, ...]) -> Iterator[Observation]:
             return  # the start, or what was reached, is flat
         rate = _lowering_rate(problem, grads)
         if rate is None:
+            if problem.bent(grads, _square(grads)):
+                return
             yield Observation(
                 "steps", None, Status.FAILED,
                 f"step {step + 1} of plain gradient descent on {', '.join(names)} does not lower "
@@ -310,7 +326,7 @@ def _lowering_rate(
 
 def _other_steps(problem: _Problem, grads: dict[str, Array]) -> Iterator[Observation]:
     """Ask for a first step of other kinds, and for momentum and Adam to end below the start."""
-    if problem.flat(grads):
+    if problem.flat(grads) or problem.bent(grads, _square(grads)):
         return
     rng = np.random.default_rng([problem.trial.case.seed, 6])
     kinds = {
@@ -323,6 +339,8 @@ def _other_steps(problem: _Problem, grads: dict[str, Array]) -> Iterator[Observa
     for kind, direction in kinds.items():
         slope = float(sum(np.sum(direction[k] * grads[k]) for k in grads))
         if _lowering_rate(problem, direction, slope) is None:
+            if problem.bent(direction, slope):
+                continue
             yield Observation(
                 "steps", None, Status.FAILED,
                 f"a step along {kind} of {', '.join(grads)} does not lower the loss at any rate",
