@@ -6,18 +6,19 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from gradverify.declare import Constant, Input, Output, Param
     from gradverify.engine import verify
     from gradverify.errors import GradverifyError, SpecError, UsageError
     from gradverify.layer import Layer
     from gradverify.loading import catalog
     from gradverify.result import Finding, Report, Status, Verdict
-    from gradverify.spec import Constant, Input, Output, Param, Spec
+    from gradverify.spec import Spec
 
 # Where each public name lives; it is imported when first asked for, so that importing
 # gradverify (as the pytest plugin of a project that does not use it does) costs nothing.
 _HOMES = {
-    "Constant": "spec", "Finding": "result", "GradverifyError": "errors", "Input": "spec",
-    "Layer": "layer", "Output": "spec", "Param": "spec", "Report": "result", "Spec": "spec",
+    "Constant": "declare", "Finding": "result", "GradverifyError": "errors", "Input": "declare",
+    "Layer": "layer", "Output": "declare", "Param": "declare", "Report": "result", "Spec": "spec",
     "SpecError": "errors", "Status": "result", "UsageError": "errors", "Verdict": "result",
     "catalog": "loading", "verify": "engine",
 }  # fmt: skip

@@ -10,13 +10,13 @@ from textwrap import indent
 from typing import TYPE_CHECKING
 
 from gradverify import __version__
-from gradverify.errors import GradverifyError, SpecError, UsageError
+from gradverify.errors import GradverifyError, SpecError, UsageError, few, nearest
 from gradverify.options import Command, parser
-from gradverify.survey import Found, by_glob, by_name, few, files_under, look, nearest, try_case
+from gradverify.survey import Found, by_glob, by_name, files_under, look, try_case
 
 # Everything else is imported where it is needed: `gradverify --help` answers at once.
 if TYPE_CHECKING:
-    from gradverify.engine import Job
+    from gradverify.jobs import Job
     from gradverify.result import LayerResult, Report
     from gradverify.spec import Spec
     from gradverify.workers import WorkerDied, WorkerPool, WorkerTimeout
@@ -105,7 +105,7 @@ def _judge(
     case: str | None = None,
 ) -> int:
     """Judge the layers of the files, deliver the report and return the exit code."""
-    from gradverify import engine
+    from gradverify import jobs as work
     from gradverify.report.deliver import deliver, views
     from gradverify.report.progress import progress
     from gradverify.result import LayerResult, Report
@@ -130,7 +130,7 @@ def _judge(
                 for f in chosen:
                     pool.submit(try_case, f.path, f.layer, case).result()
             jobs = [
-                engine.Job(f.path, f.digest, f.layer, options.profile, checks, options.seed, case)
+                work.Job(f.path, f.digest, f.layer, options.profile, checks, options.seed, case)
                 for f in chosen
             ]
             with progress(len(jobs)) as advance:
@@ -139,14 +139,14 @@ def _judge(
                     known.append(result)
                     advance(result)
 
-                results = engine.run(jobs, pool, on_result) if jobs else ()
+                results = work.run(jobs, pool, on_result) if jobs else ()
     except KeyboardInterrupt:
         interrupted = True
         results = _as_far(jobs, known)
     report = Report(__version__, options.profile, options.seed, results, tuple(problems),
                     interrupted)  # fmt: skip
     deliver(report, wanted, verbose=options.verbose)
-    if any(remark.startswith(engine.DEFECT) for r in report.layers for remark in r.remarks):
+    if any(remark.startswith(work.DEFECT) for r in report.layers for remark in r.remarks):
         return 3
     if report.ok or (case is not None and _clean(report)):
         return 0

@@ -2,37 +2,31 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gradverify import __version__
 from gradverify.calculus.compile import Oracle
-from gradverify.cases import Case, cases, parse_case, smaller
-from gradverify.checks import CHECKS, Check
+from gradverify.cases import Case, cases
+from gradverify.checks import CHECKS
 from gradverify.checks.names import NAMES, NEED_DEFINITION
-from gradverify.checks.observation import Observation
-from gradverify.errors import GradverifyError, UsageError
+from gradverify.errors import UsageError, nearest
 from gradverify.findings import finding_for
 from gradverify.layer import Layer, from_registration
-from gradverify.loading import content_hash, load
 from gradverify.result import (
-    CheckResult,
     Finding,
     LayerResult,
     Report,
     Status,
     Verdict,
 )
+from gradverify.shrink import shrunk
 from gradverify.spec import REGISTERED, Spec
 from gradverify.tally import MIN_POWERED, Seen, applicable, check_result
-from gradverify.trial import LayerRaised, Trial, make_oracle, settled
-from gradverify.workers import WorkerDied, WorkerTimeout, last_words
+from gradverify.trial import Trial, make_oracle, settled
 
 
 @dataclass(frozen=True)
@@ -59,23 +53,6 @@ ZERO, ZERO_CASES = 1e-40, 3
 NEARLY_ZERO = 1e-9
 
 
-# How the remark of a layer starts over which gradverify itself failed.
-DEFECT = "a defect of gradverify"
-
-
-@dataclass(frozen=True)
-class Job:
-    """One layer to verify, as plain data: a worker loads the file and checks the hash itself."""
-
-    file: str
-    digest: str
-    layer: str
-    profile: str
-    checks: tuple[str, ...]
-    seed: int
-    case: str | None = None
-
-
 def verify(
     layer: Layer | Callable[..., Any],
     *,
@@ -95,7 +72,7 @@ def verify(
     if seed < 0:
         raise UsageError(f"seed={seed}: a seed is 0 or more")
     _check_sizes(found.spec, sizes or {})
-    result = verify_layer(found, _profile(profile), names, seed, sizes=sizes)
+    result = verify_layer(found, profile_of(profile), names, seed, sizes=sizes)
     return Report(__version__, profile, seed, (result,))
 
 
@@ -105,14 +82,14 @@ def checked_names(checks: Sequence[str] | None) -> tuple[str, ...]:
         return NAMES
     for name in checks:
         if name not in NAMES:
-            raise UsageError(f"there is no check {name!r}; {_nearest(name, NAMES)}")
+            raise UsageError(f"there is no check {name!r}; {nearest(name, NAMES)}")
     return tuple(n for n in NAMES if n in checks)
 
 
 def _check_sizes(spec: Spec, sizes: Mapping[str, int]) -> None:
     for name, size in sizes.items():
         if name not in spec.dims:
-            raise UsageError(f"{spec.name} has no dimension {name!r}; {_nearest(name, spec.dims)}")
+            raise UsageError(f"{spec.name} has no dimension {name!r}; {nearest(name, spec.dims)}")
         if not isinstance(size, int) or size < 1:
             raise UsageError(f"sizes: {name}={size!r} is not a whole number from 1")
     if not any(next(spec.sizes(c, {}, sizes), None) for c in spec.constant_choices):
@@ -120,15 +97,11 @@ def _check_sizes(spec: Spec, sizes: Mapping[str, int]) -> None:
         raise UsageError(f"{spec.name} does not allow the sizes {told}")
 
 
-def _profile(name: str) -> Profile:
+def profile_of(name: str) -> Profile:
+    """Return a profile by its name; UsageError names the nearest for a wrong one."""
     if name not in _PROFILES:
-        raise UsageError(f"there is no profile {name!r}; {_nearest(name, PROFILES)}")
+        raise UsageError(f"there is no profile {name!r}; {nearest(name, PROFILES)}")
     return _PROFILES[name]
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    close = get_close_matches(name, known, 1)
-    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
 
 
 def _registered(function: Callable[..., Any]) -> Layer:
@@ -139,70 +112,6 @@ def _registered(function: Callable[..., Any]) -> Layer:
         f"{getattr(function, '__name__', function)!r} is registered with no spec: write "
         "@spec.register above it, or pass Layer(spec, function)"
     )
-
-
-def run(
-    jobs: Sequence[Job], executor: Executor, on_result: Callable[[LayerResult], None]
-) -> tuple[LayerResult, ...]:
-    """Run jobs on an executor and return their results in the order of the jobs.
-
-    `on_result` is called as each ends. A layer that hangs or kills its process is a finding.
-    """
-    futures = {executor.submit(run_job, job): k for k, job in enumerate(jobs)}
-    results: dict[int, LayerResult] = {}
-    for future in as_completed(futures):
-        job = jobs[futures[future]]
-        try:
-            result = future.result()
-        except WorkerTimeout as error:
-            result = _broken(job, "hangs", error)
-        except WorkerDied as error:
-            result = _broken(job, "dies", error)
-        except GradverifyError as error:
-            result = _broken(job, "changed", error)
-        except Exception as error:
-            result = _defect(job, error)
-        results[futures[future]] = result
-        on_result(result)
-    return tuple(results[k] for k in sorted(results))
-
-
-def _broken(job: Job, question: str, error: Exception) -> LayerResult:
-    """Return the result of a layer whose process gave none."""
-    line, printed = last_words(getattr(error, "output", ""), job.file)
-    what = {"hangs": "the layer does not end: ", "dies": "the layer kills its process: "}
-    told = what.get(question, "") + str(error) + (f"; it printed:\n{printed}" if printed else "")
-    finding = Finding(
-        "contract", question, told,
-        location=f"{job.file}:{line}" if line else job.file,
-        replay=f'gradverify verify "{job.file}" --layer "{job.layer}"',
-    )  # fmt: skip
-    checks = tuple(
-        CheckResult(n, Status.FAILED if n == "contract" else Status.ERROR, str(error))
-        for n in job.checks
-    )
-    return LayerResult("", job.layer, job.file, Verdict.FAILED, checks, (finding,))
-
-
-def _defect(job: Job, error: Exception) -> LayerResult:
-    """Return the result of a layer over which gradverify itself failed."""
-    what = " ".join(f"{type(error).__name__}: {error}".split())
-    checks = tuple(CheckResult(n, Status.ERROR, what) for n in job.checks)
-    return LayerResult("", job.layer, job.file, Verdict.INCOMPLETE, checks, (),
-                       (f"{DEFECT}: {what}; please report it",))  # fmt: skip
-
-
-def run_job(job: Job) -> LayerResult:
-    """Load a job's file, find its layer and verify it."""
-    path = Path(job.file)
-    if content_hash(path) != job.digest:
-        raise GradverifyError(f"{job.file} changed while it was being verified: run again")
-    layers = [layer for layer in load(path) if layer.name == job.layer]
-    if not layers:
-        raise GradverifyError(f"{job.file} registers no layer {job.layer!r}")
-    (layer,) = layers
-    case = None if job.case is None else parse_case(job.case, layer.spec)
-    return verify_layer(layer, _profile(job.profile), job.checks, job.seed, case=case)
 
 
 @np.errstate(all="ignore")  # what a wrong layer returns may overflow anywhere
@@ -338,17 +247,10 @@ def _ask(
                 continue
             began = time.perf_counter()
             so_far.cases += 1
-            for observation in _examine(check, trial):
+            for observation in check.observe(trial):
                 so_far.note(case, observation)
             so_far.seconds += time.perf_counter() - began
     return seen
-
-
-def _examine(check: Check, trial: Trial) -> Iterator[Observation]:
-    try:
-        yield from check.examine(trial)
-    except LayerRaised as raised:
-        yield Observation("raises", None, Status.FAILED, str(raised))
 
 
 def _findings(
@@ -361,57 +263,12 @@ def _findings(
 ) -> Iterator[Finding]:
     for name, so_far in seen.items():
         wrong = {t for (_, t), told in so_far.failures.items() if told[0][1].severity == "error"}
-        for (question, tensor), told in so_far.failures.items():
+        for (_, tensor), told in so_far.failures.items():
             if told[0][1].severity == "warning" and tensor in wrong:
                 continue  # what is wrong is not worth calling inaccurate as well
             case, observation = min(told, key=lambda t: t[0].weight)
+            trial = Trial(layer, case, oracle, zero)
             if shrink:
-
-                def ask(
-                    smaller: Case,
-                    name: str = name,
-                    question: str = question,
-                    tensor: str | None = tensor,
-                ) -> Observation | None:
-                    trial = Trial(layer, smaller, oracle, zero)
-                    if trial.failure is not None and name != "contract":
-                        return None
-                    if not CHECKS[name].wants(smaller):
-                        return None
-                    return next(
-                        (o for o in _examine(CHECKS[name], trial)
-                         if o.outcome is Status.FAILED
-                         and (o.question, o.tensor) == (question, tensor)), None,
-                    )  # fmt: skip
-
-                case, observation = shrunk(layer, oracle, case, observation, ask)
+                trial, observation = shrunk(trial, CHECKS[name], observation)
             times = len({at for at, _ in told})
-            yield finding_for(Trial(layer, case, oracle, zero), name, observation, times)
-
-
-# Enough to bring a handful of dimensions down one after the other.
-SHRINKS = 80
-
-
-def shrunk(
-    layer: Layer,
-    oracle: Oracle | None,
-    case: Case,
-    observation: Observation,
-    ask: Callable[[Case], Observation | None],
-) -> tuple[Case, Observation]:
-    """Return a simpler case at which the same thing is wrong, greedily; not promised smallest."""
-    tried: set[Case] = set()
-    while len(tried) < SHRINKS:
-        for simpler in smaller(layer.spec, case):
-            if simpler in tried or len(tried) >= SHRINKS:
-                continue
-            tried.add(simpler)
-            usable = settled(layer.spec, oracle, simpler)
-            found = None if usable is None else ask(usable)
-            if usable is not None and found is not None:
-                case, observation = usable, found
-                break
-        else:
-            break
-    return case, observation
+            yield finding_for(trial, name, observation, times)

@@ -1,5 +1,8 @@
 """The errors a user can cause; each message says what is wrong, where, and what to do instead."""
 
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
 
 class GradverifyError(Exception):
     """Anything that is wrong with what gradverify was given; never a defect of gradverify."""
@@ -11,6 +14,19 @@ class SpecError(GradverifyError):
 
 class UsageError(GradverifyError):
     """A path, name or option value on the command line or in a call is not usable."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a hint at the known name that is most like a wrong one, or at what is known."""
+    names = list(known)
+    close = get_close_matches(name, names, 1)
+    return f"did you mean {close[0]!r}?" if close else f"known are {few(names, 10)}"
+
+
+def few(names: Sequence[str], most: int) -> str:
+    """Return at most so many names, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def caret(text: str, line: int, column: int) -> str:

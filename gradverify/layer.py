@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gradverify.declare import checked_dtypes
 from gradverify.errors import UsageError
-from gradverify.spec import Registration, Spec, checked_dtypes
+from gradverify.spec import Registration, Spec
 
 Pullback = Callable[..., Any]
 

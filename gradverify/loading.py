@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 
-from gradverify.errors import GradverifyError, SpecError, UsageError
+from gradverify.errors import GradverifyError, SpecError, UsageError, nearest
 from gradverify.layer import Layer, from_registration
 from gradverify.spec import REGISTERED, Spec
 
@@ -118,6 +118,4 @@ def catalog(name: str) -> Spec:
         for value in vars(execute(path)).values():
             if isinstance(value, Spec) and value.name == name:
                 return value
-    near = get_close_matches(name, names, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(names))}"
-    raise UsageError(f"the catalogue has no spec {name!r}; {hint}")
+    raise UsageError(f"the catalogue has no spec {name!r}; {nearest(name, sorted(names))}")

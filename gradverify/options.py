@@ -5,8 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 from gradverify import __version__
-from gradverify.errors import UsageError
-from gradverify.survey import nearest
+from gradverify.errors import UsageError, nearest
 
 ALL_WELL = "every layer is verified"
 EXIT_CODES = f"""\

@@ -33,14 +33,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def _profile(name: str) -> str:
     if name != "default":
-        from difflib import get_close_matches
-
         from gradverify.engine import PROFILES
+        from gradverify.errors import nearest
 
         if name not in PROFILES:
-            near = get_close_matches(name, PROFILES, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(PROFILES)}"
-            raise ArgumentTypeError(f"there is no profile {name!r}; {hint}")
+            raise ArgumentTypeError(f"there is no profile {name!r}; {nearest(name, PROFILES)}")
     return name
 
 

@@ -1,16 +1,15 @@
-"""What a layer claims: Spec with its Input, Param, Output and Constant declarations."""
+"""What a layer claims: Spec, and the layers that are registered for it."""
 
 import keyword
-import math
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice, product
 from pathlib import Path
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, TypeVar, overload
 
+from gradverify.declare import Constant, Tensor, checked_dtypes, parse_range
 from gradverify.errors import SpecError
 from gradverify.notation.check import check_program
 from gradverify.notation.dims import (
@@ -19,101 +18,12 @@ from gradverify.notation.dims import (
     parse_shape,
     solutions,
 )
-from gradverify.notation.parse import Source, parse_equations, parse_expression
+from gradverify.notation.parse import Source, parse_equations
 from gradverify.notation.ranges import Declared
 from gradverify.notation.statements import Program, lower
 from gradverify.notation.tree import ONE, Call, Expr, free_names, text
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-DTYPES = ("float64", "float32", "float16")
-_INITS = ("normal", "zeros", "ones")
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """One declared tensor; made by Input, Param or Output."""
-
-    kind: Literal["input", "param", "output"]
-    shape: str
-    integer: bool = False
-    range: str | None = None
-    values: tuple[float, ...] | None = None
-    differentiable: bool = True
-    outside: float | None = None
-    init: str | float = "normal"
-
-
-@dataclass(frozen=True)
-class Constant:
-    """A number that is no tensor (eps, stride, heads); every listed value is tried."""
-
-    values: tuple[Any, ...]
-
-    def __init__(self, *values: float) -> None:
-        if not values:
-            raise SpecError("Constant() needs at least one value, such as Constant(1e-5)")
-        for value in values:
-            if not isinstance(value, bool | int | float) or not math.isfinite(value):
-                raise SpecError(f"Constant({value!r}): a constant is a finite number")
-        object.__setattr__(self, "values", values)
-
-    @property
-    def is_integer(self) -> bool:
-        """Whether it can stand in shapes, ranges and subscripts."""
-        return all(isinstance(v, int) and not isinstance(v, bool) for v in self.values)
-
-
-def Input(
-    shape: str,
-    *,
-    dtype: type = float,
-    range: str | None = None,
-    values: Sequence[float] | None = None,
-    differentiable: bool = True,
-    outside: float | None = None,
-) -> Tensor:
-    """Declare an input of a shape such as "N C"; `dtype=int` for labels and indices.
-
-    `range="0..V-1"` bounds its values (both ends included), `values=(0, 1)` lists them, and
-    `outside=0` is what reading beyond its edge gives (padding).
-    """
-    if dtype not in (int, float):
-        raise SpecError(f"Input(dtype={dtype!r}): write dtype=int or dtype=float")
-    listed = None
-    if values is not None:
-        listed = tuple(values) if isinstance(values, Sequence) else ()
-        if not listed or not all(isinstance(v, int | float) for v in listed):
-            raise SpecError(f"Input(values={values!r}): list numbers, such as values=(0, 1)")
-    _check_bounds("Input", range, outside)
-    return Tensor("input", shape, dtype is int, range, listed,
-                  differentiable and dtype is float, outside)  # fmt: skip
-
-
-def Param(
-    shape: str,
-    *,
-    init: str | float = "normal",
-    range: str | None = None,
-    outside: float | None = None,
-) -> Tensor:
-    """Declare a parameter; `init` ("normal", "zeros", "ones" or a number) is where it starts."""
-    _check_bounds("Param", range, outside)
-    if not isinstance(init, int | float) and init not in _INITS:
-        raise SpecError(f"Param(init={init!r}): write one of {', '.join(_INITS)} or a number")
-    return Tensor("param", shape, range=range, outside=outside, init=init)
-
-
-def _check_bounds(what: str, range: object, outside: object) -> None:
-    if range is not None and not isinstance(range, str):
-        raise SpecError(f'{what}(range={range!r}): a range is a text such as "0.1..3"')
-    if outside is not None and not isinstance(outside, int | float):
-        raise SpecError(f"{what}(outside={outside!r}): what lies outside is a number")
-
-
-def Output(shape: str) -> Tensor:
-    """Declare an output of a shape such as "N (H-K)//S+1"."""
-    return Tensor("output", shape)
 
 
 @dataclass(frozen=True)
@@ -223,34 +133,36 @@ class Spec:
                 low, high = self.bounds(tensor, at) or (0, 0)
                 if low > high:
                     raise SpecError(f"{tensor}: the range {tensors[tensor].range!r} is empty")
-        program = None
-        if self.definition is not None:
-            ranged = {}
-            for letter, size in ranges.items():
-                parsed = parse_shape(size, f"ranges[{letter!r}]")
-                if len(parsed) != 1:
-                    raise SpecError(
-                        f'ranges[{letter!r}] = {size!r}: a range is one size, such as "4*H"'
-                    )
-                (ranged[letter],) = parsed
-                self._check_sizes(f"ranges[{letter!r}]", (ranged[letter],), integers)
-            source = Source(self.definition)
-            program = lower(
-                parse_equations(_dedented(source)),
-                _dedented(source),
-                Declared(
-                    shapes=shapes,
-                    given=self.given,
-                    wanted=self.outputs,
-                    integers=frozenset(k for k, t in tensors.items() if t.integer),
-                    sizes=frozenset(dims) | integers,
-                    constants=tuple(constants),
-                    ranges=ranged,
-                    outside={k: t.outside for k, t in tensors.items() if t.outside is not None},
-                ),
-            )
-            check_program(program, _dedented(source), islice(self.sizes(), 24))
-        self._set(program=program)
+        self._set(program=self._lowered(ranges, integers))
+
+    def _lowered(self, ranges: Mapping[str, str], integers: set[str]) -> Program | None:
+        """Return the definition as statements, None where there is none."""
+        if self.definition is None:
+            return None
+        ranged = {}
+        for letter, size in ranges.items():
+            parsed = parse_shape(size, f"ranges[{letter!r}]")
+            if len(parsed) != 1:
+                raise SpecError(
+                    f'ranges[{letter!r}] = {size!r}: a range is one size, such as "4*H"'
+                )
+            (ranged[letter],) = parsed
+            self._check_sizes(f"ranges[{letter!r}]", parsed, integers)
+        tensors = self.tensors
+        source = _dedented(Source(self.definition))
+        declared = Declared(
+            shapes=self.shapes,
+            given=self.given,
+            wanted=self.outputs,
+            integers=frozenset(k for k, t in tensors.items() if t.integer),
+            sizes=frozenset(self.dims) | integers,
+            constants=tuple(self.constants),
+            ranges=ranged,
+            outside={k: t.outside for k, t in tensors.items() if t.outside is not None},
+        )
+        program = lower(parse_equations(source), source, declared)
+        check_program(program, source, islice(self.sizes(), 24))
+        return program
 
     def _check_names(self, integers: set[str]) -> None:
         for name in (*self.tensors, *self.constants):
@@ -400,16 +312,6 @@ class Spec:
         return keep if function is None else keep(function)
 
 
-def checked_dtypes(dtypes: Sequence[str] | None) -> tuple[str, ...] | None:
-    """Return `dtypes` as a tuple; SpecError names one that is not known."""
-    if dtypes is None:
-        return None
-    for dtype in dtypes:
-        if dtype not in DTYPES:
-            raise SpecError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
-    return tuple(dtypes)
-
-
 def _place(function: Callable[..., Any]) -> tuple[object, ...]:
     """Return where a function is written, so that loading a file twice is not a duplicate."""
     code = getattr(function, "__code__", None)
@@ -421,12 +323,3 @@ def _dedented(source: Source) -> Source:
     lines = source.text.expandtabs().splitlines()
     margin = min((len(x) - len(x.lstrip()) for x in lines if x.strip()), default=0)
     return Source("\n".join(x[margin:] for x in lines).strip("\n"), source.what)
-
-
-def parse_range(declared: str, what: str) -> tuple[Expr, Expr]:
-    """Return both ends of a range such as "0..V-1" or "0.1..3"."""
-    match = re.fullmatch(r"\s*(.+?)\.\.(?!\.)(.+?)\s*", declared)
-    if not match:
-        raise SpecError(f'{what}: the range {declared!r} is not of the form "low..high"')
-    low, high = (parse_expression(Source(part, f"range of {what}")) for part in match.groups())
-    return low, high

@@ -1,26 +1,12 @@
 """Which layers files register, and which of them are meant: what verify, list and replay choose."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from gradverify.errors import UsageError
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a hint at the known name that is most like a wrong one."""
-    names = list(known)
-    near = get_close_matches(name, names, 1)
-    return f"did you mean {near[0]!r}?" if near else f"known are {few(names, 10)}"
-
-
-def few(names: Sequence[str], most: int) -> str:
-    """Return at most so many names, and how many more there are."""
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+from gradverify.errors import UsageError, nearest
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def engine(monkeypatch):
             on_result(results[-1])
         return tuple(results)
 
-    monkeypatch.setattr("gradverify.engine.run", run)
+    monkeypatch.setattr("gradverify.jobs.run", run)
     monkeypatch.setattr("gradverify.workers.WorkerPool", Inline)
     return seen
 

@@ -20,6 +20,7 @@ from torch_layers import (
     oracle,
 )
 
+from gradverify import Constant, Input, Output, Param, Spec
 from gradverify.calculus.compile import (
     ABSOLUTE,
     NOISE,
@@ -30,7 +31,6 @@ from gradverify.calculus.compile import (
 )
 from gradverify.calculus.emit import Mode
 from gradverify.errors import SpecError
-from gradverify.spec import Constant, Input, Output, Param, Spec
 
 
 def spec_of(definition, *, name="s", ranges=None, **declared):

@@ -13,11 +13,11 @@ from torch_layers import (
     oracle,
 )
 
+from gradverify import Constant, Input, Output, Param, Spec
 from gradverify.calculus.compile import Oracle
 from gradverify.errors import SpecError
 from gradverify.notation.schedule import Block
 from gradverify.notation.tree import text
-from gradverify.spec import Constant, Input, Output, Param, Spec
 
 
 def points(spec, seed, draws=2):

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from gradverify import Input, Layer, Output, Param, Spec, Status, UsageError, Verdict, verify
-from gradverify.engine import Job, run
+from gradverify.jobs import Job, run
 from gradverify.loading import content_hash, load
 from gradverify.workers import WorkerPool
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from torch_layers import SPECS, by_oracle, draw, exactly, largest, oracle
 
+from gradverify import Constant, Input, Output, Param, Spec
 from gradverify.calculus.exact import DIGITS, cost, evaluate_exactly
-from gradverify.spec import Constant, Input, Output, Param, Spec
 
 # A scalar at a time, and fifty digits each: enough for the small sizes that show everything.
 MAX_COST = 1_000

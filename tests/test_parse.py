@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gradverify import Constant, Input, Output, Param, Spec
 from gradverify.errors import SpecError
 from gradverify.notation import parse
 from gradverify.notation.parse import Source, parse_equations, parse_expression
 from gradverify.notation.tree import Call, Name, Number, Read, Reduce, text
-from gradverify.spec import Constant, Input, Output, Param, Spec
 
 
 def expression(written):

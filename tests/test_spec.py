@@ -4,10 +4,11 @@ import re
 
 import pytest
 
+from gradverify import Constant, Input, Output, Param, Spec
 from gradverify.errors import SpecError
 from gradverify.loading import catalog
 from gradverify.notation.tree import text
-from gradverify.spec import REGISTERED, Constant, Input, Output, Param, Spec
+from gradverify.spec import REGISTERED
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ import re
 
 import pytest
 
+from gradverify import Constant, Input, Output, Param, Spec
 from gradverify.errors import SpecError
 from gradverify.loading import catalog
 from gradverify.notation.schedule import Block, components, schedule
 from gradverify.notation.tree import text
-from gradverify.spec import Constant, Input, Output, Param, Spec
 
 GIVEN = {"x": Input("N C"), "w": Param("C"), "y": Output("N C")}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gradverify import Status, Verdict, checks, engine, trial, verify
+from gradverify import Status, Verdict, checks, engine, shrink, trial, verify
 from gradverify.cases import Arrays, cases, draw
 from gradverify.checks import finite_difference, symbolic
 from gradverify.checks.observation import Observation
@@ -62,7 +62,7 @@ def _once(monkeypatch):
     monkeypatch.setattr(engine, "settled", lambda spec, oracle, case: settled_of(spec, case))
     monkeypatch.setattr(Trial, "reference", property(reference_of))
     # Neither a smaller case nor the worst element is asked for here.
-    monkeypatch.setattr(engine, "SHRINKS", 0)
+    monkeypatch.setattr(shrink, "SHRINKS", 0)
     monkeypatch.setattr(finite_difference, "MOST_ELEMENTS", 2)
 
 

@@ -6,10 +6,9 @@ import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 
-from gradverify.errors import UsageError
+from gradverify.errors import UsageError, nearest
 from gradverify.report import FORMATS, Page
 from gradverify.result import Report
 
@@ -22,9 +21,7 @@ def views(asked: str) -> tuple[View, ...]:
     for part in asked.split(","):
         name, colon, file = part.strip().partition(":")
         if name not in FORMATS:
-            near = get_close_matches(name, FORMATS, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(FORMATS)}"
-            raise UsageError(f"--format: there is no format {name!r}; {hint}")
+            raise UsageError(f"--format: there is no format {name!r}; {nearest(name, FORMATS)}")
         if colon and not file:
             raise UsageError(f"--format: {part.strip()!r} names no file; write {name}:FILE")
         found.append((name, Path(file) if file else None))

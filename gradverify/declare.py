@@ -1,0 +1,119 @@
+"""What is declared of a spec's parts: Input, Param, Output and Constant."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from gradverify.errors import SpecError
+from gradverify.notation.parse import Source, parse_expression
+from gradverify.notation.tree import Expr
+
+DTYPES = ("float64", "float32", "float16")
+_INITS = ("normal", "zeros", "ones")
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One declared tensor; made by Input, Param or Output."""
+
+    kind: Literal["input", "param", "output"]
+    shape: str
+    integer: bool = False
+    range: str | None = None
+    values: tuple[float, ...] | None = None
+    differentiable: bool = True
+    outside: float | None = None
+    init: str | float = "normal"
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A number that is no tensor (eps, stride, heads); every listed value is tried."""
+
+    values: tuple[Any, ...]
+
+    def __init__(self, *values: float) -> None:
+        if not values:
+            raise SpecError("Constant() needs at least one value, such as Constant(1e-5)")
+        for value in values:
+            if not isinstance(value, bool | int | float) or not math.isfinite(value):
+                raise SpecError(f"Constant({value!r}): a constant is a finite number")
+        object.__setattr__(self, "values", values)
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether it can stand in shapes, ranges and subscripts."""
+        return all(isinstance(v, int) and not isinstance(v, bool) for v in self.values)
+
+
+def Input(
+    shape: str,
+    *,
+    dtype: type = float,
+    range: str | None = None,
+    values: Sequence[float] | None = None,
+    differentiable: bool = True,
+    outside: float | None = None,
+) -> Tensor:
+    """Declare an input of a shape such as "N C"; `dtype=int` for labels and indices.
+
+    `range="0..V-1"` bounds its values (both ends included), `values=(0, 1)` lists them, and
+    `outside=0` is what reading beyond its edge gives (padding).
+    """
+    if dtype not in (int, float):
+        raise SpecError(f"Input(dtype={dtype!r}): write dtype=int or dtype=float")
+    listed = None
+    if values is not None:
+        listed = tuple(values) if isinstance(values, Sequence) else ()
+        if not listed or not all(isinstance(v, int | float) for v in listed):
+            raise SpecError(f"Input(values={values!r}): list numbers, such as values=(0, 1)")
+    _check_bounds("Input", range, outside)
+    return Tensor("input", shape, dtype is int, range, listed,
+                  differentiable and dtype is float, outside)  # fmt: skip
+
+
+def Param(
+    shape: str,
+    *,
+    init: str | float = "normal",
+    range: str | None = None,
+    outside: float | None = None,
+) -> Tensor:
+    """Declare a parameter; `init` ("normal", "zeros", "ones" or a number) is where it starts."""
+    _check_bounds("Param", range, outside)
+    if not isinstance(init, int | float) and init not in _INITS:
+        raise SpecError(f"Param(init={init!r}): write one of {', '.join(_INITS)} or a number")
+    return Tensor("param", shape, range=range, outside=outside, init=init)
+
+
+def _check_bounds(what: str, range: object, outside: object) -> None:
+    if range is not None and not isinstance(range, str):
+        raise SpecError(f'{what}(range={range!r}): a range is a text such as "0.1..3"')
+    if outside is not None and not isinstance(outside, int | float):
+        raise SpecError(f"{what}(outside={outside!r}): what lies outside is a number")
+
+
+def Output(shape: str) -> Tensor:
+    """Declare an output of a shape such as "N (H-K)//S+1"."""
+    return Tensor("output", shape)
+
+
+def checked_dtypes(dtypes: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Return `dtypes` as a tuple; SpecError names one that is not known."""
+    if dtypes is None:
+        return None
+    for dtype in dtypes:
+        if dtype not in DTYPES:
+            raise SpecError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
+    return tuple(dtypes)
+
+
+def parse_range(declared: str, what: str) -> tuple[Expr, Expr]:
+    """Return both ends of a range such as "0..V-1" or "0.1..3"."""
+    match = re.fullmatch(r"\s*(.+?)\.\.(?!\.)(.+?)\s*", declared)
+    if not match:
+        raise SpecError(f'{what}: the range {declared!r} is not of the form "low..high"')
+    low, high = (parse_expression(Source(part, f"range of {what}")) for part in match.groups())
+    return low, high

@@ -1,0 +1,93 @@
+"""Layers as plain data, judged on any executor: processes here, other machines elsewhere."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from gradverify.cases import parse_case
+from gradverify.engine import profile_of, verify_layer
+from gradverify.errors import GradverifyError
+from gradverify.loading import content_hash, load
+from gradverify.result import CheckResult, Finding, LayerResult, Status, Verdict
+from gradverify.workers import WorkerDied, WorkerTimeout, last_words
+
+# How the remark of a layer starts over which gradverify itself failed.
+DEFECT = "a defect of gradverify"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One layer to verify, as plain data: a worker loads the file and checks the hash itself."""
+
+    file: str
+    digest: str
+    layer: str
+    profile: str
+    checks: tuple[str, ...]
+    seed: int
+    case: str | None = None
+
+
+def run(
+    jobs: Sequence[Job], executor: Executor, on_result: Callable[[LayerResult], None]
+) -> tuple[LayerResult, ...]:
+    """Run jobs on an executor and return their results in the order of the jobs.
+
+    `on_result` is called as each ends. A layer that hangs or kills its process is a finding.
+    """
+    futures = {executor.submit(run_job, job): k for k, job in enumerate(jobs)}
+    results: dict[int, LayerResult] = {}
+    for future in as_completed(futures):
+        job = jobs[futures[future]]
+        try:
+            result = future.result()
+        except WorkerTimeout as error:
+            result = _broken(job, "hangs", error)
+        except WorkerDied as error:
+            result = _broken(job, "dies", error)
+        except GradverifyError as error:
+            result = _broken(job, "changed", error)
+        except Exception as error:
+            result = _defect(job, error)
+        results[futures[future]] = result
+        on_result(result)
+    return tuple(results[k] for k in sorted(results))
+
+
+def _broken(job: Job, question: str, error: Exception) -> LayerResult:
+    """Return the result of a layer whose process gave none."""
+    line, printed = last_words(getattr(error, "output", ""), job.file)
+    what = {"hangs": "the layer does not end: ", "dies": "the layer kills its process: "}
+    told = what.get(question, "") + str(error) + (f"; it printed:\n{printed}" if printed else "")
+    finding = Finding(
+        "contract", question, told,
+        location=f"{job.file}:{line}" if line else job.file,
+        replay=f'gradverify verify "{job.file}" --layer "{job.layer}"',
+    )  # fmt: skip
+    checks = tuple(
+        CheckResult(n, Status.FAILED if n == "contract" else Status.ERROR, str(error))
+        for n in job.checks
+    )
+    return LayerResult("", job.layer, job.file, Verdict.FAILED, checks, (finding,))
+
+
+def _defect(job: Job, error: Exception) -> LayerResult:
+    """Return the result of a layer over which gradverify itself failed."""
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    checks = tuple(CheckResult(n, Status.ERROR, what) for n in job.checks)
+    return LayerResult("", job.layer, job.file, Verdict.INCOMPLETE, checks, (),
+                       (f"{DEFECT}: {what}; please report it",))  # fmt: skip
+
+
+def run_job(job: Job) -> LayerResult:
+    """Load a job's file, find its layer and verify it."""
+    path = Path(job.file)
+    if content_hash(path) != job.digest:
+        raise GradverifyError(f"{job.file} changed while it was being verified: run again")
+    layers = [layer for layer in load(path) if layer.name == job.layer]
+    if not layers:
+        raise GradverifyError(f"{job.file} registers no layer {job.layer!r}")
+    (layer,) = layers
+    case = None if job.case is None else parse_case(job.case, layer.spec)
+    return verify_layer(layer, profile_of(job.profile), job.checks, job.seed, case=case)
