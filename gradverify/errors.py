@@ -1,7 +1,6 @@
 """The errors a user can cause; each message says what is wrong, where, and what to do instead."""
 
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 
 
 class GradverifyError(Exception):
@@ -18,6 +17,8 @@ class UsageError(GradverifyError):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a hint at the known name that is most like a wrong one, or at what is known."""
+    from difflib import get_close_matches  # not needed until something is wrong
+
     names = list(known)
     close = get_close_matches(name, names, 1)
     return f"did you mean {close[0]!r}?" if close else f"known are {few(names, 10)}"
