@@ -56,7 +56,8 @@ class Program:
 
     `origins` gives, for a tensor that has initial values before its range, how many elements
     each axis holds before index 0; subscripts in the statements count from the first element.
-    `scattered` are the tensors that `+=` adds to wherever its left side points.
+    `scattered` are the tensors that `+=` adds to wherever its left side points, `hoisted` those
+    that no equation names: the sums inside of expressions.
     """
 
     statements: tuple[Statement, ...]
@@ -65,6 +66,7 @@ class Program:
     origins: Mapping[str, tuple[int, ...]]
     scattered: frozenset[str]
     declared: Declared
+    hoisted: frozenset[str] = frozenset()
 
 
 def lower(equations: Sequence[Equation], source: Source, declared: Declared) -> Program:
@@ -75,7 +77,7 @@ def lower(equations: Sequence[Equation], source: Source, declared: Declared) -> 
     lowering = _Lowering(taken)
     for scope in scopes:
         lowering.equation(scope)
-    shapes = {**shapes, **lowering.shapes}
+    shapes, hoisted = {**shapes, **lowering.shapes}, frozenset(lowering.shapes)
     statements, renamed = lowering.statements, {}
     for name, origin in origins.items():
         # An output holds its own range only; its path, initial values included, is another tensor.
@@ -96,7 +98,9 @@ def lower(equations: Sequence[Equation], source: Source, declared: Declared) -> 
         statements.append(Statement(name, letters, "sum", loops, Read(path, start)))
     origins = {renamed.get(name, name): origin for name, origin in origins.items()}
     scattered = frozenset(e.target for e in equations if e.adds)
-    return Program(tuple(statements), shapes, declared.outside, origins, scattered, declared)
+    return Program(
+        tuple(statements), shapes, declared.outside, origins, scattered, declared, hoisted
+    )
 
 
 def _fresh(stem: str, taken: set[str]) -> str:

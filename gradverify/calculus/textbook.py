@@ -1,0 +1,268 @@
+"""Polynomials back to expressions of the notation, factored as a person would write them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from string import ascii_lowercase
+
+from sympy.polys.rings import PolyElement
+
+from gradverify.calculus.integers import gathers
+from gradverify.calculus.polynomial import Algebra, Atom, Coefficient, Polynomial, Term, rational
+from gradverify.notation.dims import negative, normal, plus, tidy, times
+from gradverify.notation.tree import (
+    ONE,
+    ZERO,
+    Call,
+    Expr,
+    Name,
+    Number,
+    Read,
+    Reduce,
+    rebuild,
+    text,
+)
+
+_WORDS = {"Abs": "abs", "Sigmoid": "sigmoid", "Softplus": "softplus"}
+
+
+@dataclass
+class Writer:
+    """Writes polynomials as expressions.
+
+    `letters` are what free indices are called, `usual` the letter that the definition uses for a
+    size, `rank` the order in which tensors are named and `taken` the letters that mean something
+    else.
+    """
+
+    algebra: Algebra
+    letters: Mapping[str, str]
+    usual: Mapping[str, str] = field(default_factory=dict)
+    rank: Mapping[str, int] = field(default_factory=dict)
+    taken: frozenset[str] = frozenset()
+
+    def write(self, p: Polynomial) -> Expr:
+        """Return a polynomial as an expression."""
+        return self.sum(p, dict(self.letters))
+
+    def sum(self, p: Polynomial, names: Mapping[str, str]) -> Expr:
+        """Return a sum of terms: a choice where a test decides, else factored."""
+        a = self.algebra
+        if not p.terms:
+            return ZERO
+        if (flag := self.flag(p)) is not None:
+            yes, no = (self.at_flag(p, flag, value) for value in (1, 0))
+            return Call("where", (self.condition(flag, names), self.sum(yes, names),
+                                  self.sum(no, names)))  # fmt: skip
+        if len(p.terms) == 1:
+            return self.product(*p.terms[0], names)
+        content, common = a.content(p), self.common(p)
+        rest = a.scale(p, 1 / content)
+        rest = a.multiply(rest, a.term((), [(f, -e) for f, e in common]))
+        if len(rest.terms) > 1 and all(c.numer.LC < 0 for _, c in rest.terms):
+            content, rest = -content, a.scale(rest, -1)
+        total: Expr = ZERO
+        for t, c in sorted(rest.terms, key=lambda x: self.place(*x)):
+            if c.numer.LC < 0 and total != ZERO:
+                total = Call("-", (total, self.product(t, -c, names)))
+            else:
+                part = self.product(t, c, names)
+                total = part if total == ZERO else Call("+", (total, part))
+        return self.factors(content, common, [total], names)
+
+    def flag(self, p: Polynomial) -> Atom | None:
+        """Return a test outside of all sums, if there is one."""
+        found = [a for t, _ in p.terms for a, _ in t.factors
+                 if a.flag and not a.free & {i for i, _ in t.bound}]  # fmt: skip
+        return min(found, key=lambda a: a.key) if found else None
+
+    def at_flag(self, p: Polynomial, flag: Atom, value: int) -> Polynomial:
+        """Return a polynomial where a test holds (1) or not (0)."""
+        given = self.algebra.constant(self.algebra.number(value))
+        return self.algebra.mapped(p, lambda a: given if a == flag else None)
+
+    def common(self, p: Polynomial) -> list[tuple[Atom, Coefficient]]:
+        """Return the factors of all terms, to the power nearest to 0."""
+        shared: dict[Atom, Coefficient] | None = None
+        for t, _ in p.terms:
+            bound = {i for i, _ in t.bound}
+            mine = {a: e for a, e in t.factors if not a.free & bound}
+            if shared is None:
+                shared = mine
+                continue
+            both = {a: [shared[a], mine[a]] for a in shared if a in mine}
+            shared = {}
+            for a, exponents in both.items():
+                values = [rational(e) for e in exponents]
+                if None not in values and len({v > 0 for v in values if v is not None}) == 1:
+                    shared[a] = min(exponents, key=lambda e: abs(rational(e) or Fraction(0)))
+        return list((shared or {}).items())
+
+    def place(self, t: Term, c: Coefficient) -> tuple[object, ...]:
+        """Return the place of a term in a sum: subtracted ones and sums last."""
+        ranks = sorted(self.rank.get(a.name, 99) for a, _ in t.factors)
+        return c.numer.LC < 0, len(t.bound) > 0, len(t.factors), ranks, t.key
+
+    def product(self, t: Term, c: Coefficient, names: Mapping[str, str]) -> Expr:
+        """Return a term: factors, and sums of those that share bound indices."""
+        outside = [(a, e) for a, e in t.factors if not a.free & {i for i, _ in t.bound}]
+        groups: list[tuple[set[str], list[tuple[Atom, Coefficient]]]] = []
+        for a, e in t.factors:
+            mine = a.free & {i for i, _ in t.bound}
+            if not mine:
+                continue
+            joined = [g for g in groups if g[0] & mine]
+            groups = [g for g in groups if g not in joined]
+            groups.append((set(mine).union(*(g[0] for g in joined)),
+                           [*(f for g in joined for f in g[1]), (a, e)]))  # fmt: skip
+        sizes = dict(t.bound)
+        sums = []
+        for indices, factors in groups:
+            chosen = dict(names)
+            own = sorted(indices, key=list(sizes).index)
+            for i in own:
+                chosen[i] = self.letter(sizes[i], chosen.values())
+            inner = self.flagged(self.algebra.field.one, factors, chosen)
+            sums.append(Reduce("sum", tuple(sorted(chosen[i] for i in own)), inner))
+        sums.sort(key=text)
+        return self.flagged(c, outside, names, sums)
+
+    def letter(self, size: Expr, used: Iterable[str]) -> str:
+        """Return a letter for an index over a size, the usual one where it is free."""
+        start = self.usual.get(text(size), "i")
+        letters = ascii_lowercase[ascii_lowercase.index(start) :] + ascii_lowercase[::-1]
+        busy = {*used, *self.taken}
+        free = [x for x in letters if x not in busy]
+        others = {x for x in self.usual.values() if x != start}
+        return next((x for x in free if x not in others), free[0])
+
+    def flagged(
+        self,
+        c: Coefficient,
+        factors: Sequence[tuple[Atom, Coefficient]],
+        names: Mapping[str, str],
+        sums: Sequence[Expr] = (),
+    ) -> Expr:
+        """Return a product, chosen by its tests."""
+        flags = [a for a, _ in factors if a.flag]
+        value = self.factors(c, [f for f in factors if not f[0].flag], sums, names)
+        if not flags:
+            return value
+        condition = self.condition(flags[0], names)
+        for flag in flags[1:]:
+            condition = Call("and", (condition, self.condition(flag, names)))
+        return Call("where", (condition, value, ZERO))
+
+    def factors(
+        self,
+        c: Coefficient,
+        factors: Sequence[tuple[Atom, Coefficient]],
+        last: Sequence[Expr],
+        names: Mapping[str, str],
+    ) -> Expr:
+        """Return a product as a fraction: coefficient, factors by rank, then `last`."""
+        over, under = self.coefficient(c.numer), self.coefficient(c.denom)
+        minus = isinstance(over, Number) and over.value < 0
+        top: list[Expr] = [negative(over) if minus else over]
+        bottom: list[Expr] = [under]
+        exponent = self.algebra.zero
+        for atom, e in sorted(factors, key=lambda f: (self.rank.get(f[0].name, 99), f[0].key)):
+            if atom.name == "exp":
+                exponent = self.algebra.add(exponent, self.algebra.scale(atom.args[0], e))
+                continue
+            value = rational(e)
+            below = value is not None and value < 0
+            power = self.power(self.atom(atom, names), -e if below else e)
+            (bottom if below else top).append(power)
+        if exponent.terms:
+            top.append(Call("exp", (self.sum(exponent, names),)))
+        shown = _times([*top, *last])
+        if (divisor := _times(bottom)) != ONE:
+            shown = Call("/", (shown, divisor))
+        return Call("neg", (shown,)) if minus else shown
+
+    def power(self, base: Expr, e: Coefficient) -> Expr:
+        """Return a power, a square root as sqrt."""
+        value = rational(e)
+        if value == 1:
+            return base
+        if value is None:
+            exponent: Expr = Call("/", (self.coefficient(e.numer), self.coefficient(e.denom)))
+            return Call("**", (base, exponent))
+        if value.denominator == 2:
+            root = Call("sqrt", (base,))
+            if value == Fraction(1, 2):
+                return root
+            whole = self.power(base, self.algebra.number(value - Fraction(1, 2)))
+            return Call("*", (whole, root))
+        return Call("**", (base, Number(value)))
+
+    def coefficient(self, p: PolyElement) -> Expr:
+        """Return a polynomial in sizes and constants."""
+        symbols = [Name(str(g)) for g in self.algebra.field.gens]
+        total: Expr = ZERO
+        for powers, c in p.terms():
+            part: Expr = Number(Fraction(int(c.numerator), int(c.denominator)))
+            for symbol, k in zip(symbols, powers, strict=True):
+                part = times(part, symbol if k == 1 else Call("**", (symbol, Number(Fraction(k))))
+                             ) if k else part  # fmt: skip
+            total = plus(total, part)
+        return total
+
+    def atom(self, atom: Atom, names: Mapping[str, str]) -> Expr:
+        """Return one factor, to the power 1."""
+        match atom.kind:
+            case "element":
+                return Read(atom.name, tuple(_renamed(s, names) for s in atom.subscripts))
+            case "index":
+                return _renamed(atom.subscripts[0], names)
+            case "base":
+                return self.sum(atom.args[0], names)
+        word = _WORDS.get(atom.name, atom.name)
+        return Call(word, tuple(self.sum(p, names) for p in atom.args))
+
+    def condition(self, flag: Atom, names: Mapping[str, str]) -> Expr:
+        """Return a test as a comparison."""
+        if flag.kind in ("natural", "zero"):
+            sign = ">=" if flag.kind == "natural" else "=="
+            value = _renamed(flag.subscripts[0], names)
+            if gathers(value):
+                return Call(sign, value.args if isinstance(value, Call) else (value, ZERO))
+            left, right = _sides(value)
+            if sign == ">=" and left == ZERO:
+                return Call("<=", (right, left))
+            return Call(sign, (left, right))
+        a = self.algebra
+        (p,) = flag.args
+        up = Polynomial(tuple((t, c) for t, c in p.terms if c.numer.LC > 0))
+        down = a.scale(Polynomial(tuple((t, c) for t, c in p.terms if c.numer.LC < 0)), -1)
+        sign = ">" if flag.name == "positive" else "=="
+        return Call(sign, (self.sum(up, names), self.sum(down, names)))
+
+
+def _times(factors: Sequence[Expr]) -> Expr:
+    total: Expr = ONE
+    for f in factors:
+        total = f if total == ONE else total if f == ONE else Call("*", (total, f))
+    return total
+
+
+def _renamed(e: Expr, names: Mapping[str, str]) -> Expr:
+    if isinstance(e, Name):
+        return Name(names.get(e.id, e.id))
+    return rebuild(e, lambda c: _renamed(c, names))
+
+
+def _sides(value: Expr) -> tuple[Expr, Expr]:
+    """Return a and b of a - b, each without subtraction."""
+    up: Expr = ZERO
+    down: Expr = ZERO
+    for monomial, c in sorted(normal(value), key=lambda x: x[0]):
+        part: Expr = Number(abs(c))
+        for name in monomial:
+            part = times(part, Name(name))
+        if c > 0:
+            up = plus(up, part)
+        else:
+            down = plus(down, part)
+    return tidy(up), tidy(down)
