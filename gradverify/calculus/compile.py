@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gradverify.calculus.code import HELPERS
-from gradverify.calculus.derive import Derivation, derive
+from gradverify.calculus.derive import Derivation, derive, gradient_program
 from gradverify.calculus.emit import PLAIN, Emitter, Lines, Mode, variables
 from gradverify.errors import SpecError
 from gradverify.notation.dims import affine
@@ -41,6 +41,12 @@ class Oracle:
     def derivation(self) -> Derivation:
         """The derived statements."""
         return derive(self.program, self.wrt)
+
+    @cached_property
+    def gradient(self) -> "Oracle":
+        """The oracle of the gradients: its tensors are these and, after them, a cotangent for
+        each output; its outputs are the gradients by `wrt`."""
+        return Oracle(*gradient_program(self.derivation))
 
     def source(self, name: str, mode: Mode = PLAIN, *, sizes: bool = True) -> str:
         """Return the source of the function in the pullback convention.
