@@ -123,3 +123,68 @@ def test_a_long_recurrence_agrees_with_torch():
     for rest in (1, 3):
         sizes = {**dict.fromkeys(spec.dims, rest), "T": 50}
         assert_second_order(forward, spec, draw(spec, sizes, np.random.default_rng(rest)))
+
+
+# -- branches that are not taken
+
+# What a branch reads is of the second degree in something that is itself singular.
+NESTED = [
+    "y[n,c] = where(x[n,c] > 0, sum[j](sum[k](sqrt(x[n,k]))**2*x[n,j]), 0)",
+    "y[n,c] = where(x[n,c] > 0, sum[j](sum[k](1/x[n,k])**2*x[n,j]), 0)",
+    "y[n,c] = where(x[n,c] > 0, x[n,c]*sum[j](exp(sum[k](log(x[n,k])))*x[n,j])**1.5, 0)",
+    "y[n,c] = where(x[n,c] > 0, where(x[n,c] < 1, 2, 1)*sum[k](where(w[k] > 0, sqrt(x[n,k]), 1)), 0)",
+]  # fmt: skip
+SINGULAR = [*NOWHERE_SINGULAR, *NESTED]
+
+
+def singular(definition):
+    return spec_of(definition, x=Input("N C"), y=Output("N C"),
+                   ranges={"k": "N" if "x[k,j]" in definition else "C", "j": "C"})  # fmt: skip
+
+
+@pytest.mark.parametrize("definition", SINGULAR)
+@pytest.mark.parametrize("value", [0.0, -1.0])
+def test_a_branch_that_is_not_taken_contributes_nothing(definition, value):
+    """Where a branch is singular and not taken, all of the first three orders is exactly 0."""
+    spec = singular(definition)
+    tensors = {"x": np.full((2, 3), value), "w": np.ones(3)}
+    dy, ones = {"y": np.ones((2, 3))}, {k: np.ones_like(v) for k, v in tensors.items()}
+    found = derivatives(spec)
+    first, second = found.double_vjp(tensors, dy, ones)
+    product = found.hvp(tensors, dy, ones)
+    third = gradient(spec).gradient
+    arguments = [*tensors.values(), dy["y"], *ones.values()]
+    names = third.program.declared.given
+    values = dict(zip(names, arguments, strict=True))
+    _, pullback = third.run(values, {}, {"N": 2, "C": 3})
+    cotangents = [np.ones_like(values[k]) for k in ("x", "w", names[2])]
+    for found in (first, second, product, pullback(*cotangents)):
+        assert all(not np.any(a) for a in found.values()), found
+
+
+@pytest.mark.parametrize("definition", SINGULAR)
+def test_a_cotangent_of_zero_is_no_branch_that_is_not_taken(definition):
+    """The derivative in the cotangent is the tangent of the output, also where the cotangent is 0."""
+    spec, rng = singular(definition), np.random.default_rng(7)
+    tensors = {"x": rng.uniform(0.2, 0.9, (2, 3)), "w": np.ones(3)}
+    seeds = {"x": rng.standard_normal((2, 3))}
+    for dy in (np.zeros((2, 3)), np.eye(2, 3)):
+        _, second = derivatives(spec).double_vjp(tensors, {"y": dy}, seeds)
+        expected = derivatives(spec).jvp(tensors, seeds)
+        assert np.all(expected["y"] != 0)
+        np.testing.assert_allclose(second["y"], expected["y"], rtol=1e-13)
+
+
+@pytest.mark.parametrize("definition", [d for d in SINGULAR if "x[k,j]" not in d])
+def test_a_branch_that_is_not_taken_does_not_disturb_one_that_is(definition):
+    """Beside a row where the branch is singular, another row has the second order it has alone."""
+    spec, rng = singular(definition), np.random.default_rng(8)
+    x, v, dy = rng.uniform(0.2, 0.9, (1, 3)), rng.standard_normal((1, 3)), np.ones((1, 3))
+    zero = np.zeros((1, 3))
+    found, w = derivatives(spec), np.ones(3)
+    alone = found.hvp({"x": x, "w": w}, {"y": dy}, {"x": v})["x"]
+    tensors, dy = {"x": np.vstack([x, zero]), "w": w}, {"y": np.vstack([dy, dy])}
+    both = {"x": np.vstack([v, v])}
+    expected = np.vstack([alone, zero])
+    np.testing.assert_allclose(found.hvp(tensors, dy, both)["x"], expected, rtol=1e-13)
+    np.testing.assert_allclose(found.double_vjp(tensors, dy, both)[0]["x"], expected, rtol=1e-12)
