@@ -92,7 +92,7 @@ def exactly(spec, point):
 def test_the_catalogue_agrees_with_torch(name):
     """Double backward and Hessian-vector product of every layer, at sizes of 1 and others."""
     spec, rng = SPECS[name], np.random.default_rng(5)
-    least = {d: 1 for d in spec.dims}
+    least = dict.fromkeys(spec.dims, 1)
     more = {d: int(rng.integers(2, 5)) for d in spec.dims}
     choices = spec.constant_choices
     for constants, preferred in ((choices[0], least), (choices[-1], more)):
@@ -150,16 +150,18 @@ def test_a_branch_that_is_not_taken_contributes_nothing(definition, value):
     tensors = {"x": np.full((2, 3), value), "w": np.ones(3)}
     dy, ones = {"y": np.ones((2, 3))}, {k: np.ones_like(v) for k, v in tensors.items()}
     found = derivatives(spec)
-    first, second = found.double_vjp(tensors, dy, ones)
-    product = found.hvp(tensors, dy, ones)
-    third = gradient(spec).gradient
-    arguments = [*tensors.values(), dy["y"], *ones.values()]
-    names = third.program.declared.given
-    values = dict(zip(names, arguments, strict=True))
-    _, pullback = third.run(values, {}, {"N": 2, "C": 3})
-    cotangents = [np.ones_like(values[k]) for k in ("x", "w", names[2])]
-    for found in (first, second, product, pullback(*cotangents)):
-        assert all(not np.any(a) for a in found.values()), found
+    orders = [*found.double_vjp(tensors, dy, ones), found.hvp(tensors, dy, ones)]
+    orders.append(third_order(spec, [*tensors.values(), *dy.values(), *ones.values()]))
+    for gradients in orders:
+        assert all(not np.any(a) for a in gradients.values()), gradients
+
+
+def third_order(spec, arrays):
+    """Return the gradients of the sum of all results of a double backward, by name."""
+    found = gradient(spec).gradient
+    values = dict(zip(found.program.declared.given, arrays, strict=True))
+    outputs, pullback = found.run(values, {}, {"N": 2, "C": 3})
+    return pullback(*map(np.ones_like, outputs))
 
 
 @pytest.mark.parametrize("definition", SINGULAR)
@@ -168,11 +170,16 @@ def test_a_cotangent_of_zero_is_no_branch_that_is_not_taken(definition):
     spec, rng = singular(definition), np.random.default_rng(7)
     tensors = {"x": rng.uniform(0.2, 0.9, (2, 3)), "w": np.ones(3)}
     seeds = {"x": rng.standard_normal((2, 3))}
+    thirds = []
     for dy in (np.zeros((2, 3)), np.eye(2, 3)):
+        along = [seeds["x"], np.ones(3)]
+        thirds.append(third_order(spec, [*tensors.values(), dy, *along])["dy"])
         _, second = derivatives(spec).double_vjp(tensors, {"y": dy}, seeds)
         expected = derivatives(spec).jvp(tensors, seeds)
         assert np.all(expected["y"] != 0)
         np.testing.assert_allclose(second["y"], expected["y"], rtol=1e-13)
+    # Gradients are linear in the cotangent, so that their derivatives in it are everywhere the same.
+    np.testing.assert_allclose(*thirds, rtol=1e-12)
 
 
 @pytest.mark.parametrize("definition", [d for d in SINGULAR if "x[k,j]" not in d])
