@@ -7,6 +7,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from gradverify.declare import Constant, Input, Output, Param
+    from gradverify.derivatives import oracle
     from gradverify.engine import verify
     from gradverify.errors import GradverifyError, SpecError, UsageError
     from gradverify.layer import Layer
@@ -20,12 +21,13 @@ _HOMES = {
     "Constant": "declare", "Finding": "result", "GradverifyError": "errors", "Input": "declare",
     "Layer": "layer", "Output": "declare", "Param": "declare", "Report": "result", "Spec": "spec",
     "SpecError": "errors", "Status": "result", "UsageError": "errors", "Verdict": "result",
-    "catalog": "loading", "verify": "engine",
+    "catalog": "loading", "oracle": "derivatives", "verify": "engine",
 }  # fmt: skip
 
 __all__ = [
     "Constant", "Finding", "GradverifyError", "Input", "Layer", "Output", "Param", "Report",
-    "Spec", "SpecError", "Status", "UsageError", "Verdict", "catalog", "verify",
+    "Spec", "SpecError", "Status", "UsageError", "Verdict", "catalog", "oracle",
+    "verify",
 ]  # fmt: skip
 
 

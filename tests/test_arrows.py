@@ -46,7 +46,9 @@ ONLY = {
 }
 
 # Modules beside the table: the order places each after the one it is built on.
-BESIDE = {"workers": "errors", "findings": "diagnose", "tally": "diagnose"}
+BESIDE = {
+    "derivatives": "layer", "findings": "diagnose", "tally": "diagnose", "workers": "errors",
+}  # fmt: skip
 
 NOTATION = ["tree", "parse", "dims", "ranges", "statements", "check"]
 

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from types import CodeType
 from typing import Any
 
 import numpy as np
 
 from gradverify.calculus.code import HELPERS
-from gradverify.calculus.derive import Derivation, derive
+from gradverify.calculus.derive import Derivation, derive, gradient_program
 from gradverify.calculus.emit import PLAIN, Emitter, Lines, Mode, variables
 from gradverify.errors import SpecError
 from gradverify.notation.dims import affine
@@ -42,6 +43,12 @@ class Oracle:
         """The derived statements."""
         return derive(self.program, self.wrt)
 
+    @cached_property
+    def gradient(self) -> "Oracle":
+        """The oracle of the gradients: its tensors are these and, after them, a cotangent for
+        each output; its outputs are the gradients by `wrt`."""
+        return Oracle(*gradient_program(self.derivation))
+
     def source(self, name: str, mode: Mode = PLAIN, *, sizes: bool = True) -> str:
         """Return the source of the function in the pullback convention.
 
@@ -65,6 +72,19 @@ class Oracle:
             exec(compile(source, f"<{kind} derived>", "exec"), namespace)
             self._functions[key] = namespace["oracle"]
         return self._functions[key]
+
+    @cached_property
+    def _sizes(self) -> CodeType:
+        lines = _sizes_from_shapes(Emitter(self.derivation))
+        return compile("\n".join(lines), "<sizes derived>", "exec")
+
+    def sizes(self, tensors: Mapping[str, Array], constants: Mapping[str, Any]) -> dict[str, int]:
+        """Return the dimensions that follow from the shapes of the tensors, by name."""
+        renamed = variables(self.derivation)
+        names = {renamed.get(k, k): v for k, v in {**tensors, **constants}.items()}
+        exec(self._sizes, names)
+        return {n: names[n] for n in sorted(self.program.declared.sizes - {*constants})
+                if n in names}  # fmt: skip
 
     def _arguments(
         self, tensors: Mapping[str, Array], constants: Mapping[str, Any], sizes: Mapping[str, int]

@@ -1,7 +1,7 @@
 """Reverse and forward mode on statements: scalar derivatives, and gather for scatter."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -32,7 +32,6 @@ class Step:
     loops: Loops
     value: Scalar
     reads: Mapping[sympy.Symbol, Read]
-    guarded: bool = False
     pick: str | None = None
     at: tuple[int, int] = (1, 0)
 
@@ -60,6 +59,29 @@ Order = tuple[Step | Block[Step], ...]
 
 
 @dataclass(frozen=True)
+class Kinds:
+    """Which tensors need care because only a branch of a `where` reads them.
+
+    Where the branch is not taken, `guarded` tensors may hold anything, 1/0 too, and `guards` are
+    exactly 0. A cotangent of the one is one of the other; a tangent is what its tensor is.
+    """
+
+    guarded: frozenset[str] = frozenset()
+    guards: frozenset[str] = frozenset()
+
+    def derived(self, cotangents: Mapping[str, str], tangents: Mapping[str, str]) -> "Kinds":
+        """Return these and their cotangents and tangents."""
+
+        def named(tensors: Collection[str], names: Mapping[str, str]) -> set[str]:
+            return {names[t] for t in tensors if t in names}
+
+        return Kinds(
+            self.guarded | named(self.guarded, tangents) | named(self.guards, cotangents),
+            self.guards | named(self.guards, tangents) | named(self.guarded, cotangents),
+        )
+
+
+@dataclass(frozen=True)
 class Derivation:
     """A definition with its derivatives.
 
@@ -76,6 +98,19 @@ class Derivation:
     cotangents: Mapping[str, str]
     tangents: Mapping[str, str]
     shapes: Mapping[str, tuple[Expr, ...]]
+    kinds: Kinds
+
+
+@dataclass(frozen=True)
+class Gradient(Program):
+    """The gradients of a program as a program of their own, in `steps` instead of statements.
+
+    Given are the program's tensors and, after them, a cotangent for each of its outputs; wanted
+    are the cotangents of the tensors that it was differentiated with respect to.
+    """
+
+    steps: tuple[Step, ...]
+    kinds: Kinds
 
 
 def derive(program: Program, wrt: Sequence[str]) -> Derivation:
@@ -85,30 +120,13 @@ def derive(program: Program, wrt: Sequence[str]) -> Derivation:
     dX[e(L)] += dT[f(L)] * d value/d occurrence over the same loops: gather and scatter swap.
     Raises SpecError for a value or derivative that is no number whatever the tensors hold.
     """
-    sizes = program.declared.sizes
-    taken = set(program.shapes) | sizes | set(program.declared.constants)
-    steps = []
-    for s in program.statements:
-        reads: dict[sympy.Symbol, Read] = {}
-        value = scalar(s.body, reads, sizes)
-        if value.has(*_NO_NUMBERS):
-            raise SpecError(f"{s.target} is a real number nowhere: it is {text(s.body)}")
-        used = {k: r for k, r in reads.items() if k in value.free_symbols}
-        pick = _fresh(f"{s.target}_pick", taken) if s.kind == "max" else None
-        steps.append(
-            Step(s.target, s.subscripts, s.kind, s.loops, value, used, s.guarded, pick, s.at)
-        )
-    # A statement that is the only one of its equation is the whole value of what it defines.
-    terms = Counter((s.target, s.at) for s in steps)
-    partials = {}
-    for k, step in enumerate(steps):
-        whole = terms[step.target, step.at] == 1 and step.target not in program.scattered
-        for symbol in step.reads:
-            derivative = sympy.diff(step.value, symbol)
-            if derivative.has(*_NO_NUMBERS):
-                raise SpecError(f"{step.target} has no derivative in {text(step.reads[symbol])}")
-            if derivative != 0:
-                partials[k, symbol] = _in_terms_of_target(step, derivative) if whole else derivative
+    taken = set(program.shapes) | program.declared.sizes | set(program.declared.constants)
+    if isinstance(program, Gradient):
+        steps, kinds = program.steps, program.kinds
+    else:
+        steps = _steps(program, taken)
+        kinds = Kinds(frozenset(s.target for s in program.statements if s.guarded))
+    partials = _partials(program, steps, kinds.guards)
     active = _active(steps, partials, wrt, program.declared.wanted)
     cotangents = {t: _fresh(f"d{t}", taken) for t in active}
     tangents = {t: _fresh(f"{t}_dot", taken) for t in active}
@@ -116,22 +134,126 @@ def derive(program: Program, wrt: Sequence[str]) -> Derivation:
     shapes |= {cotangents[t]: shapes[t] for t in active}
     shapes |= {tangents[t]: shapes[t] for t in active}
     shapes |= {s.pick: tuple(n for _, n in s.pick_loops) for s in steps if s.pick}
+    kinds = kinds.derived(cotangents, tangents)
     forward = schedule(steps)
     # The vjp goes through the steps backwards; `schedule` then only has to find the loops.
     position = {id(s): k for k, s in enumerate(steps)}
-    flat = [s for entry in forward for s in (entry.steps if isinstance(entry, Block) else [entry])]
     vjp, jvp = [], []
-    for step in flat:
+    for step in in_order(forward):
         for symbol, read in step.reads.items():
             partial = partials.get((position[id(step)], symbol))
             if partial is None or read.tensor not in active or step.target not in active:
                 continue
-            vjp.append(_adjoint(step, read, partial, cotangents))
-            jvp.append(_push(step, read, partial, tangents))
+            dy = Read(cotangents[step.target], step.subscripts)
+            to = Read(cotangents[read.tensor], read.subscripts)
+            vjp.append(_contribution(step, dy, partial, to, kinds, inside=False))
+            dx = Read(tangents[read.tensor], read.subscripts)
+            to = Read(tangents[step.target], step.subscripts)
+            jvp.append(_contribution(step, dx, partial, to, kinds, inside=True))
     return Derivation(
         program, tuple(wrt), forward, schedule(vjp[::-1]), schedule(jvp), cotangents, tangents,
-        shapes,
+        shapes, kinds,
     )  # fmt: skip
+
+
+def gradient_program(d: Derivation) -> tuple[Gradient, tuple[str, ...]]:
+    """Return the program that computes the gradients of a derivation, and what to differentiate
+    it with respect to: the same tensors, and the cotangents of the outputs.
+
+    The steps of a vjp are of the form of those of a forward, so that all that holds for a
+    program holds for its gradient: the vjp of a Gradient is the double backward, its jvp along
+    the tensors a product with the Hessian.
+    """
+    program, declared = d.program, d.program.declared
+    shapes = {t: s for t, s in d.shapes.items() if t not in d.tangents.values()}
+    taken = {*shapes, *declared.sizes, *declared.constants}
+    forward, vjp = in_order(d.forward), in_order(d.vjp)
+    written = {s.target for s in vjp}
+    between: list[Step] = []
+    given, wanted = [], []
+    for y in declared.wanted:
+        total = d.cotangents.get(y)
+        if total is not None and total not in written:
+            given.append(total)
+            continue
+        given.append(_fresh(f"d{y}", taken))
+        shapes[given[-1]] = shapes[y]
+        if total is not None:
+            # Another equation reads this output: what is given is not all of its cotangent.
+            between.append(_copy(total, given[-1], shapes[y]))
+    for t in d.wrt:
+        name = d.cotangents.get(t)
+        if name is None:
+            name = _fresh(f"d{t}", taken)
+            shapes[name] = shapes[t]
+            between.append(_copy(name, None, shapes[t]))
+        wanted.append(name)
+    outside = {d.cotangents[t]: 0.0 for t in declared.outside if t in d.cotangents}
+    own = replace(
+        declared,
+        given=(*declared.given, *given),
+        wanted=tuple(wanted),
+        outside={**declared.outside, **outside},
+        shapes={t: shapes[t] for t in (*declared.given, *given, *wanted)},
+    )
+    found = Gradient(
+        (), shapes, own.outside, program.origins, program.scattered | written, own,
+        (*forward, *between, *vjp), d.kinds,
+    )  # fmt: skip
+    return found, (*d.wrt, *given)
+
+
+def in_order(order: Order) -> tuple[Step, ...]:
+    """Return the steps of an order without its blocks."""
+    return tuple(s for e in order for s in (e.steps if isinstance(e, Block) else (e,)))
+
+
+def _copy(target: str, source: str | None, shape: tuple[Expr, ...]) -> Step:
+    """Return the step that adds a tensor, or 0, to another of the same shape."""
+    letters = tuple(Name(f"{target}_{k}") for k in range(len(shape)))
+    loops = tuple((i.id, n) for i, n in zip(letters, shape, strict=True))
+    if source is None:
+        return Step(target, letters, "sum", loops, sympy.S.Zero, {})
+    read = Read(source, letters)
+    return Step(target, letters, "sum", loops, _symbol(read), {_symbol(read): read})
+
+
+def _steps(program: Program, taken: set[str]) -> tuple[Step, ...]:
+    """Return the statements of a definition as steps."""
+    steps = []
+    for s in program.statements:
+        reads: dict[sympy.Symbol, Read] = {}
+        value = scalar(s.body, reads, program.declared.sizes)
+        if value.has(*_NO_NUMBERS):
+            raise SpecError(f"{s.target} is a real number nowhere: it is {text(s.body)}")
+        used = {k: r for k, r in reads.items() if k in value.free_symbols}
+        pick = _fresh(f"{s.target}_pick", taken) if s.kind == "max" else None
+        steps.append(Step(s.target, s.subscripts, s.kind, s.loops, value, used, pick, s.at))
+    return tuple(steps)
+
+
+def _partials(
+    program: Program, steps: Sequence[Step], guards: Collection[str]
+) -> dict[tuple[int, sympy.Symbol], Scalar]:
+    """Return the derivative of each step's value by each of its reads, where it is not 0."""
+    # A statement that is the only one of its equation is the whole value of what it defines.
+    terms = Counter((s.target, s.at) for s in steps)
+    partials = {}
+    for k, step in enumerate(steps):
+        whole = terms[step.target, step.at] == 1 and step.target not in program.scattered
+        for symbol, read in step.reads.items():
+            value = step.value
+            if read.tensor in guards and _is_guarded_by(value, symbol):
+                # The value is a multiple of the guard: its derivative is the factor, at 0 too.
+                value = value.args[1]
+            derivative = sympy.diff(value, symbol)
+            # The sign of a value is constant wherever it has a derivative.
+            derivative = derivative.replace(sympy.DiracDelta, lambda *_: sympy.S.Zero)
+            if derivative.has(*_NO_NUMBERS):
+                raise SpecError(f"{step.target} has no derivative in {text(read)}")
+            if derivative != 0:
+                partials[k, symbol] = _in_terms_of_target(step, derivative) if whole else derivative
+    return partials
 
 
 def _in_terms_of_target(step: Step, derivative: Scalar) -> Scalar:
@@ -184,40 +306,58 @@ def _symbol(read: Read) -> sympy.Symbol:
 
 
 def _contribution(
-    step: Step, factor: Read, partial: Scalar, target: str, subscripts: tuple[Expr, ...]
+    step: Step, factor: Read, partial: Scalar, to: Read, kinds: Kinds, *, inside: bool
 ) -> Step:
+    """Return the step that adds `factor` times a partial derivative of `step` to another place.
+
+    `inside` puts the factor into the branches of a `where`, even if it should be finite.
+    """
     extra = {_symbol(factor): factor, **_picked(step)}
+    own = Read(step.target, step.subscripts)
+    known = {**extra, **step.reads, _symbol(own): own}
+    inside = inside or factor.tensor in kinds.guarded or not kinds.guards.isdisjoint(step.sources)
+    value = (_into_branches if inside else _product)(sympy.Mul(*extra), partial)
+    reads = {k: r for k, r in known.items() if k in value.free_symbols}
+    # A guard that is 0 makes a product 0 if the rest is finite: polynomial in what is finite.
+    finite = value.is_polynomial(*reads) and not any(r.tensor in kinds.guarded
+                                                     for r in reads.values())  # fmt: skip
+    for symbol, read in reads.items():
+        if read.tensor in kinds.guards and not finite and not _is_guarded_by(value, symbol):
+            value = Select(_taken(symbol), value, sympy.S.Zero)
+    return Step(to.tensor, to.subscripts, "sum", step.loops, value, reads, None, step.at)
+
+
+def _product(front: Scalar, partial: Scalar) -> Scalar:
     # A common factor stays in front of a sum: dvar*2*(x - mu), not dvar*(2*x - 2*mu).
     factors = [part for f in sympy.Mul.make_args(partial)
                for part in (f.primitive() if f.is_Add else (f,))]  # fmt: skip
-    value = sympy.Mul(*extra, *factors)
-    own = Read(step.target, step.subscripts)
-    known = {**extra, **step.reads, _symbol(own): own}
-    reads = {k: r for k, r in known.items() if k in value.free_symbols}
-    return Step(target, subscripts, "sum", step.loops, value, reads, step.guarded, None, step.at)
+    return sympy.Mul(front, *factors)
 
 
-def _adjoint(step: Step, read: Read, partial: Scalar, names: Mapping[str, str]) -> Step:
-    cotangent = Read(names[step.target], step.subscripts)
-    result = _contribution(step, cotangent, partial, names[read.tensor], read.subscripts)
-    if step.guarded and not partial.is_polynomial():
-        # Only a branch of a `where` reads this tensor: where the branch is not taken the
-        # cotangent is 0 and contributes 0, even if the derivative is infinite there.
-        taken = Negation(Equal(_symbol(cotangent), 0))
-        value = Select(taken, result.value, sympy.S.Zero)
-        result = Step(result.target, result.subscripts, "sum", result.loops, value,
-                      result.reads, True, None, result.at)  # fmt: skip
-    return result
-
-
-def _push(step: Step, read: Read, partial: Scalar, names: Mapping[str, str]) -> Step:
-    tangent = Read(names[read.tensor], read.subscripts)
-    result = _contribution(step, tangent, partial, names[step.target], step.subscripts)
+def _into_branches(front: Scalar, partial: Scalar) -> Scalar:
+    """Return front*partial with all factors in the branches of a Select: what is infinite where
+    a branch is not taken must not meet the 0 that stands there."""
+    if not partial.has(Select):
+        return _product(front, partial)
     if isinstance(partial, Select):
-        # The tangent of a branch that is not taken may be infinite: it must not meet a factor 0.
         condition, *branches = partial.args
-        front = sympy.Mul(_symbol(tangent), *_picked(step))
-        value = Select(condition, *(front * b for b in branches))
-        reads = {k: r for k, r in result.reads.items() if k in value.free_symbols}
-        result = replace(result, value=value, reads=reads)
-    return result
+        return Select(condition, *(_into_branches(front, b) for b in branches))
+    if partial.is_Add:
+        return sympy.Add(*(_into_branches(front, term) for term in partial.args))
+    for k, f in enumerate(partial.args if partial.is_Mul else ()):
+        if isinstance(f, Select) or (f.is_Add and f.has(Select)):
+            rest = sympy.Mul(*partial.args[:k], *partial.args[k + 1 :])
+            if isinstance(f, Select):
+                condition, *branches = f.args
+                parts = (_into_branches(front, rest * b) for b in branches)
+                return Select(condition, *parts)
+            return sympy.Add(*(_into_branches(front, rest * term) for term in f.args))
+    return _product(front, partial)
+
+
+def _taken(guard: sympy.Symbol) -> Scalar:
+    return Negation(Equal(guard, 0))
+
+
+def _is_guarded_by(value: Scalar, guard: sympy.Symbol) -> bool:
+    return isinstance(value, Select) and value.args[0] == _taken(guard)

@@ -19,7 +19,7 @@ from gradverify.calculus.arrays import (
     size_code,
 )
 from gradverify.calculus.code import HELPERS, Code
-from gradverify.calculus.derive import Derivation, Order, Step
+from gradverify.calculus.derive import Derivation, Order, Step, in_order
 from gradverify.calculus.functions import Select, StopGradient
 from gradverify.calculus.time import ordered_index
 from gradverify.notation.dims import normal, plus
@@ -107,8 +107,8 @@ class Emitter:
         # either: another implementation may compute a thing again (folded, in another order)
         # where this one reads it twice, and the two roundings then do not cancel.
         self.again: dict[str, str] = {}
-        steps = [s for o in (derivation.forward, derivation.vjp) for e in o
-                 for s in (e.steps if isinstance(e, Block) else (e,))]  # fmt: skip
+        steps = [*in_order(derivation.forward), *in_order(derivation.vjp)]
+        self.used = {t for s in steps for t in s.sources}
         writers = Counter(s.target for s in steps)
         twice = mode.noise and not mode.switches  # a switch is noted once
         self.alone = {self.variable(t) for t, n in writers.items() if n == 1 and twice}
@@ -119,8 +119,8 @@ class Emitter:
         """Give a size with a quotient in it, such as a convolution's output, a short name."""
         taken = set(self.taken)
         named: dict[frozenset[object], tuple[str, Expr]] = {}
-        for statement in self.d.program.statements:
-            for index, size in statement.loops:
+        for step in in_order(self.d.forward):
+            for index, size in step.loops:
                 quotient = any(isinstance(e, Call) and e.function == "//" for e in walk(size))
                 if quotient and normal(size) not in named:
                     name = _fresh(f"n_{index}", taken)
@@ -226,7 +226,7 @@ class Emitter:
 
     def picks(self, step: Step) -> bool:
         """Whether the place of a maximum has to be kept, because a gradient flows to it."""
-        return step.pick is not None and step.target in self.d.cotangents
+        return step.pick in self.used
 
     def full(self, operand: Operand, axes: Sequence[str], ranges: Ranges) -> str:
         """Return code that has every one of `axes`, at its full size."""

@@ -1,0 +1,232 @@
+"""The derivatives of a spec's definition for anyone to call: first and second order, any size."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from gradverify.calculus.compile import Oracle
+from gradverify.errors import UsageError, nearest
+from gradverify.notation.dims import evaluate
+from gradverify.notation.tree import text
+from gradverify.spec import Spec
+
+Array = np.ndarray[Any, Any]
+Arrays = Mapping[str, Any]
+
+_NONE: Arrays = MappingProxyType({})
+
+
+def oracle(spec: Spec) -> "Derivatives":
+    """Return what the definition of a spec computes, with its derivatives.
+
+    Raises UsageError where the spec has no definition.
+    """
+    if not isinstance(spec, Spec):
+        raise UsageError(f'oracle({spec!r}): give it a Spec, such as catalog("batch_norm")')
+    if spec.program is None:
+        raise UsageError(
+            f"the spec {spec.name!r} has no definition, so nothing can be derived: "
+            'declare it with Spec(..., definition="...")'
+        )
+    return Derivatives(spec, Oracle(spec.program, spec.differentiable))
+
+
+@dataclass(frozen=True)
+class _Point:
+    """Checked arguments: arrays of one floating dtype, constants and sizes by name."""
+
+    tensors: dict[str, Array]
+    constants: dict[str, Any]
+    sizes: dict[str, int]
+    dtype: np.dtype[Any]
+
+
+@dataclass(frozen=True)
+class Derivatives:
+    """The function y = f(x) that a definition states, with its first and second derivatives.
+
+    Everything is by name. `tensors` holds every input and parameter, `cotangents` an array for
+    every output and `constants` a number for every constant. `tangents` and `seeds` are
+    directions, of the shapes of the differentiable tensors; those left out are zero. Sizes are
+    read off the shapes of the tensors. Results have the shape of what they are named after and
+    the common dtype of the floating tensors.
+
+    Raises UsageError for a name that is missing or unknown, and for a value that cannot be.
+    """
+
+    spec: Spec
+    _oracle: Oracle
+
+    def forward(self, tensors: Arrays, constants: Arrays = _NONE) -> dict[str, Array]:
+        """Return the outputs f(x)."""
+        at = self._point(tensors, constants)
+        outputs, _ = self._oracle.run(at.tensors, at.constants, at.sizes)
+        return dict(zip(self.spec.outputs, outputs, strict=True))
+
+    def vjp(
+        self, tensors: Arrays, cotangents: Arrays, constants: Arrays = _NONE
+    ) -> dict[str, Array]:
+        """Return the gradients of <cotangents, f(x)>, one for every differentiable tensor."""
+        at = self._point(tensors, constants)
+        dy = self._cotangents(cotangents, at)
+        _, pullback = self._oracle.run(at.tensors, at.constants, at.sizes)
+        return pullback(*dy)
+
+    def jvp(self, tensors: Arrays, tangents: Arrays, constants: Arrays = _NONE) -> dict[str, Array]:
+        """Return the derivatives of all outputs along `tangents`."""
+        at = self._point(tensors, constants)
+        along = self._directions("tangent", tangents, at)
+        found = self._oracle.jvp(at.tensors, along, at.constants, at.sizes)
+        return dict(zip(self.spec.outputs, found, strict=True))
+
+    def double_vjp(
+        self, tensors: Arrays, cotangents: Arrays, seeds: Arrays, constants: Arrays = _NONE
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Return the gradients of <seeds, vjp(tensors, cotangents)>, the double backward.
+
+        The first are those of the differentiable tensors; the second, by output, those of the
+        cotangents.
+        """
+        at = self._point(tensors, constants)
+        dy = self._cotangents(cotangents, at)
+        along = self._directions("seed", seeds, at)
+        _, pullback = self._oracle.gradient.run(
+            {**at.tensors, **dict(zip(self._given, dy, strict=True))}, at.constants, at.sizes
+        )
+        found = pullback(*along.values())
+        return (
+            {k: found[k] for k in self.spec.differentiable},
+            {y: found[k] for y, k in zip(self.spec.outputs, self._given, strict=True)},
+        )
+
+    def hvp(
+        self, tensors: Arrays, cotangents: Arrays, tangents: Arrays, constants: Arrays = _NONE
+    ) -> dict[str, Array]:
+        """Return the product of the Hessian of <cotangents, f(x)> with `tangents`: the derivative
+        of vjp(x, cotangents) along them."""
+        at = self._point(tensors, constants)
+        dy = dict(zip(self._given, self._cotangents(cotangents, at), strict=True))
+        along = self._directions("tangent", tangents, at)
+        fixed = {k: np.zeros_like(v) for k, v in dy.items()}
+        found = self._oracle.gradient.jvp(
+            {**at.tensors, **dy}, {**along, **fixed}, at.constants, at.sizes
+        )
+        return dict(zip(self.spec.differentiable, found, strict=True))
+
+    @cached_property
+    def _given(self) -> tuple[str, ...]:
+        """What the cotangents of the outputs are called in the program of the gradients."""
+        return self._oracle.gradient.program.declared.given[len(self.spec.given) :]
+
+    # -- arguments
+
+    def _point(self, tensors: Arrays, constants: Arrays) -> _Point:
+        spec = self.spec
+        self._names("constant", constants, spec.constants, all_of_them=True)
+        numbers = {k: self._constant(k, constants[k]) for k in spec.constants}
+        self._names("tensor", tensors, spec.given, all_of_them=True)
+        arrays = {k: self._array(k, tensors[k]) for k in spec.given}
+        for k, array in arrays.items():
+            if array.ndim != len(spec.shapes[k]):
+                raise self._error(f"{k} has the shape {array.shape}, declared {spec.shape_text(k)}")
+            if spec.tensors[k].integer and array.dtype.kind not in "iub":
+                raise self._error(f"{k} holds integers, not {array.dtype}: use {k}.astype(int)")
+        sizes = self._oracle.sizes(arrays, numbers)
+        for n in spec.dims:
+            if n not in sizes:
+                raise self._error(
+                    f"the size {n} does not follow from the shapes of {', '.join(arrays)}: "
+                    f"declare an input or parameter that has {n} as one of its sizes"
+                )
+        at = {**numbers, **sizes}
+        for k, array in arrays.items():
+            self._fits(k, k, array, at)
+        self._allowed(arrays, at)
+        floating = [a.dtype for a in arrays.values() if a.dtype.kind == "f"]
+        dtype = np.result_type(*floating) if floating else np.dtype(float)
+        cast = {k: a if spec.tensors[k].integer else a.astype(dtype) for k, a in arrays.items()}
+        return _Point(cast, numbers, sizes, dtype)
+
+    def _allowed(self, arrays: Mapping[str, Array], at: Mapping[str, Any]) -> None:
+        """Raise UsageError for sizes and integers that the spec rules out."""
+        spec = self.spec
+        for n in spec.dims:
+            if at[n] < 1:
+                raise self._error(f"every size is at least 1, but the shapes say {n}={at[n]}")
+        for constraint in spec.where:
+            if not evaluate(constraint, at):
+                raise self._error(f"{text(constraint)} does not hold at {self._sizes(at)}")
+        for k, array in arrays.items():
+            bounds = spec.bounds(k, at) if spec.tensors[k].integer else None
+            if bounds and not bounds[0] <= array.min() <= array.max() <= bounds[1]:
+                raise self._error(
+                    f"{k} holds {array.min()} to {array.max()}, but its range is "
+                    f"{spec.tensors[k].range}, here {bounds[0]} to {bounds[1]}"
+                )
+
+    def _sizes(self, at: Mapping[str, Any]) -> str:
+        return ", ".join(f"{n}={at[n]}" for n in self.spec.dims)
+
+    def _cotangents(self, cotangents: Arrays, at: _Point) -> tuple[Array, ...]:
+        outputs = self.spec.outputs
+        self._names("cotangent", cotangents, outputs, all_of_them=True)
+        return tuple(self._like(y, f"the cotangent of {y}", cotangents[y], at) for y in outputs)
+
+    def _directions(self, kind: str, directions: Arrays, at: _Point) -> dict[str, Array]:
+        wrt = self.spec.differentiable
+        self._names(kind, directions, wrt, all_of_them=False)
+        return {
+            k: self._like(k, f"the {kind} of {k}", directions[k], at)
+            if k in directions
+            else np.zeros_like(at.tensors[k])
+            for k in wrt
+        }
+
+    def _like(self, tensor: str, what: str, value: Any, at: _Point) -> Array:
+        array = self._array(what, value)
+        self._fits(tensor, what, array, {**at.constants, **at.sizes})
+        return array.astype(at.dtype)
+
+    def _fits(self, tensor: str, what: str, array: Array, at: Mapping[str, Any]) -> None:
+        expected = self.spec.shape(tensor, at)
+        if array.shape != expected:
+            raise self._error(
+                f"{what} has the shape {array.shape}, but {self.spec.shape_text(tensor)} is "
+                f"{expected}, by the other shapes: {self._sizes(at)}"
+            )
+
+    def _array(self, what: str, value: Any) -> Array:
+        try:
+            array = np.asarray(value)
+        except ValueError:
+            array = np.asarray(None)
+        if array.dtype.kind not in "fiub":
+            raise self._error(f"{what} is no array of real numbers: {type(value).__name__}")
+        return array
+
+    def _constant(self, name: str, value: Any) -> Any:
+        integer = all(isinstance(v, int) for v in self.spec.constants[name])
+        allowed = (int, np.integer) if integer else (int, float, np.integer, np.floating)
+        if not isinstance(value, allowed):
+            kind = "an integer" if integer else "a number"
+            raise self._error(f"the constant {name} is {kind}, not {value!r}")
+        return value.item() if isinstance(value, np.generic) else value
+
+    def _names(self, kind: str, given: Arrays, known: Any, *, all_of_them: bool) -> None:
+        if not isinstance(given, Mapping):
+            raise self._error(f"the {kind}s are given by name, as a dict, not {given!r}")
+        for name in given:
+            if name not in known:
+                hint = nearest(str(name), known) if known else "there is none to give"
+                raise self._error(f"{name!r} is no {kind} of it: {hint}")
+        for name in known if all_of_them else ():
+            if name not in given:
+                shape = "" if kind == "constant" else f", of shape {self.spec.shape_text(name)}"
+                raise self._error(f"the {kind} {name!r} is missing{shape}")
+
+    def _error(self, message: str) -> UsageError:
+        return UsageError(f"oracle of {self.spec.name!r}: {message}")
