@@ -6,20 +6,22 @@ other equations say with that is used as facts: N*mu = sum[n](x[n]) becomes sum[
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
-from string import ascii_lowercase
 
-from gradverify.calculus.derive import Derivation, flat
-from gradverify.calculus.normal import Normalizer, Unsupported, normalizer
-from gradverify.calculus.polynomial import Algebra, Atom, Polynomial, Term, TooLarge, rational
+from gradverify.calculus.cover import replaced
+from gradverify.calculus.derive import Derivation, gradient_program, in_order
+from gradverify.calculus.normal import Unsupported, normalizer
+from gradverify.calculus.polynomial import Atom, Polynomial, Term, TooLarge, rational
 from gradverify.calculus.relations import Rule, Rules
-from gradverify.calculus.textbook import Writer
+from gradverify.calculus.textbook import LETTERS, Writer
+from gradverify.notation.dims import plus, times
 from gradverify.notation.parse import FUNCTIONS
-from gradverify.notation.tree import Call, Expr, Name, Read, Reduce, text, walk
+from gradverify.notation.tree import Call, Expr, Name, Read, text, walk
 
 # A closed form is one line: so many characters. Batch norm's has 80.
-LONGEST = 120
+LONGEST = 160
 # So many bindings are inverted together at most, and so many candidates are tried.
 MOST_INVERTED, MOST_CANDIDATES = 3, 8
 # A gradient of more terms than this is on no one line, however it is factored.
@@ -54,68 +56,86 @@ class ClosedForms:
     """
 
     def __init__(self, derivation: Derivation, least: Mapping[str, float]) -> None:
-        self.d, program = derivation, derivation.program
-        self.normal = normalizer(derivation, least)
+        self.d, self.program = derivation, derivation.program
+        gradient, _ = gradient_program(derivation)
+        self.normal = normalizer(gradient, least)
         self.algebra = self.normal.algebra
-        seeds = [c for y in program.declared.wanted if (c := derivation.cotangents.get(y))]
-        self.visible = [t for t in program.shapes if t not in program.hoisted]
+        given = self.program.declared.given
+        seeds = gradient.declared.given[len(given) :]
+        self.cotangents = dict(zip(derivation.wrt, gradient.declared.wanted, strict=True))
+        self.visible = [t for t in self.program.shapes if t not in self.program.hoisted]
         self.normal.keep([*self.visible, *seeds])
         self.usual: dict[str, str] = {}
-        for step in flat(derivation.forward):
+        for step in in_order(derivation.forward):
             for index, size in step.loops:
                 self.usual.setdefault(text(size), index[0])
-        self.rank = {t: k for k, t in enumerate([*program.declared.given, *self.visible, *seeds])}
-        self.taken = frozenset(t for t in (*self.visible, *program.declared.constants)
-                               if len(t) == 1)  # fmt: skip
+        self.rank = {t: k for k, t in enumerate([*given, *self.visible, *seeds])}
+        constants = self.program.declared.constants
+        self.taken = frozenset(t for t in (*self.visible, *constants) if len(t) == 1)
 
     def find(self, tensor: str) -> Closed | None:
         """Return the closed form of one tensor's gradient, None where there is none."""
-        cotangent = self.d.cotangents.get(tensor)
-        if cotangent is None or not self.normal.writable(cotangent):
+        cotangent = self.cotangents[tensor]
+        if not self.normal.writable(cotangent):
+            return None
+        found = [c for digits in (False, True) if (c := self.line(cotangent, tensor, digits))]
+        return min(found, key=lambda c: len(text(c.body)), default=None)
+
+    def line(self, cotangent: str, tensor: str, digits: bool) -> Closed | None:
+        """Return the closed form with plain indices on the left side, or with digits, g*K+k."""
+        shape = self.program.shapes[tensor]
+        if digits and not any(_factors(n) for n in shape):
             return None
         try:
-            names, p = self.normal.definition(cotangent)
+            names, subscripts = self.place(shape, digits)
+            p = self.normal.element(cotangent, subscripts)
             if len(p.terms) > MOST_TERMS:
                 return None
-            body, letters = self.shortest(tensor, names, p)
+            body = self.shortest(names, p)
         except (TooLarge, Unsupported):
             return None
         if len(text(body)) > LONGEST or not _sayable(body):
             return None
-        return Closed(cotangent, tuple(Name(letters[n]) for n in names), body)
+        own: dict[str, Expr] = {i: Name(letter) for i, letter in names.items()}
+        return Closed(cotangent, tuple(replaced(s, own) for s in subscripts), body)
 
-    def shortest(
-        self, tensor: str, names: Sequence[str], p: Polynomial
-    ) -> tuple[Expr, dict[str, str]]:
+    def place(self, shape: Sequence[Expr], digits: bool) -> tuple[dict[str, str], tuple[Expr, ...]]:
+        """Return the letters of the left side's indices, and its subscripts.
+
+        An index has the letter that the definition uses for its size.
+        """
+        sizes: dict[str, Expr] = {}
+        subscripts: list[Expr] = []
+        for size in shape:
+            parts = (digits and _factors(size)) or (size,)
+            own = [f"_l{len(sizes) + k}" for k in range(len(parts))]
+            sizes |= dict(zip(own, parts, strict=True))
+            place: Expr = Name(own[0])
+            for index, part in zip(own[1:], parts[1:], strict=True):
+                place = plus(times(place, part), Name(index))
+            subscripts.append(place)
+        self.algebra.integers.ranges |= sizes
+        names: dict[str, str] = {}
+        for index, size in sizes.items():
+            order = self.usual.get(text(size), "i") + LETTERS
+            used = {*names.values(), *self.taken}
+            names[index] = next(x for x in order if x not in used)
+        return names, tuple(subscripts)
+
+    def shortest(self, names: Mapping[str, str], p: Polynomial) -> Expr:
         """Return the shortest expression that inverting bindings leads to."""
-        letters = self.letters(tensor, names)
-        writer = Writer(self.algebra, letters, self.usual, self.rank, self.taken)
-        best: tuple[int, Expr] | None = None
-        for chosen in self.choices(p):
-            rules = self.rules(chosen)
-            body = writer.write(rules.apply(p))
-            if best is None or len(text(body)) < best[0]:
-                best = len(text(body)), body
-        assert best is not None
-        return best[1], letters
-
-    def letters(self, tensor: str, names: Sequence[str]) -> dict[str, str]:
-        """Return the letters of the left side: those that the definition uses for the sizes."""
-        found: dict[str, str] = {}
-        for name, size in zip(names, self.d.program.shapes[tensor], strict=True):
-            start = self.usual.get(text(size), "i")
-            order = ascii_lowercase[ascii_lowercase.index(start) :] + ascii_lowercase
-            used = {*found.values(), *self.taken}
-            found[name] = next(x for x in order if x not in used)
-        return found
+        writer = Writer(self.algebra, names, self.usual, self.rank, self.taken)
+        found = [writer.write(self.rules(chosen).apply(p)) for chosen in self.choices()]
+        return min(found, key=lambda body: len(text(body)))
 
     # -- bindings
 
+    @cached_property
     def relations(self) -> list[_Relation]:
         """Return what the definition says of the tensors that it names."""
         found = []
         for tensor in self.visible:
-            if not self.normal.writable(tensor) or tensor in self.d.program.origins:
+            if not self.normal.writable(tensor) or tensor in self.program.origins:
                 continue
             try:
                 names, value = self.normal.written(tensor)
@@ -125,9 +145,9 @@ class ClosedForms:
                 found.append(_Relation(tensor, names, value))
         return found
 
-    def choices(self, p: Polynomial) -> Iterator[tuple[tuple[_Relation, Rule], ...]]:
+    def choices(self) -> Iterator[tuple[tuple[_Relation, Rule], ...]]:
         """Yield the sets of inverted bindings to try, the empty one first."""
-        candidates = [(r, rule) for r in self.relations() for rule in self.inverses(r)]
+        candidates = [(r, rule) for r in self.relations for rule in self.inverses(r)]
         candidates = candidates[:MOST_CANDIDATES]
         for count in range(MOST_INVERTED + 1):
             for chosen in combinations(candidates, count):
@@ -136,8 +156,8 @@ class ClosedForms:
                     yield chosen
 
     def inverses(self, r: _Relation) -> Iterator[Rule]:
-        """Yield the rules that eliminate an earlier tensor, or root, by a binding."""
-        a = self.algebra
+        """Yield the rules that eliminate an earlier tensor, root or exponential by a binding."""
+        a, f = self.algebra, self.normal.functions
         own = a.element(r.tensor, map(Name, r.names))
         if len(r.value.terms) == 1:
             (t, c), *_ = r.value.terms
@@ -145,19 +165,23 @@ class ClosedForms:
                 # sigma = sqrt(var + eps): var + eps is sigma**2
                 (base, e), *_ = t.factors
                 inside = base.args[0]
-                square = self.normal.functions.power(a.scale(own, 1 / c), 1 / e)
+                square = f.power(a.scale(own, 1 / c), 1 / e)
                 yield from self.solved(r, inside, square)
                 return
         yield from self.solved(r, r.value, own)
+        if any(x.name == "log" for t, _ in r.value.terms for x, _ in t.factors):
+            # y = z - log(s): exp(z) is exp(y)*s
+            yield from self.solved(r, f.exp(r.value), f.exp(own))
 
     def solved(self, r: _Relation, value: Polynomial, own: Polynomial) -> Iterator[Rule]:
         """Yield the solutions of value = own for elements at the same place."""
         a = self.algebra
         for t, c in value.terms:
             for atom, e in t.factors:
-                fits = atom.kind == "element" and e == a.field.one and not t.bound
-                place = sorted(s.id for s in atom.subscripts if isinstance(s, Name))
-                if not fits or len(place) < len(atom.subscripts) or place != sorted(r.names):
+                fits = atom.kind == "element" or atom.name == "exp"
+                plain = all(isinstance(s, Name) for s in atom.subscripts)
+                here = atom.free - a.integers.least.keys() == {*r.names}
+                if not (fits and plain and here) or e != a.field.one or t.bound:
                     continue
                 others = [f for f in t.factors if f[0] != atom]
                 if any(atom in _atoms(u) for u, _ in value.terms if u is not t) or any(
@@ -171,26 +195,19 @@ class ClosedForms:
 
     def nonzero(self, atom: Atom) -> bool:
         """Whether a factor is known not to be 0: the definition divides by it."""
-        if atom.name == "exp":
+        if atom.name == "exp" or atom.kind == "base":
             return True
         return atom.kind == "element" and any(
             f.name == atom.name and (rational(e) or 0) < 0
-            for r in self.relations_once for t, _ in r.value.terms for f, e in t.factors
+            for r in self.relations for t, _ in r.value.terms for f, e in t.factors
         )  # fmt: skip
-
-    @property
-    def relations_once(self) -> list[_Relation]:
-        """The relations, found once."""
-        if not hasattr(self, "_relations"):
-            self._relations = self.relations()
-        return self._relations
 
     def rules(self, chosen: Sequence[tuple[_Relation, Rule]]) -> Rules:
         """Return the rules of inverted bindings, and the facts about sums that follow."""
         a = self.algebra
         rules = Rules(a, [rule for _, rule in chosen])
         inverted = {r.tensor for r, _ in chosen}
-        for r in self.relations_once:
+        for r in self.relations:
             if r.tensor in inverted:
                 continue
             own = a.element(r.tensor, map(Name, r.names))
@@ -210,6 +227,14 @@ class ClosedForms:
         if all(self.nonzero(f) for f, _ in outside):
             fact = a.multiply(fact, a.term((), [(f, -e) for f, e in outside]))
         rules.learn(fact)
+
+
+def _factors(size: Expr) -> tuple[Expr, ...]:
+    """Return the factors of a size that is a product of dimensions, G*K."""
+    if isinstance(size, Call) and size.function == "*":
+        if all(isinstance(x, Name) for x in size.args):
+            return size.args
+    return ()
 
 
 def _atoms(t: Term) -> set[Atom]:

@@ -198,7 +198,7 @@ def gradient_program(d: Derivation) -> tuple[Gradient, tuple[str, ...]]:
     )
     found = Gradient(
         (), shapes, own.outside, program.origins, program.scattered | written, own,
-        (*forward, *between, *vjp), d.kinds,
+        program.hoisted, (*forward, *between, *vjp), d.kinds,
     )  # fmt: skip
     return found, (*d.wrt, *given)
 

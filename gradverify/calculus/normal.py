@@ -8,7 +8,7 @@ from typing import Any
 import sympy
 from sympy import Expr as Scalar
 
-from gradverify.calculus.derive import Derivation, Step, flat
+from gradverify.calculus.derive import Gradient, Step
 from gradverify.calculus.integers import Integers, tidied
 from gradverify.calculus.polynomial import (
     Algebra,
@@ -417,43 +417,30 @@ class Normalizer:
 
 
 def normalizer(
-    d: Derivation,
+    g: Gradient,
     least: Mapping[str, float],
     steps: Iterable[Step] = (),
     shapes: Mapping[str, tuple[Expr, ...]] | None = None,
     *,
     elementary: bool = False,
 ) -> Normalizer:
-    """Return what writes out the tensors and cotangents of a derivation, and of more `steps`.
+    """Return what writes out the tensors and cotangents of a program, and those of more `steps`.
 
     `least` gives the smallest value of every size and constant.
     """
-    declared = d.program.declared
-    loops = [n for s in (*flat(d.forward), *flat(d.vjp), *steps) for _, n in s.loops]
-    loops += [n for shape in d.shapes.values() for n in shape]
-    symbols = {name for size in loops for m, _ in normal(size) for name in m}
+    declared, every = g.declared, [*g.steps, *steps]
+    known = {**g.shapes, **(shapes or {})}
+    sizes = [n for s in every for _, n in s.loops] + [n for shape in known.values() for n in shape]
+    symbols = {name for size in sizes for m, _ in normal(size) for name in m}
     return Normalizer(
-        [*flat(d.forward), *_totals(d), *steps],
-        {**d.shapes, **(shapes or {})},
+        every,
+        known,
         {n: int(least[n]) for n in declared.sizes},
         sorted(symbols | set(declared.sizes) | set(declared.constants) | {"pi"}),
-        [n for n, low in least.items() if low > 0] + ["pi"],
+        [*(n for n, low in least.items() if low > 0), "pi"],
         declared.integers,
         elementary=elementary,
     )
-
-
-def _totals(d: Derivation) -> list[Step]:
-    """Return the steps of the vjp, with the whole cotangent of an output apart from the given.
-
-    The cotangent of an output that another equation reads is given, and added to.
-    """
-    steps = list(flat(d.vjp))
-    given = {c for y in d.program.declared.wanted if (c := d.cotangents.get(y))}
-    again = {s.target for s in steps} & given
-    if not again:
-        return steps
-    raise Unsupported("an output that other equations read")
 
 
 def _replaced(e: Expr, values: Mapping[str, Expr]) -> Expr:

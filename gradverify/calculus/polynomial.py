@@ -14,7 +14,7 @@ from itertools import count, groupby, permutations, product
 from typing import Any
 from zlib import crc32
 
-from sympy import QQ
+from sympy import QQ, Symbol
 from sympy.polys.fields import FracElement, FracField
 
 from gradverify.calculus.integers import Integers, gathers, offset, oriented, solution, tidied
@@ -142,7 +142,8 @@ class Algebra:
     """
 
     def __init__(self, symbols: Iterable[str], positive: Iterable[str], integers: Integers) -> None:
-        self.field = FracField([*dict.fromkeys(symbols), "_"], QQ)
+        # Symbols, not texts, which would be parsed; one too many, since a field needs one.
+        self.field = FracField([Symbol(n) for n in dict.fromkeys([*symbols, "_"])], QQ)
         self.symbols = {str(g): g for g in self.field.gens}
         self.positive, self.integers = frozenset(positive), integers
         self.zero, self.one = Polynomial(()), self.constant(self.field.one)

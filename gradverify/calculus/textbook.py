@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from string import ascii_lowercase
 
 from sympy.polys.rings import PolyElement
 
@@ -22,6 +21,9 @@ from gradverify.notation.tree import (
     rebuild,
     text,
 )
+
+# The letters that people take for one more index, first choice first.
+LETTERS = "mkjilpqrsuvwabdefghtoxyzcn"
 
 _WORDS = {"Abs": "abs", "Sigmoid": "sigmoid", "Softplus": "softplus"}
 
@@ -47,19 +49,43 @@ class Writer:
 
     def sum(self, p: Polynomial, names: Mapping[str, str]) -> Expr:
         """Return a sum of terms: a choice where a test decides, else factored."""
-        a = self.algebra
         if not p.terms:
             return ZERO
+        found = [self.plain(p, names)]
         if (flag := self.flag(p)) is not None:
             yes, no = (self.at_flag(p, flag, value) for value in (1, 0))
-            return Call("where", (self.condition(flag, names), self.sum(yes, names),
-                                  self.sum(no, names)))  # fmt: skip
+            found.append(Call("where", (self.condition(flag, names), self.sum(yes, names),
+                                        self.sum(no, names))))  # fmt: skip
+        if (merged := self.merged(p, names)) is not None:
+            found.append(merged)
+        return min(found, key=lambda e: len(text(e)))
+
+    def merged(self, p: Polynomial, names: Mapping[str, str]) -> Expr | None:
+        """Return sums over the same sizes as one sum, where all terms are such sums."""
+        sizes = {tuple(text(n) for _, n in t.bound) for t, _ in p.terms}
+        if len(p.terms) < 2 or len(sizes) > 1 or sizes == {()}:
+            return None
+        a, chosen, parts = self.algebra, dict(names), []
+        indices: list[str] = []
+        for _, size in p.terms[0][0].bound:
+            indices.append(next(a.fresh))
+            a.integers.ranges[indices[-1]] = size
+            chosen[indices[-1]] = self.letter(size, chosen.values())
+        for t, c in p.terms:
+            own: dict[str, Expr] = {i: Name(j) for (i, _), j in zip(t.bound, indices, strict=True)}
+            parts.append(a.term((), [(a.renamed(f, own), e) for f, e in t.factors], c))
+        inner = self.sum(a.add(*parts), chosen)
+        return Reduce("sum", tuple(sorted(chosen[i] for i in indices)), inner)
+
+    def plain(self, p: Polynomial, names: Mapping[str, str]) -> Expr:
+        """Return a sum of terms with their common factors in front."""
+        a = self.algebra
         if len(p.terms) == 1:
             return self.product(*p.terms[0], names)
         content, common = a.content(p), self.common(p)
         rest = a.scale(p, 1 / content)
         rest = a.multiply(rest, a.term((), [(f, -e) for f, e in common]))
-        if len(rest.terms) > 1 and all(c.numer.LC < 0 for _, c in rest.terms):
+        if all(c.numer.LC < 0 for _, c in rest.terms):
             content, rest = -content, a.scale(rest, -1)
         total: Expr = ZERO
         for t, c in sorted(rest.terms, key=lambda x: self.place(*x)):
@@ -129,12 +155,10 @@ class Writer:
 
     def letter(self, size: Expr, used: Iterable[str]) -> str:
         """Return a letter for an index over a size, the usual one where it is free."""
-        start = self.usual.get(text(size), "i")
-        letters = ascii_lowercase[ascii_lowercase.index(start) :] + ascii_lowercase[::-1]
         busy = {*used, *self.taken}
-        free = [x for x in letters if x not in busy]
-        others = {x for x in self.usual.values() if x != start}
-        return next((x for x in free if x not in others), free[0])
+        letters = [x for x in (self.usual.get(text(size), "i"), *LETTERS) if x not in busy]
+        others = {*self.usual.values()} - {letters[0]}
+        return next((x for x in letters if x not in others), letters[0])
 
     def flagged(
         self,
@@ -161,7 +185,9 @@ class Writer:
         names: Mapping[str, str],
     ) -> Expr:
         """Return a product as a fraction: coefficient, factors by rank, then `last`."""
-        over, under = self.coefficient(c.numer), self.coefficient(c.denom)
+        c, factors = self.roots_below(c, factors)
+        turned = c.denom.coeff(1) < 0  # 1 - p, not p - 1
+        over, under = (self.coefficient(-x if turned else x) for x in (c.numer, c.denom))
         minus = isinstance(over, Number) and over.value < 0
         top: list[Expr] = [negative(over) if minus else over]
         bottom: list[Expr] = [under]
@@ -180,6 +206,19 @@ class Writer:
         if (divisor := _times(bottom)) != ONE:
             shown = Call("/", (shown, divisor))
         return Call("neg", (shown,)) if minus else shown
+
+    def roots_below(
+        self, c: Coefficient, factors: Sequence[tuple[Atom, Coefficient]]
+    ) -> tuple[Coefficient, list[tuple[Atom, Coefficient]]]:
+        """Write sqrt(D)/D as 1/sqrt(D)."""
+        found = []
+        for atom, e in factors:
+            if atom.kind == "base" and not atom.free and rational(e) == Fraction(1, 2):
+                inside = atom.args[0].terms[0][1] if len(atom.args[0].terms) == 1 else None
+                if inside is not None and (c.denom.rem(inside.numer) == 0) and inside.numer != 1:
+                    c, e = c * inside, e - self.algebra.field.one
+            found.append((atom, e))
+        return c, found
 
     def power(self, base: Expr, e: Coefficient) -> Expr:
         """Return a power, a square root as sqrt."""
@@ -201,12 +240,14 @@ class Writer:
         """Return a polynomial in sizes and constants."""
         symbols = [Name(str(g)) for g in self.algebra.field.gens]
         total: Expr = ZERO
-        for powers, c in p.terms():
-            part: Expr = Number(Fraction(int(c.numerator), int(c.denominator)))
+        # What is subtracted comes last: 1 - p.
+        for powers, c in sorted(p.terms(), key=lambda x: x[1] < 0):
+            part: Expr = Number(abs(Fraction(int(c.numerator), int(c.denominator))))
             for symbol, k in zip(symbols, powers, strict=True):
-                part = times(part, symbol if k == 1 else Call("**", (symbol, Number(Fraction(k))))
-                             ) if k else part  # fmt: skip
-            total = plus(total, part)
+                if k:
+                    power = symbol if k == 1 else Call("**", (symbol, Number(Fraction(k))))
+                    part = times(part, power)
+            total = plus(total, part if c > 0 else negative(part))
         return total
 
     def atom(self, atom: Atom, names: Mapping[str, str]) -> Expr:

@@ -66,7 +66,7 @@ class Program:
     origins: Mapping[str, tuple[int, ...]]
     scattered: frozenset[str]
     declared: Declared
-    hoisted: frozenset[str] = frozenset()
+    hoisted: frozenset[str]
 
 
 def lower(equations: Sequence[Equation], source: Source, declared: Declared) -> Program:
