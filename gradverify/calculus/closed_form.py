@@ -12,11 +12,11 @@ from itertools import combinations
 
 from gradverify.calculus.cover import replaced
 from gradverify.calculus.derive import Derivation, gradient_program, in_order
+from gradverify.calculus.integers import digits, factors
 from gradverify.calculus.normal import Unsupported, normalizer
 from gradverify.calculus.polynomial import Atom, Polynomial, Term, TooLarge, rational
 from gradverify.calculus.relations import Rule, Rules
 from gradverify.calculus.textbook import LETTERS, Writer
-from gradverify.notation.dims import plus, times
 from gradverify.notation.parse import FUNCTIONS
 from gradverify.notation.tree import Call, Expr, Name, Read, text, walk
 
@@ -42,10 +42,10 @@ class Closed:
 
 @dataclass(frozen=True)
 class _Relation:
-    """`tensor[names]` equals `value`."""
+    """`tensor[subscripts]` equals `value`."""
 
     tensor: str
-    names: tuple[str, ...]
+    subscripts: tuple[Expr, ...]
     value: Polynomial
 
 
@@ -62,6 +62,7 @@ class ClosedForms:
         self.algebra = self.normal.algebra
         given = self.program.declared.given
         seeds = gradient.declared.given[len(given) :]
+        self.called = {c: f"d{y}" for y, c in zip(self.program.declared.wanted, seeds, strict=True)}
         self.cotangents = dict(zip(derivation.wrt, gradient.declared.wanted, strict=True))
         self.visible = [t for t in self.program.shapes if t not in self.program.hoisted]
         self.normal.keep([*self.visible, *seeds])
@@ -78,16 +79,16 @@ class ClosedForms:
         cotangent = self.cotangents[tensor]
         if not self.normal.writable(cotangent):
             return None
-        found = [c for digits in (False, True) if (c := self.line(cotangent, tensor, digits))]
+        found = [c for split in (False, True) if (c := self.line(cotangent, tensor, split))]
         return min(found, key=lambda c: len(text(c.body)), default=None)
 
-    def line(self, cotangent: str, tensor: str, digits: bool) -> Closed | None:
+    def line(self, cotangent: str, tensor: str, split: bool) -> Closed | None:
         """Return the closed form with plain indices on the left side, or with digits, g*K+k."""
         shape = self.program.shapes[tensor]
-        if digits and not any(_factors(n) for n in shape):
+        if split and not any(factors(n) for n in shape):
             return None
         try:
-            names, subscripts = self.place(shape, digits)
+            names, subscripts = self.place(shape, split)
             p = self.normal.element(cotangent, subscripts)
             if len(p.terms) > MOST_TERMS:
                 return None
@@ -99,7 +100,7 @@ class ClosedForms:
         own: dict[str, Expr] = {i: Name(letter) for i, letter in names.items()}
         return Closed(cotangent, tuple(replaced(s, own) for s in subscripts), body)
 
-    def place(self, shape: Sequence[Expr], digits: bool) -> tuple[dict[str, str], tuple[Expr, ...]]:
+    def place(self, shape: Sequence[Expr], split: bool) -> tuple[dict[str, str], tuple[Expr, ...]]:
         """Return the letters of the left side's indices, and its subscripts.
 
         An index has the letter that the definition uses for its size.
@@ -107,13 +108,10 @@ class ClosedForms:
         sizes: dict[str, Expr] = {}
         subscripts: list[Expr] = []
         for size in shape:
-            parts = (digits and _factors(size)) or (size,)
+            parts = (split and factors(size)) or (size,)
             own = [f"_l{len(sizes) + k}" for k in range(len(parts))]
             sizes |= dict(zip(own, parts, strict=True))
-            place: Expr = Name(own[0])
-            for index, part in zip(own[1:], parts[1:], strict=True):
-                place = plus(times(place, part), Name(index))
-            subscripts.append(place)
+            subscripts.append(digits(own, parts))
         self.algebra.integers.ranges |= sizes
         names: dict[str, str] = {}
         for index, size in sizes.items():
@@ -124,7 +122,7 @@ class ClosedForms:
 
     def shortest(self, names: Mapping[str, str], p: Polynomial) -> Expr:
         """Return the shortest expression that inverting bindings leads to."""
-        writer = Writer(self.algebra, names, self.usual, self.rank, self.taken)
+        writer = Writer(self.algebra, names, self.usual, self.rank, self.taken, self.called)
         found = [writer.write(self.rules(chosen).apply(p)) for chosen in self.choices()]
         return min(found, key=lambda body: len(text(body)))
 
@@ -139,10 +137,12 @@ class ClosedForms:
                 continue
             try:
                 names, value = self.normal.written(tensor)
+                at = tuple(self.normal.place(tensor))
+                value = self.algebra.substituted(value, dict(zip(names, at, strict=True)))
             except (TooLarge, Unsupported):
                 continue
             if len(value.terms) <= MOST_TERMS:
-                found.append(_Relation(tensor, names, value))
+                found.append(_Relation(tensor, at, value))
         return found
 
     def choices(self) -> Iterator[tuple[tuple[_Relation, Rule], ...]]:
@@ -158,7 +158,7 @@ class ClosedForms:
     def inverses(self, r: _Relation) -> Iterator[Rule]:
         """Yield the rules that eliminate an earlier tensor, root or exponential by a binding."""
         a, f = self.algebra, self.normal.functions
-        own = a.element(r.tensor, map(Name, r.names))
+        own = a.element(r.tensor, r.subscripts)
         if len(r.value.terms) == 1:
             (t, c), *_ = r.value.terms
             if len(t.factors) == 1 and t.factors[0][0].kind == "base" and not t.bound:
@@ -176,12 +176,12 @@ class ClosedForms:
     def solved(self, r: _Relation, value: Polynomial, own: Polynomial) -> Iterator[Rule]:
         """Yield the solutions of value = own for elements at the same place."""
         a = self.algebra
+        names = own.free - a.integers.least.keys()
         for t, c in value.terms:
             for atom, e in t.factors:
                 fits = atom.kind == "element" or atom.name == "exp"
-                plain = all(isinstance(s, Name) for s in atom.subscripts)
-                here = atom.free - a.integers.least.keys() == {*r.names}
-                if not (fits and plain and here) or e != a.field.one or t.bound:
+                here = atom.free - a.integers.least.keys() == names
+                if not (fits and here) or e != a.field.one or t.bound:
                     continue
                 others = [f for f in t.factors if f[0] != atom]
                 if any(atom in _atoms(u) for u, _ in value.terms if u is not t) or any(
@@ -210,7 +210,7 @@ class ClosedForms:
         for r in self.relations:
             if r.tensor in inverted:
                 continue
-            own = a.element(r.tensor, map(Name, r.names))
+            own = a.element(r.tensor, r.subscripts)
             fact = rules.apply(a.add(own, a.scale(r.value, -1)))
             self.learn(rules, fact)
         return rules
@@ -227,14 +227,6 @@ class ClosedForms:
         if all(self.nonzero(f) for f, _ in outside):
             fact = a.multiply(fact, a.term((), [(f, -e) for f, e in outside]))
         rules.learn(fact)
-
-
-def _factors(size: Expr) -> tuple[Expr, ...]:
-    """Return the factors of a size that is a product of dimensions, G*K."""
-    if isinstance(size, Call) and size.function == "*":
-        if all(isinstance(x, Name) for x in size.args):
-            return size.args
-    return ()
 
 
 def _atoms(t: Term) -> set[Atom]:

@@ -1,6 +1,6 @@
 """What is known of index expressions for all sizes: bounds, equality, where they must differ."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from gradverify.notation.dims import affine, negative, normal, plus, tidy, times
@@ -100,7 +100,7 @@ class Integers:
         form = dict(normal(e))
         if not any(form):
             return [] if not form.get((), 0) else None
-        for base in sorted({m[-1] for m in form if m and m[-1] in self.least}):
+        for base in sorted({n for m in form for n in m if n in self.least}):
             units = {m: c for m, c in form.items() if base not in m}
             tens = {_without(m, base): c for m, c in form.items() if base in m}
             reach = self.bounds(_expression(units))
@@ -163,3 +163,18 @@ def solution(e: Expr, index: str) -> Expr | None:
     if c not in (ONE, negative(ONE)):
         return None
     return tidied(negative(rest) if c == ONE else rest)
+
+
+def factors(size: Expr) -> tuple[Expr, ...]:
+    """Return the factors of a size that is a product of dimensions, G*K; nothing for another."""
+    if not isinstance(size, Call) or size.function != "*":
+        return ()
+    return size.args if all(isinstance(x, Name) for x in size.args) else ()
+
+
+def digits(names: Sequence[str], sizes: Sequence[Expr]) -> Expr:
+    """Return the place that indices have together, as digits of a number: g*K + k."""
+    place: Expr = Name(names[0])
+    for index, size in zip(names[1:], sizes[1:], strict=True):
+        place = plus(times(place, size), Name(index))
+    return place

@@ -9,7 +9,7 @@ import sympy
 from sympy import Expr as Scalar
 
 from gradverify.calculus.derive import Gradient, Step
-from gradverify.calculus.integers import Integers, tidied
+from gradverify.calculus.integers import Integers, digits, factors, tidied
 from gradverify.calculus.polynomial import (
     Algebra,
     Atom,
@@ -153,8 +153,22 @@ class Functions:
         return a.add(*parts)
 
     def exp(self, p: Polynomial) -> Polynomial:
-        """Return exp of a polynomial: a product over its terms."""
+        """Return exp of a polynomial: a product over its terms, and a choice where that chooses."""
         a = self.algebra
+        flags = [f for t, _ in p.terms for f, _ in t.factors
+                 if f.flag and not f.free & {i for i, _ in t.bound}]  # fmt: skip
+        if flags:
+            flag, yes = flags[0], a.atom(flags[0])
+            chosen = [a.mapped(p, lambda f, v=v: v if f == flag else None) for v in (a.one, a.zero)]
+            other = a.add(a.one, self.negated(yes))
+            return a.add(a.multiply(yes, self.exp(chosen[0])),
+                         a.multiply(other, self.exp(chosen[1])))  # fmt: skip
+        endless = [(t, c) for t, c in p.terms if any(f.name == "inf" for f, _ in t.factors)]
+        if endless:
+            (t, c), *more = endless
+            if more or len(t.factors) > 1 or t.bound or not a.known_positive(-c):
+                raise Unsupported("infinity")
+            return a.zero
         result = a.one
         for t, c in p.terms:
             if len(t.factors) == 1 and t.factors[0][0].name == "log" and not t.bound:
@@ -293,6 +307,16 @@ class Normalizer:
         self.algebra.integers.ranges |= dict(zip(names, self.shapes[tensor], strict=True))
         return names
 
+    def place(self, tensor: str) -> list[Expr]:
+        """Return fresh subscripts of a tensor: digits, g*K+k, along an axis of G*K elements."""
+        subscripts: list[Expr] = []
+        for size in self.shapes[tensor]:
+            parts = factors(size) or (size,)
+            names = [f"_a{next(self.numbers)}" for _ in parts]
+            self.algebra.integers.ranges |= dict(zip(names, parts, strict=True))
+            subscripts.append(digits(names, parts))
+        return subscripts
+
     def element(self, tensor: str, subscripts: Iterable[Expr]) -> Polynomial:
         """Return an element of a tensor, written out unless it is kept."""
         if tensor in self.kept or not self.writable(tensor):
@@ -355,6 +379,8 @@ class Normalizer:
                 return a.constant(a.number(e))
             if e is sympy.S.Pi:
                 return a.constant(a.symbols["pi"])
+            if e in (sympy.S.Infinity, sympy.S.NegativeInfinity):
+                return a.scale(a.atom(Atom("function", "inf")), 1 if e.is_positive else -1)
             if e is sympy.S.Exp1:
                 return f.exp(a.one)
             if e.is_Add:

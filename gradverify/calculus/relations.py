@@ -15,7 +15,7 @@ from gradverify.calculus.polynomial import (
     rational,
 )
 from gradverify.notation.dims import same
-from gradverify.notation.tree import Expr, Name, free_names, rebuild
+from gradverify.notation.tree import Call, Expr, Name, free_names
 
 # So many replacements in one polynomial; rules lead to simpler terms, this only bounds the worst.
 MAX_ROUNDS = 400
@@ -181,12 +181,12 @@ def _unified(p: Expr, o: Expr, binding: Binding, fixed: Mapping[str, int]) -> Bi
         if known is None:
             return {**binding, p.id: o}
         return binding if known == o else None
-    names = {n: binding[n] for n in free_names(p) if n in binding}
-
-    def visit(e: Expr) -> Expr:
-        return names.get(e.id, e) if isinstance(e, Name) else rebuild(e, visit)
-
-    return binding if visit(p) == o else None
+    if isinstance(p, Call) and isinstance(o, Call) and p.function == o.function:
+        found: Binding | None = binding
+        for x, y in zip(p.args, o.args, strict=True):
+            found = None if found is None else _unified(x, y, found, fixed)
+        return found
+    return binding if p == o else None
 
 
 def _occurring(atom: Atom) -> list[str]:

@@ -33,8 +33,8 @@ class Writer:
     """Writes polynomials as expressions.
 
     `letters` are what free indices are called, `usual` the letter that the definition uses for a
-    size, `rank` the order in which tensors are named and `taken` the letters that mean something
-    else.
+    size, `rank` the order in which tensors are named, `taken` the letters that mean something else
+    and `called` the tensors that go by another name.
     """
 
     algebra: Algebra
@@ -42,6 +42,7 @@ class Writer:
     usual: Mapping[str, str] = field(default_factory=dict)
     rank: Mapping[str, int] = field(default_factory=dict)
     taken: frozenset[str] = frozenset()
+    called: Mapping[str, str] = field(default_factory=dict)
 
     def write(self, p: Polynomial) -> Expr:
         """Return a polynomial as an expression."""
@@ -254,7 +255,8 @@ class Writer:
         """Return one factor, to the power 1."""
         match atom.kind:
             case "element":
-                return Read(atom.name, tuple(_renamed(s, names) for s in atom.subscripts))
+                name = self.called.get(atom.name, atom.name)
+                return Read(name, tuple(_renamed(s, names) for s in atom.subscripts))
             case "index":
                 return _renamed(atom.subscripts[0], names)
             case "base":

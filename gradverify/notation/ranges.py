@@ -1,7 +1,7 @@
 """Which index runs over which range, in each equation; and the shapes that follow from it."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fractions import Fraction
@@ -272,7 +272,12 @@ def _infer(
     reads += [e for e in walk(equation.body) if isinstance(e, Read)]
     reads += [r for s in equation.subscripts for r in walk(s) if isinstance(r, Read)]
     for read in reads:
-        for subscript, size in zip(read.subscripts, shapes.get(read.tensor, ()), strict=False):
+        places = [
+            place
+            for subscript, size in zip(read.subscripts, shapes.get(read.tensor, ()), strict=False)
+            for place in _digits(subscript, size)
+        ]
+        for subscript, size in places:
             if not isinstance(subscript, Name) or subscript.id not in scope.letters:
                 continue
             index = subscript.id
@@ -293,6 +298,18 @@ def _infer(
             scope.sizes[index] = declared.ranges[letter]
         elif index in found:
             scope.sizes[index] = found[index][0]
+
+
+def _digits(subscript: Expr, size: Expr) -> Iterator[tuple[Expr, Expr]]:
+    """Yield the indices of a subscript with their sizes: g*K+k over G*K is g over G, k over K."""
+    match subscript, size:
+        case (
+            Call("+", (Call("*", (Name() as high, base)), Name() as low)),
+            Call("*", (count, other)),
+        ) if same(base, other):
+            yield from ((high, count), (low, other))
+        case _:
+            yield subscript, size
 
 
 def _shapes(scopes: Sequence[Scope], shapes: dict[str, tuple[Expr, ...]], *, partly: bool) -> None:
