@@ -18,7 +18,7 @@ from gradverify.notation.dims import (
     parse_shape,
     solutions,
 )
-from gradverify.notation.parse import Source, parse_equations
+from gradverify.notation.parse import dedented, parse_equations
 from gradverify.notation.ranges import Declared
 from gradverify.notation.statements import Program, lower
 from gradverify.notation.tree import ONE, Call, Expr, free_names, text
@@ -45,6 +45,7 @@ REGISTERED: dict[tuple[str, str], Registration] = {}
 class Spec:
     """What a layer claims: its tensors, constants, constraints and, normally, its definition.
 
+    `gradients` are equations that a person claims for the gradients, which `prove` decides.
     `dims` are the free dimensions in order of appearance, `shapes` the sizes of each tensor
     and `program` the definition as statements (None without one). Raises SpecError, with the
     place and the remedy, for anything that cannot be right.
@@ -54,6 +55,7 @@ class Spec:
     tensors: Mapping[str, Tensor]
     constants: Mapping[str, tuple[Any, ...]]
     definition: str | None
+    gradients: str | None
     location: str
     shapes: Mapping[str, tuple[Expr, ...]]
     dims: tuple[str, ...]
@@ -67,13 +69,14 @@ class Spec:
         *,
         where: Sequence[str] = (),
         definition: str | None = None,
+        gradients: str | None = None,
         ranges: Mapping[str, str] | None = None,
         **tensors: Tensor | Constant,
     ) -> None:
         frame = sys._getframe(1)
         if not isinstance(name, str) or not name:
             raise SpecError(f'Spec({name!r}): a spec has a name, such as Spec("batch_norm", ...)')
-        self._set(name=name, definition=definition,
+        self._set(name=name, definition=definition, gradients=gradients,
                   location=f"{frame.f_code.co_filename}:{frame.f_lineno}")  # fmt: skip
         try:
             self._declare(tensors, where, ranges or {})
@@ -94,6 +97,10 @@ class Spec:
             raise SpecError(f'where is a list of texts: write where=["{where}"]')
         if not isinstance(self.definition, str | None):
             raise SpecError(f"definition={self.definition!r}: a definition is a text of equations")
+        if not isinstance(self.gradients, str | None):
+            raise SpecError(f"gradients={self.gradients!r}: gradients are a text of equations")
+        if self.gradients is not None:
+            parse_equations(dedented(self.gradients, "gradients"))
         if not isinstance(ranges, Mapping):
             raise SpecError(f'ranges={ranges!r}: write ranges={{"r": "K"}}')
         for key, value in declared.items():
@@ -149,7 +156,7 @@ class Spec:
             (ranged[letter],) = parsed
             self._check_sizes(f"ranges[{letter!r}]", parsed, integers)
         tensors = self.tensors
-        source = _dedented(Source(self.definition))
+        source = dedented(self.definition)
         declared = Declared(
             shapes=self.shapes,
             given=self.given,
@@ -218,6 +225,11 @@ class Spec:
     def differentiable(self) -> tuple[str, ...]:
         """The tensors whose gradient the pullback must return, in declared order."""
         return tuple(k for k in self.given if self.tensors[k].differentiable)
+
+    @cached_property
+    def least(self) -> dict[str, float]:
+        """The smallest value of every dimension and constant."""
+        return dict.fromkeys(self.dims, 1) | {c: min(v) for c, v in self.constants.items()}
 
     @cached_property
     def constant_choices(self) -> tuple[dict[str, Any], ...]:
@@ -316,10 +328,3 @@ def _place(function: Callable[..., Any]) -> tuple[object, ...]:
     """Return where a function is written, so that loading a file twice is not a duplicate."""
     code = getattr(function, "__code__", None)
     return (code.co_filename, code.co_firstlineno) if code else (id(function),)
-
-
-def _dedented(source: Source) -> Source:
-    # Python reads equations at the left margin; continuation lines may be indented as they like.
-    lines = source.text.expandtabs().splitlines()
-    margin = min((len(x) - len(x.lstrip()) for x in lines if x.strip()), default=0)
-    return Source("\n".join(x[margin:] for x in lines).strip("\n"), source.what)

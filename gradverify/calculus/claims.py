@@ -4,38 +4,41 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gradverify.calculus.derive import Derivation, Gradient, Order, Step, derive, gradient_program
+from gradverify.calculus.derive import (
+    Derivation,
+    Gradient,
+    Step,
+    derive,
+    gradient_program,
+    in_order,
+)
 from gradverify.errors import SpecError
 from gradverify.notation.check import check_program
 from gradverify.notation.parse import Source, parse_equations
 from gradverify.notation.ranges import Declared
-from gradverify.notation.schedule import Block
 from gradverify.notation.statements import lower
-from gradverify.notation.tree import Expr, Read
+from gradverify.notation.tree import Read
 
 
 @dataclass(frozen=True)
 class Claims:
     """Equations about cotangents, beside the derivation of the same cotangents.
 
-    `names` maps each tensor that the equations define to the name that it has in `order` and
-    `shapes`, where it is apart from the derived one; `judged` maps those that are cotangents of
-    the definition to the derived tensor, or to None where that is 0. `program` computes what is
-    claimed from the tensors and the cotangents of the outputs.
+    `program` computes both from the tensors and the cotangents of the outputs: it wants, for each
+    tensor of `judged`, first what is claimed and then what is derived. `names` maps what the
+    equations define, and the given cotangents, to the names that they have in `program`.
     """
 
     derivation: Derivation
-    gradient: Gradient
+    program: Gradient
     names: Mapping[str, str]
-    judged: Mapping[str, str | None]
-    order: Order
-    shapes: Mapping[str, tuple[Expr, ...]]
+    judged: Mapping[str, str]
     equations: Mapping[str, str]
 
     @property
-    def steps(self) -> tuple[Step, ...]:
-        """The claimed steps, blocks taken apart."""
-        return tuple(s for e in self.order for s in (e.steps if isinstance(e, Block) else (e,)))
+    def seeds(self) -> tuple[str, ...]:
+        """The given cotangents, one for each output."""
+        return self.program.declared.given[len(self.derivation.program.declared.given) :]
 
 
 def read_claims(
@@ -82,25 +85,23 @@ def read_claims(
     claimed = lower(equations, source, own)
     check_program(claimed, source, sizes)
     names = {t: _apart(t, {*gradient.shapes}) for t in claimed.shapes if t not in given} | seeds
-    order = tuple(
-        Block(tuple(_called(s, names) for s in e.steps)) if isinstance(e, Block)
-        else _called(e, names)
-        for e in derive(claimed, ()).forward
-    )  # fmt: skip
-    shown = {}
+    steps = [_called(s, names) for s in in_order(derive(claimed, ()).forward)]
+    judged = {t: t for t in targets if t in about}
+    shown: dict[str, str] = {}
     for e in equations:
         line = source.text.splitlines()[e.at[0] - 1].strip()
         shown[e.target] = f"{shown[e.target]}\n{line}" if e.target in shown else line
-    written = {s.target for s in gradient.steps}
-    return Claims(
-        derivation,
+    program = replace(
         gradient,
-        names,
-        {t: t if t in written else None for t in targets if t in about},
-        order,
-        {names[t]: claimed.shapes[t] for t in names if t not in seeds},
-        shown,
-    )
+        steps=(*gradient.steps, *steps),
+        shapes={**gradient.shapes, **{names[t]: claimed.shapes[t] for t in claimed.shapes
+                                      if t in names and t not in seeds}},
+        scattered=gradient.scattered | {s.target for s in steps},
+        declared=replace(
+            gradient.declared, wanted=tuple(n for t in judged for n in (names[t], judged[t]))
+        ),
+    )  # fmt: skip
+    return Claims(derivation, program, names, judged, shown)
 
 
 def _apart(name: str, taken: set[str]) -> str:

@@ -5,13 +5,13 @@ bindings are inverted, x = sigma*xhat + mu, as long as that makes the line short
 other equations say with that is used as facts: N*mu = sum[n](x[n]) becomes sum[n](xhat[n]) = 0.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 
 from gradverify.calculus.cover import replaced
-from gradverify.calculus.derive import Derivation, gradient_program, in_order
+from gradverify.calculus.derive import Derivation, Gradient, gradient_program, in_order
 from gradverify.calculus.integers import digits, factors
 from gradverify.calculus.normal import Unsupported, normalizer
 from gradverify.calculus.polynomial import Atom, Polynomial, Term, TooLarge, rational
@@ -20,8 +20,9 @@ from gradverify.calculus.textbook import LETTERS, Writer
 from gradverify.notation.parse import FUNCTIONS
 from gradverify.notation.tree import Call, Expr, Name, Read, text, walk
 
-# A closed form is one line: so many characters. Batch norm's has 80.
-LONGEST = 160
+# A closed form is one line: so many characters. Batch norm's has 90,
+# group norm's with its digits 190.
+LONGEST = 200
 # So many bindings are inverted together at most, and so many candidates are tried.
 MOST_INVERTED, MOST_CANDIDATES = 3, 8
 # A gradient of more terms than this is on no one line, however it is factored.
@@ -52,18 +53,25 @@ class _Relation:
 class ClosedForms:
     """Finds the closed forms of a derivation's gradients.
 
-    `least` gives the smallest value of every size and constant.
+    `least` gives the smallest value of every size and constant; `program`, where it is given,
+    is the derivation's gradient program with more steps.
     """
 
-    def __init__(self, derivation: Derivation, least: Mapping[str, float]) -> None:
-        self.d, self.program = derivation, derivation.program
-        gradient, _ = gradient_program(derivation)
+    def __init__(
+        self,
+        derivation: Derivation,
+        least: Mapping[str, float],
+        program: Gradient | None = None,
+    ) -> None:
+        self.program = derivation.program
+        own, _ = gradient_program(derivation)
+        self.wanted = dict(zip(derivation.wrt, own.declared.wanted, strict=True))
+        gradient = program or own
         self.normal = normalizer(gradient, least)
         self.algebra = self.normal.algebra
         given = self.program.declared.given
         seeds = gradient.declared.given[len(given) :]
         self.called = {c: f"d{y}" for y, c in zip(self.program.declared.wanted, seeds, strict=True)}
-        self.cotangents = dict(zip(derivation.wrt, gradient.declared.wanted, strict=True))
         self.visible = [t for t in self.program.shapes if t not in self.program.hoisted]
         self.normal.keep([*self.visible, *seeds])
         self.usual: dict[str, str] = {}
@@ -74,31 +82,34 @@ class ClosedForms:
         constants = self.program.declared.constants
         self.taken = frozenset(t for t in (*self.visible, *constants) if len(t) == 1)
 
-    def find(self, tensor: str) -> Closed | None:
-        """Return the closed form of one tensor's gradient, None where there is none."""
-        cotangent = self.cotangents[tensor]
+    def find(self, cotangent: str) -> Closed | None:
+        """Return the closed form of a cotangent, None where there is none."""
         if not self.normal.writable(cotangent):
             return None
-        found = [c for split in (False, True) if (c := self.line(cotangent, tensor, split))]
+        shape = self.normal.shapes[cotangent]
+        found = []
+        for split in (False, True) if any(map(factors, shape)) else (False,):
+            names, subscripts = self.place(shape, split)
+            try:
+                body = self.shortest(names, self.normal.element(cotangent, subscripts))
+            except (TooLarge, Unsupported):
+                continue
+            if len(text(body)) <= LONGEST and self.sayable(body):
+                found.append(Closed(cotangent, self.shown(names, subscripts), body))
         return min(found, key=lambda c: len(text(c.body)), default=None)
 
-    def line(self, cotangent: str, tensor: str, split: bool) -> Closed | None:
-        """Return the closed form with plain indices on the left side, or with digits, g*K+k."""
-        shape = self.program.shapes[tensor]
-        if split and not any(factors(n) for n in shape):
-            return None
-        try:
-            names, subscripts = self.place(shape, split)
-            p = self.normal.element(cotangent, subscripts)
-            if len(p.terms) > MOST_TERMS:
-                return None
-            body = self.shortest(names, p)
-        except (TooLarge, Unsupported):
-            return None
-        if len(text(body)) > LONGEST or not _sayable(body):
-            return None
+    def shown(self, names: Mapping[str, str], subscripts: Sequence[Expr]) -> tuple[Expr, ...]:
+        """Return subscripts by the letters of their indices."""
         own: dict[str, Expr] = {i: Name(letter) for i, letter in names.items()}
-        return Closed(cotangent, tuple(replaced(s, own) for s in subscripts), body)
+        return tuple(replaced(s, own) for s in subscripts)
+
+    def sayable(self, body: Expr) -> bool:
+        """Whether all that is in an expression can be written in the notation."""
+        calls = [e.function for e in walk(body) if isinstance(e, Call)]
+        words = [c for c in calls if c.isidentifier() and c not in ("neg", "and", "or", "not")]
+        known = {*self.visible, *self.called.values()}
+        reads = {e.tensor for e in walk(body) if isinstance(e, Read)}
+        return reads <= known and all(w in FUNCTIONS for w in words)
 
     def place(self, shape: Sequence[Expr], split: bool) -> tuple[dict[str, str], tuple[Expr, ...]]:
         """Return the letters of the left side's indices, and its subscripts.
@@ -115,16 +126,28 @@ class ClosedForms:
         self.algebra.integers.ranges |= sizes
         names: dict[str, str] = {}
         for index, size in sizes.items():
-            order = self.usual.get(text(size), "i") + LETTERS
-            used = {*names.values(), *self.taken}
-            names[index] = next(x for x in order if x not in used)
+            names[index] = self.free_letter(size, names.values())
         return names, tuple(subscripts)
 
     def shortest(self, names: Mapping[str, str], p: Polynomial) -> Expr:
-        """Return the shortest expression that inverting bindings leads to."""
-        writer = Writer(self.algebra, names, self.usual, self.rank, self.taken, self.called)
+        """Return the shortest expression that inverting bindings leads to.
+
+        Raises TooLarge where there are too many terms for any.
+        """
+        if len(p.terms) > MOST_TERMS:
+            raise TooLarge
+        writer = self.writer(names)
         found = [writer.write(self.rules(chosen).apply(p)) for chosen in self.choices()]
         return min(found, key=lambda body: len(text(body)))
+
+    def writer(self, names: Mapping[str, str]) -> Writer:
+        """Return what writes polynomials whose free indices have these letters."""
+        return Writer(self.algebra, names, self.usual, self.rank, self.taken, self.called)
+
+    def free_letter(self, size: Expr, used: Iterable[str]) -> str:
+        """Return a letter for an index over a size that is not used."""
+        order = self.usual.get(text(size), "i") + LETTERS
+        return next(x for x in order if x not in {*used, *self.taken})
 
     # -- bindings
 
@@ -231,12 +254,3 @@ class ClosedForms:
 
 def _atoms(t: Term) -> set[Atom]:
     return {a for a, _ in t.factors}
-
-
-def _sayable(body: Expr) -> bool:
-    """Whether all that is in an expression can be written in a definition."""
-    return all(
-        e.function in FUNCTIONS or not e.function.isalpha() or e.function in ("neg", "and", "or")
-        for e in walk(body)
-        if isinstance(e, Call)
-    )

@@ -1,21 +1,22 @@
 """Whether a claimed gradient is the derived one for all sizes and values."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from gradverify.calculus.claims import Claims
-from gradverify.calculus.closed_form import ClosedForms
+from gradverify.calculus.closed_form import Closed, ClosedForms
 from gradverify.calculus.normal import Normalizer, Unsupported, normalizer
-from gradverify.calculus.polynomial import Polynomial, TooLarge
+from gradverify.calculus.polynomial import Atom, Coefficient, Term, TooLarge, rational
 from gradverify.calculus.relations import Rules
+from gradverify.notation.tree import text
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether a claim is proven, and if not, what is claimed minus what is derived, as text."""
+    """Whether a claim is proven, and what the proof assumes, as conditions in the notation."""
 
     proven: bool
-    residual: str | None = None
     assumed: tuple[str, ...] = ()
 
 
@@ -24,39 +25,45 @@ def decide(claims: Claims, target: str, least: Mapping[str, float]) -> Decision:
 
     Two polynomials with equal normal forms are equal: that is the proof. First all that the
     definition names stays as it is; then everything is written out down to what is given; then
-    sigmoid and tanh are written by exp as well.
+    sigmoid and tanh are written by exp as well. `least` gives the smallest value of every size
+    and constant.
     """
     for normal in _attempts(claims, least):
+        a = normal.algebra
+        at = normal.place(target)
         try:
-            difference = _difference(normal, claims, target)
+            claimed = normal.element(claims.names[target], at)
+            derived = normal.element(claims.judged[target], at)
+            difference = a.add(claimed, a.scale(derived, -1))
+            if difference.terms:
+                difference = folded(normal).apply(difference)
         except (TooLarge, Unsupported):
             continue
         if not difference.terms:
-            return Decision(True)
+            return Decision(True, conditions(claims, target, least))
     return Decision(False)
 
 
-def _attempts(claims: Claims, least: Mapping[str, float]) -> Iterator[Normalizer]:
-    program = claims.derivation.program
-    given = claims.gradient.declared.given
-    visible = [t for t in program.shapes if t not in program.hoisted]
-    for keep, elementary in (([*visible, *given], False), (given, False), (given, True)):
-        normal = normalizer(
-            claims.gradient, least, claims.steps, claims.shapes, elementary=elementary
-        )
-        normal.keep(keep)
-        yield normal
+def residual(claims: Claims, target: str, least: Mapping[str, float]) -> str | None:
+    """Return what is claimed minus what is derived as an equation, None where it is too long."""
+    forms = ClosedForms(claims.derivation, least, claims.program)
+    normal, a = forms.normal, forms.algebra
+    found = []
+    for split in (False, True):
+        names, subscripts = forms.place(normal.shapes[target], split)
+        try:
+            claimed = normal.element(claims.names[target], subscripts)
+            derived = normal.element(claims.judged[target], subscripts)
+            body = forms.shortest(names, a.add(claimed, a.scale(derived, -1)))
+        except (TooLarge, Unsupported):
+            continue
+        found.append(str(Closed(f"residual of {target}", forms.shown(names, subscripts), body)))
+    short = min(found, key=len, default=None)
+    return short if short is not None and len(short) <= LONGEST else None
 
 
-def _difference(normal: Normalizer, claims: Claims, target: str) -> Polynomial:
-    """Return what is claimed minus what is derived."""
-    a = normal.algebra
-    at = normal.place(claims.names[target])
-    claimed = normal.element(claims.names[target], at)
-    derived = claims.judged[target]
-    other = a.zero if derived is None else normal.element(derived, at)
-    difference = a.add(claimed, a.scale(other, -1))
-    return folded(normal).apply(difference) if difference.terms else difference
+# A residual is to be read: a longer one says less than the numbers of a witness.
+LONGEST = 500
 
 
 def folded(normal: Normalizer) -> Rules:
@@ -68,8 +75,41 @@ def folded(normal: Normalizer) -> Rules:
     return rules
 
 
-def zero(d: Claims, least: Mapping[str, float]) -> None:
-    raise NotImplementedError
+def _attempts(claims: Claims, least: Mapping[str, float]) -> Iterator[Normalizer]:
+    program = claims.derivation.program
+    given = claims.program.declared.given
+    visible = [t for t in program.shapes if t not in program.hoisted]
+    for keep, elementary in (([*visible, *given], False), (given, False), (given, True)):
+        normal = normalizer(claims.program, least, elementary=elementary)
+        normal.keep(keep)
+        yield normal
 
 
-__all__ = ["ClosedForms", "Decision", "decide", "folded"]
+def conditions(claims: Claims, target: str, least: Mapping[str, float]) -> tuple[str, ...]:
+    """Return what the definition and the claim divide by, take roots of or decide choices by."""
+    forms = ClosedForms(claims.derivation, least, claims.program)
+    normal = forms.normal
+    values = [r.value for r in forms.relations]
+    with suppress(TooLarge, Unsupported):
+        at = normal.place(target)
+        values += [normal.element(t, at) for t in (claims.names[target], claims.judged[target])]
+    found = (_condition(forms, t, atom, e) for p in values for t, _ in p.terms
+             for atom, e in t.factors)  # fmt: skip
+    return tuple(dict.fromkeys(c for c in found if c is not None))
+
+
+def _condition(forms: ClosedForms, t: Term, atom: Atom, exponent: Coefficient) -> str | None:
+    power = rational(exponent)
+    below = power is None or power < 0
+    if atom.kind == "base" and atom.free:
+        sign = "!=" if power is not None and power.denominator == 1 else ">" if below else ">="
+    elif atom.name == "positive" or (atom.kind == "element" and below):
+        sign = "!="
+    else:
+        return None
+    sizes = {**forms.algebra.integers.ranges, **dict(t.bound)}
+    names: dict[str, str] = {}
+    for index in sorted(atom.free & sizes.keys()):
+        names[index] = forms.free_letter(sizes[index], names.values())
+    inside = atom.args[0] if atom.args else forms.algebra.atom(atom)
+    return f"{text(forms.writer(names).write(inside))} {sign} 0"

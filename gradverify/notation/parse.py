@@ -57,6 +57,16 @@ class Source:
         return SpecError(f"{message}\n{caret(self.text, *at)}")
 
 
+def dedented(text: str, what: str = "definition") -> Source:
+    """Return a text with its common margin taken off.
+
+    Python reads equations at the left margin; continuation lines may be indented as they like.
+    """
+    lines = text.expandtabs().splitlines()
+    margin = min((len(x) - len(x.lstrip()) for x in lines if x.strip()), default=0)
+    return Source("\n".join(x[margin:] for x in lines).strip("\n"), what)
+
+
 def parse_equations(source: Source) -> tuple[Equation, ...]:
     """Return the equations of a definition, in order; SpecError shows what cannot be read."""
     found = []

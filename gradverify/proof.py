@@ -1,0 +1,231 @@
+"""Gradient equations that a person wrote, proven or refuted for all sizes of a spec."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Literal
+
+import mpmath
+import numpy as np
+
+from gradverify.calculus.claims import Claims, read_claims
+from gradverify.calculus.closed_form import Closed, ClosedForms
+from gradverify.calculus.compile import Oracle
+from gradverify.calculus.derive import Derivation, derive
+from gradverify.calculus.exact import evaluate_exactly
+from gradverify.calculus.prove import decide, residual
+from gradverify.errors import SpecError, UsageError
+from gradverify.notation.parse import Source, dedented
+from gradverify.notation.tree import text
+from gradverify.spec import Spec
+
+Array = np.ndarray[Any, Any]
+
+# So many random points are looked at before a claim that cannot be proven is left undecided.
+POINTS = 12
+# 50 digits leave at least 30 where terms of a common size cancel.
+EQUAL = mpmath.mpf(10) ** -30
+# A closed form in float64 against the step-by-step derivation, in the size of the largest
+# element: the one rounds in another order than the other, with a few hundred terms.
+CONFIRMED = 1e-9
+# A witness is looked for at sizes up to this.
+LARGEST = 4
+
+
+@dataclass(frozen=True)
+class Witness:
+    """Values at which a claim is wrong: by name, with the element, what is claimed and derived."""
+
+    sizes: Mapping[str, Any]
+    tensors: Mapping[str, Array]
+    index: tuple[int, ...]
+    claimed: float
+    derived: float
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What became of one claim.
+
+    *proven* for all sizes and all values under the conditions of `assumed`; *refuted* by a
+    `witness`, with what is claimed minus what is derived as `residual`, if that can be read; or
+    *undecided*: it agreed at `points` random points in 50-digit arithmetic, which proves nothing.
+    """
+
+    target: str
+    equation: str
+    status: Literal["proven", "refuted", "undecided"]
+    assumed: tuple[str, ...] = ()
+    residual: str | None = None
+    witness: Witness | None = None
+    points: int = 0
+
+
+def prove(spec: Spec, gradients: str | None = None) -> tuple[Proof, ...]:
+    """Decide equations about the gradients of a spec, one Proof for each cotangent they define.
+
+    `gradients` is text in the notation of definitions, by default what the spec declares as
+    `gradients=`; where it declares none, the claims are that the gradients which vanish at
+    random points are 0. Raises SpecError, with the place, for equations that cannot be read, and
+    UsageError where there is nothing to prove.
+    """
+    if spec.program is None:
+        raise UsageError(
+            f"the spec {spec.name!r} has no definition, so nothing can be proven about it: "
+            'declare it with Spec(..., definition="...")'
+        )
+    derivation = derive(spec.program, spec.differentiable)
+    given = gradients if gradients is not None else spec.gradients
+    source = dedented(given or _zeros(spec, derivation), "gradients")
+    try:
+        claims = read_claims(derivation, source, islice(spec.sizes(), 24))
+        return tuple(_proof(spec, claims, t) for t in claims.judged)
+    except SpecError as error:
+        raise SpecError(f"spec {spec.name!r}: {error}") from None
+
+
+def closed_forms(spec: Spec) -> dict[str, Closed | None]:
+    """Return, for each differentiable tensor of a spec, its gradient on one line, or None.
+
+    Each is compiled and compared with the step-by-step derivation before it is returned.
+    """
+    assert spec.program is not None
+    derivation = derive(spec.program, spec.differentiable)
+    forms = ClosedForms(derivation, spec.least)
+    found: dict[str, Closed | None] = {}
+    for tensor, cotangent in forms.wanted.items():
+        closed = forms.find(cotangent)
+        found[tensor] = closed if closed and _confirmed(spec, derivation, closed) else None
+    return found
+
+
+def _proof(spec: Spec, claims: Claims, target: str) -> Proof:
+    equation = claims.equations[target]
+    decision = decide(claims, target, spec.least)
+    if decision.proven:
+        sizes = [f"{d} >= 1" for d in spec.dims]
+        where = [text(w) for w in spec.where]
+        constants = [f"{c} > 0" for c, low in spec.least.items()
+                     if c in spec.constants and low > 0]  # fmt: skip
+        assumed = dict.fromkeys([*where, *sizes, *constants, *decision.assumed])
+        return Proof(target, equation, "proven", tuple(assumed))
+    points = 0
+    for witness in _points(spec, claims, target):
+        if witness is not None:
+            shown = residual(claims, target, spec.least)
+            return Proof(target, equation, "refuted", residual=shown, witness=witness)
+        points += 1
+    return Proof(target, equation, "undecided", points=points)
+
+
+def _points(spec: Spec, claims: Claims, target: str) -> Iterator[Witness | None]:
+    """Yield a witness, or None where claim and derivation agree, at points that grow.
+
+    Values at which the claim is wrong are a witness only if it is wrong at other values of the
+    same size too: the first may lie on a kink.
+    """
+    derivation = derive(claims.program, ())
+    for k, sizes in enumerate(_growing(spec)):
+        rng = np.random.default_rng([k, 1])
+        found = [_compared(spec, claims, derivation, target, sizes, rng) for _ in range(2)]
+        yield found[0] if None not in found else None
+
+
+def _compared(
+    spec: Spec,
+    claims: Claims,
+    derivation: Derivation,
+    target: str,
+    sizes: Mapping[str, Any],
+    rng: np.random.Generator,
+) -> Witness | None:
+    """Return random values at which a claim is wrong, None where it is right there."""
+    tensors = draw(spec, sizes, rng)
+    constants = {c: sizes[c] for c in spec.constants}
+    given = dict(tensors)
+    for y, seed in zip(spec.outputs, claims.seeds, strict=True):
+        given[seed] = np.round(np.asarray(rng.standard_normal(spec.shape(y, sizes))), 2)
+        tensors[f"d{y}"] = given[seed]
+    exact = evaluate_exactly(derivation, given, constants, sizes, ())
+    at = derivation.program.declared.wanted.index(claims.names[target])
+    claimed, derived = exact.outputs[at : at + 2]
+    for index in np.ndindex(claimed.shape):
+        a, b = claimed[index], derived[index]
+        # Where one of them is no number neither is the other: x/x is 1 but at 0.
+        if mpmath.isfinite(a) and mpmath.isfinite(b) and abs(a - b) > EQUAL * max(1, abs(b)):
+            return Witness(sizes, tensors, index, float(a), float(b))
+    return None
+
+
+def _zeros(spec: Spec, derivation: Derivation) -> str:
+    """Return the claims that those gradients are 0 which vanish at random points."""
+    equations = []
+    for tensor in spec.differentiable:
+        letters = "ijklmnop"[: len(spec.shapes[tensor])]
+        place = f"[{','.join(letters)}]" if letters else ""
+        claim = f"{derivation.cotangents.get(tensor, f'd{tensor}')}{place} = 0"
+        claims = read_claims(derivation, Source(claim, "gradients"))
+        (target,) = claims.judged
+        if all(w is None for w in _points(spec, claims, target)):
+            equations.append(claim)
+    if not equations:
+        raise UsageError(
+            f"nothing to prove about {spec.name!r}: no gradient of it is 0; write what is to be "
+            'proven as Spec(..., gradients="dx[n,c] = ...") or in a file, --gradients FILE'
+        )
+    return "\n".join(equations)
+
+
+def _confirmed(spec: Spec, derivation: Derivation, closed: Closed) -> bool:
+    """Whether the compiled closed form agrees with the compiled step-by-step derivation."""
+    claims = read_claims(derivation, Source(str(closed), "closed form"))
+    (target,) = claims.judged
+    oracle = Oracle(claims.program, ())
+    agreed = 0
+    for k, sizes in enumerate(_growing(spec)):
+        rng = np.random.default_rng([k, 2])
+        tensors = draw(spec, sizes, rng)
+        for y, seed in zip(spec.outputs, claims.seeds, strict=True):
+            tensors[seed] = np.asarray(rng.standard_normal(spec.shape(y, sizes)))
+        (claimed, derived), _ = oracle.run(tensors, {c: sizes[c] for c in spec.constants}, sizes)
+        if not np.isfinite(derived).all():
+            continue
+        if not np.max(np.abs(claimed - derived), initial=0) <= CONFIRMED * max(
+            1.0, np.max(np.abs(derived), initial=0)
+        ):
+            return False
+        agreed += 1
+    return agreed > 0
+
+
+def _growing(spec: Spec) -> Iterator[dict[str, Any]]:
+    """Yield sizes with constants, small ones first, each once."""
+    seen = []
+    for size in (1, 2, 3, LARGEST):
+        for constants in spec.constant_choices[:POINTS]:
+            preferred = {d: size + k % 2 * (size > 1) for k, d in enumerate(spec.dims)}
+            at = next(spec.sizes(constants, preferred), None)
+            if at is not None and {**constants, **at} not in seen:
+                seen.append({**constants, **at})
+                yield seen[-1]
+
+
+def draw(spec: Spec, sizes: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Array]:
+    """Return random values of unit size for the tensors that a spec is given.
+
+    They have two decimals, so that a witness can be read, typed in and replayed.
+    """
+    tensors: dict[str, Array] = {}
+    for name in spec.given:
+        tensor, shape = spec.tensors[name], spec.shape(name, sizes)
+        bounds = spec.bounds(name, sizes)
+        if tensor.integer:
+            low, high = bounds or (0, 0)
+            tensors[name] = np.asarray(rng.integers(int(low), int(high) + 1, shape))
+        elif tensor.values is not None:
+            tensors[name] = np.asarray(rng.choice(np.array(tensor.values, float), shape))
+        elif bounds is not None:
+            tensors[name] = np.round(rng.uniform(*bounds, shape), 2)
+        else:
+            tensors[name] = np.round(rng.standard_normal(shape), 2)
+    return {k: np.asarray(v) for k, v in tensors.items()}
