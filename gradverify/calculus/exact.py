@@ -55,13 +55,16 @@ def evaluate_exactly(
 ) -> Exact:
     """Evaluate forward and vjp of a derivation in 50-digit arithmetic.
 
-    Every float given is taken as the exact number it is. An interpreter of its own, so that
+    Without `wrt` there are no gradients, and no cotangents are needed. Every float given is
+    taken as the exact number it is. An interpreter of its own, so that
     it also checks the compiled NumPy.
     """
     run = _Run(derivation, tensors, constants, sizes)
     run.order(derivation.forward)
     wanted = derivation.program.declared.wanted
     outputs = tuple(run.values[y] for y in wanted)
+    if not derivation.wrt:
+        return Exact(outputs, {}, {})
     gradients = _backward(run, cotangents, absolute=False)
     magnitudes = _backward(run, cotangents, absolute=True)
     return Exact(outputs, gradients, magnitudes)

@@ -42,7 +42,7 @@ class Integers:
         """Whether an expression in sizes is known to be at least `bound`, whatever they are."""
         total: dict[tuple[str, ...], Fraction] = {(): Fraction(-bound)}
         for monomial, c in normal(e):
-            parts = {(): c}
+            parts: dict[tuple[str, ...], Fraction] = {(): c}
             for name in monomial:
                 if name not in self.least:
                     return False

@@ -3,7 +3,6 @@
 from collections.abc import Collection, Iterable, Mapping
 from fractions import Fraction
 from itertools import count
-from typing import Any
 
 import sympy
 from sympy import Expr as Scalar
@@ -100,7 +99,7 @@ class Functions:
         bound, factors = self.algebra.freed(t)
         groups: list[tuple[set[str], list[tuple[Atom, Coefficient]]]] = []
         for atom, e in factors:
-            mine = atom.free & {i for i, _ in bound}
+            mine = set(atom.free & {i for i, _ in bound})
             joined = [g for g in groups if g[0] & mine]
             groups = [g for g in groups if g not in joined]
             groups.append((mine.union(*(g[0] for g in joined)),
@@ -159,10 +158,9 @@ class Functions:
                  if f.flag and not f.free & {i for i, _ in t.bound}]  # fmt: skip
         if flags:
             flag, yes = flags[0], a.atom(flags[0])
-            chosen = [a.mapped(p, lambda f, v=v: v if f == flag else None) for v in (a.one, a.zero)]
+            where, elsewhere = (a.at_flag(p, flag, value) for value in (1, 0))
             other = a.add(a.one, self.negated(yes))
-            return a.add(a.multiply(yes, self.exp(chosen[0])),
-                         a.multiply(other, self.exp(chosen[1])))  # fmt: skip
+            return a.add(a.multiply(yes, self.exp(where)), a.multiply(other, self.exp(elsewhere)))
         endless = [(t, c) for t, c in p.terms if any(f.name == "inf" for f, _ in t.factors)]
         if endless:
             (t, c), *more = endless
@@ -266,7 +264,7 @@ def _value(e: Coefficient) -> Fraction:
 
 
 def _leads_down(a: Algebra, p: Polynomial) -> bool:
-    return a.content(p).numer.LC < 0
+    return bool(a.content(p).numer.LC < 0)
 
 
 class Normalizer:
@@ -432,14 +430,13 @@ class Normalizer:
             )
         if not (e.is_Add or e.is_Mul) or not e.args:
             return None
-        parts = [self.integer(x, reads, at) for x in e.args]
-        total: Any = parts[0]
-        for part in parts:
+        total: Expr | None = None
+        for x in e.args:
+            part = self.integer(x, reads, at)
             if part is None:
                 return None
-        for part in parts[1:]:
-            total = Call("+" if e.is_Add else "*", (total, part))
-        return tidied(total)
+            total = part if total is None else Call("+" if e.is_Add else "*", (total, part))
+        return None if total is None else tidied(total)
 
 
 def normalizer(

@@ -21,7 +21,7 @@ from gradverify.calculus.integers import Integers, gathers, offset, oriented, so
 from gradverify.notation.dims import negative, normal, plus
 from gradverify.notation.tree import ONE, ZERO, Call, Expr, Name, free_names, rebuild, text
 
-Coefficient = FracElement
+Coefficient = Any  # a FracElement; sympy has no types
 Factors = tuple[tuple["Atom", Coefficient], ...]
 Bound = tuple[tuple[str, Expr], ...]
 
@@ -364,8 +364,9 @@ class Algebra:
                 changed.append(self.natural(_replaced(atom.subscripts[0], values)))
             elif atom.kind == "zero":
                 test = _replaced(atom.subscripts[0], values)
-                gap = isinstance(test, Call) and gathers(test)
-                changed.append(self.equal(*test.args) if gap else self.equal(test, ZERO))
+                gap = isinstance(test, Call) and test.function == "-" and gathers(test)
+                sides = test.args if isinstance(test, Call) and gap else (test, ZERO)
+                changed.append(self.equal(*sides))
             else:
                 plain.append((self.renamed(atom, values), exponent))
         return self.over(bound, self.multiply(self.term((), plain, coefficient), *changed))
@@ -403,6 +404,11 @@ class Algebra:
             else:
                 parts.append(Polynomial(((t, c),)))
         return self.add(*parts)
+
+    def at_flag(self, p: Polynomial, flag: Atom, value: int) -> Polynomial:
+        """Return a polynomial where a test holds (1) or not (0)."""
+        given = self.constant(self.number(value))
+        return self.mapped(p, lambda a: given if a == flag else None)
 
     # -- contents
 

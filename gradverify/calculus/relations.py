@@ -158,10 +158,10 @@ class Rules:
         if not pattern.args or found is None:
             return found
         pairs = zip(_occurring(pattern), _occurring(other), strict=False)
-        for p, o in pairs:
-            if p in self.algebra.integers.least:
+        for index, called in pairs:
+            if index in self.algebra.integers.least:
                 continue
-            if found.setdefault(p, Name(o)) != Name(o):
+            if found.setdefault(index, Name(called)) != Name(called):
                 return None
         known = {i: e for i, e in found.items() if i in pattern.free}
         return found if self.algebra.renamed(pattern, known) == other else None

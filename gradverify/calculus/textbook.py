@@ -54,7 +54,7 @@ class Writer:
             return ZERO
         found = [self.plain(p, names)]
         if (flag := self.flag(p)) is not None:
-            yes, no = (self.at_flag(p, flag, value) for value in (1, 0))
+            yes, no = (self.algebra.at_flag(p, flag, value) for value in (1, 0))
             found.append(Call("where", (self.condition(flag, names), self.sum(yes, names),
                                         self.sum(no, names))))  # fmt: skip
         if (merged := self.merged(p, names)) is not None:
@@ -102,11 +102,6 @@ class Writer:
         found = [a for t, _ in p.terms for a, _ in t.factors
                  if a.flag and not a.free & {i for i, _ in t.bound}]  # fmt: skip
         return min(found, key=lambda a: a.key) if found else None
-
-    def at_flag(self, p: Polynomial, flag: Atom, value: int) -> Polynomial:
-        """Return a polynomial where a test holds (1) or not (0)."""
-        given = self.algebra.constant(self.algebra.number(value))
-        return self.algebra.mapped(p, lambda a: given if a == flag else None)
 
     def common(self, p: Polynomial) -> list[tuple[Atom, Coefficient]]:
         """Return the factors of all terms, to the power nearest to 0."""
@@ -159,7 +154,7 @@ class Writer:
         busy = {*used, *self.taken}
         letters = [x for x in (self.usual.get(text(size), "i"), *LETTERS) if x not in busy]
         others = {*self.usual.values()} - {letters[0]}
-        return next((x for x in letters if x not in others), letters[0])
+        return next((x for x in letters if x not in others), str(letters[0]))
 
     def flagged(
         self,
