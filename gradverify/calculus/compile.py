@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from gradverify.calculus.code import HELPERS
-from gradverify.calculus.derive import Derivation, derive, gradient_program
+from gradverify.calculus.derive import Derivation, derive
 from gradverify.calculus.emit import PLAIN, Emitter, Lines, Mode, variables
+from gradverify.calculus.gradient import gradient_program
 from gradverify.errors import SpecError
 from gradverify.notation.dims import affine
 from gradverify.notation.statements import Program

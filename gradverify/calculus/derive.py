@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import sympy
@@ -128,8 +128,8 @@ def derive(program: Program, wrt: Sequence[str]) -> Derivation:
         kinds = Kinds(frozenset(s.target for s in program.statements if s.guarded))
     partials = _partials(program, steps, kinds.guards)
     active = _active(steps, partials, wrt, program.declared.wanted)
-    cotangents = {t: _fresh(f"d{t}", taken) for t in active}
-    tangents = {t: _fresh(f"{t}_dot", taken) for t in active}
+    cotangents = {t: fresh(f"d{t}", taken) for t in active}
+    tangents = {t: fresh(f"{t}_dot", taken) for t in active}
     shapes = dict(program.shapes)
     shapes |= {cotangents[t]: shapes[t] for t in active}
     shapes |= {tangents[t]: shapes[t] for t in active}
@@ -156,66 +156,9 @@ def derive(program: Program, wrt: Sequence[str]) -> Derivation:
     )  # fmt: skip
 
 
-def gradient_program(d: Derivation) -> tuple[Gradient, tuple[str, ...]]:
-    """Return the program that computes the gradients of a derivation, and what to differentiate
-    it with respect to: the same tensors, and the cotangents of the outputs.
-
-    The steps of a vjp are of the form of those of a forward, so that all that holds for a
-    program holds for its gradient: the vjp of a Gradient is the double backward, its jvp along
-    the tensors a product with the Hessian.
-    """
-    program, declared = d.program, d.program.declared
-    shapes = {t: s for t, s in d.shapes.items() if t not in d.tangents.values()}
-    taken = {*shapes, *declared.sizes, *declared.constants}
-    forward, vjp = in_order(d.forward), in_order(d.vjp)
-    written = {s.target for s in vjp}
-    between: list[Step] = []
-    given, wanted = [], []
-    for y in declared.wanted:
-        total = d.cotangents.get(y)
-        if total is not None and total not in written:
-            given.append(total)
-            continue
-        given.append(_fresh(f"d{y}", taken))
-        shapes[given[-1]] = shapes[y]
-        if total is not None:
-            # Another equation reads this output: what is given is not all of its cotangent.
-            between.append(_copy(total, given[-1], shapes[y]))
-    for t in d.wrt:
-        name = d.cotangents.get(t)
-        if name is None:
-            name = _fresh(f"d{t}", taken)
-            shapes[name] = shapes[t]
-            between.append(_copy(name, None, shapes[t]))
-        wanted.append(name)
-    outside = {d.cotangents[t]: 0.0 for t in declared.outside if t in d.cotangents}
-    own = replace(
-        declared,
-        given=(*declared.given, *given),
-        wanted=tuple(wanted),
-        outside={**declared.outside, **outside},
-        shapes={t: shapes[t] for t in (*declared.given, *given, *wanted)},
-    )
-    found = Gradient(
-        (), shapes, own.outside, program.origins, program.scattered | written, own,
-        (*forward, *between, *vjp), d.kinds,
-    )  # fmt: skip
-    return found, (*d.wrt, *given)
-
-
 def in_order(order: Order) -> tuple[Step, ...]:
     """Return the steps of an order without its blocks."""
     return tuple(s for e in order for s in (e.steps if isinstance(e, Block) else (e,)))
-
-
-def _copy(target: str, source: str | None, shape: tuple[Expr, ...]) -> Step:
-    """Return the step that adds a tensor, or 0, to another of the same shape."""
-    letters = tuple(Name(f"{target}_{k}") for k in range(len(shape)))
-    loops = tuple((i.id, n) for i, n in zip(letters, shape, strict=True))
-    if source is None:
-        return Step(target, letters, "sum", loops, sympy.S.Zero, {})
-    read = Read(source, letters)
-    return Step(target, letters, "sum", loops, _symbol(read), {_symbol(read): read})
 
 
 def _steps(program: Program, taken: set[str]) -> tuple[Step, ...]:
@@ -227,7 +170,7 @@ def _steps(program: Program, taken: set[str]) -> tuple[Step, ...]:
         if value.has(*_NO_NUMBERS):
             raise SpecError(f"{s.target} is a real number nowhere: it is {text(s.body)}")
         used = {k: r for k, r in reads.items() if k in value.free_symbols}
-        pick = _fresh(f"{s.target}_pick", taken) if s.kind == "max" else None
+        pick = fresh(f"{s.target}_pick", taken) if s.kind == "max" else None
         steps.append(Step(s.target, s.subscripts, s.kind, s.loops, value, used, pick, s.at))
     return tuple(steps)
 
@@ -262,11 +205,12 @@ def _in_terms_of_target(step: Step, derivative: Scalar) -> Scalar:
         return derivative
     if isinstance(step.value, sympy.Add | sympy.Mul | StopGradient):
         return derivative
-    own = _symbol(Read(step.target, step.subscripts))
+    own = read_symbol(Read(step.target, step.subscripts))
     return derivative.subs(step.value, own)
 
 
-def _fresh(name: str, taken: set[str]) -> str:
+def fresh(name: str, taken: set[str]) -> str:
+    """Return a name that is not taken, and take it."""
     while name in taken:
         name += "_"
     taken.add(name)
@@ -298,10 +242,11 @@ def _picked(step: Step) -> dict[sympy.Symbol, Read]:
     if step.pick is None:
         return {}
     read = Read(step.pick, tuple(Name(i) for i, _ in step.pick_loops))
-    return {_symbol(read): read}
+    return {read_symbol(read): read}
 
 
-def _symbol(read: Read) -> sympy.Symbol:
+def read_symbol(read: Read) -> sympy.Symbol:
+    """Return the symbol that stands for a read in the value of a step."""
     return sympy.Symbol(text(read) if read.subscripts else read.tensor, real=True)
 
 
@@ -312,9 +257,9 @@ def _contribution(
 
     `inside` puts the factor into the branches of a `where`, even if it should be finite.
     """
-    extra = {_symbol(factor): factor, **_picked(step)}
+    extra = {read_symbol(factor): factor, **_picked(step)}
     own = Read(step.target, step.subscripts)
-    known = {**extra, **step.reads, _symbol(own): own}
+    known = {**extra, **step.reads, read_symbol(own): own}
     inside = inside or factor.tensor in kinds.guarded or not kinds.guards.isdisjoint(step.sources)
     value = (_into_branches if inside else _product)(sympy.Mul(*extra), partial)
     reads = {k: r for k, r in known.items() if k in value.free_symbols}
