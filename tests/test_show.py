@@ -12,7 +12,7 @@ import pytest
 from gradverify import Constant, Input, Output, Param, Spec, UsageError
 from gradverify.calculus.compile import Oracle
 from gradverify.calculus.show import LEAVES, STYLES, emit, gradient_equations
-from gradverify.calculus.typeset import ADDS
+from gradverify.calculus.style import ADDS
 from gradverify.loading import catalogue_folder, execute
 from gradverify.notation.tree import text
 from gradverify.spec import REGISTERED

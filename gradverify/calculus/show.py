@@ -1,4 +1,4 @@
-"""A derivation as equations to read: in unicode, in LaTeX, or as NumPy code to paste."""
+"""A derivation as equations to read, in several notations, or as NumPy code to paste."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -14,17 +14,22 @@ from gradverify.calculus.compile import Oracle
 from gradverify.calculus.cover import bounds, covers, form, letters, replaced
 from gradverify.calculus.derive import Derivation, Order, Step
 from gradverify.calculus.functions import scalar
+from gradverify.calculus.latex import Latex
+from gradverify.calculus.style import Line, Style
 from gradverify.calculus.time import ordered_index
-from gradverify.calculus.typeset import BIG, Line, Loop, Printer
+from gradverify.calculus.typeset import BIG, Printer
+from gradverify.calculus.unicode import Unicode
 from gradverify.errors import UsageError
 from gradverify.notation.dims import affine, negative, plus, same
 from gradverify.notation.schedule import Block
 from gradverify.notation.tree import ONE, ZERO, Expr, Name, Number, Read, rebuild, walk
 
-STYLES = ("unicode", "latex", "numpy")
+NOTATIONS: dict[str, Style] = {"unicode": Unicode(), "latex": Latex()}
+STYLES = (*NOTATIONS, "numpy")
 LEAVES = "(a term is 0 where a subscript of it leaves its tensor)"
 PICKED = "1 where the maximum is first attained, else 0"
 
+Loop = tuple[int, str, bool, Expr]  # place in the order, index, whether backwards, size
 Placed = tuple[Step, tuple[int, int], Loop | None]  # a step, its place in the order, its loop
 
 
@@ -40,16 +45,8 @@ def emit(oracle: Oracle, style: str, name: str) -> str:
         close = get_close_matches(style.lower(), STYLES, 1, 0.3)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise UsageError(f"the style {style!r} is not one of {', '.join(STYLES)}{hint}")
-    d = oracle.derivation
-    writer = _Writer(d, latex=style == "latex")
-    parts = [writer.page(lines) for lines in (writer.definition(), writer.cotangents())]
-    if writer.latex:
-        body = " \\\\[2ex]\n".join(" \\\\\n".join(part) for part in parts)
-        return f"% {name}\n\\begin{{align*}}\n{body}\n\\end{{align*}}\n"
-    given = ", ".join(d.cotangents.get(y, f"d{y}") for y in d.program.declared.wanted)
-    heads = f"{name}: definition", f"{name}: cotangents, given {given}"
-    shown = ["\n  ".join([head, *part]) for head, part in zip(heads, parts, strict=True)]
-    return "\n\n".join(shown) + "\n"
+    writer = Writer(oracle.derivation, NOTATIONS[style])
+    return writer.style.document(name, writer.parts())
 
 
 def gradient_equations(derivation: Derivation, tensor: str) -> str:
@@ -60,7 +57,7 @@ def gradient_equations(derivation: Derivation, tensor: str) -> str:
     if tensor not in derivation.shapes:
         known = ", ".join(derivation.cotangents)
         raise UsageError(f"no tensor of the definition is called {tensor!r}; known are {known}")
-    writer = _Writer(derivation)
+    writer = Writer(derivation, NOTATIONS["unicode"])
     lines = writer.cotangents()
     own = derivation.cotangents.get(tensor, f"d{tensor}")
     needed, before = {own}, 0
@@ -70,7 +67,7 @@ def gradient_equations(derivation: Derivation, tensor: str) -> str:
     first = [line for line in lines if line.target == own]
     below = [line for line in lines if line.target in needed - {own}]
     nothing = f"{own} is given" if own in writer.given else f"{own} = 0"
-    return "\n".join(writer.page([*first, *below]) if first else [nothing])
+    return "\n".join(writer.style.page([*first, *below]) if first else [nothing])
 
 
 def _placed(order: Order) -> Iterator[Placed]:
@@ -96,11 +93,11 @@ def _divides(a: Scalar, b: Scalar) -> bool:
     return bool(sympy.fraction(b / a)[1] == 1)
 
 
-class _Writer(Printer):
+class Writer(Printer):
     """Joins the steps of a derivation into equations."""
 
-    def __init__(self, d: Derivation, *, latex: bool = False) -> None:
-        super().__init__(d, latex=latex)
+    def __init__(self, d: Derivation, style: Style) -> None:
+        super().__init__(d, style)
         self.d, self.given = d, {d.cotangents.get(y) for y in d.program.declared.wanted}
         # What a tensor is called, and how many elements it holds before index 0: an output with
         # initial values is a copy of its path, which goes by the name of the output.
@@ -122,6 +119,13 @@ class _Writer(Printer):
         self.rank = {name: k for k, name in enumerate(dict.fromkeys(known))}
         self.forward = [x for x in _placed(d.forward) if x[0].target not in self.copies]
         self.sums = {a for step, _, _ in self.forward for a in step.value.atoms(Add)}
+
+    def parts(self) -> list[tuple[str, list[Line]]]:
+        """Return the definition and the cotangents, each with what it is."""
+        outputs = self.d.program.declared.wanted
+        given = ", ".join(self.d.cotangents.get(y, f"d{y}") for y in outputs)
+        return [("definition", self.definition()),
+                (f"cotangents, given {given}", self.cotangents())]  # fmt: skip
 
     def own(self, tensor: str) -> str:
         """Return what a tensor is called."""
@@ -149,16 +153,17 @@ class _Writer(Printer):
         shown = {s: self.home(step.reads.get(s, Name(s.name)), new) for s in value.free_symbols}
         value = value.xreplace({s: scalar(e, self.reads, self.sizes) for s, e in shown.items()})
         indices = [names[i] for i, _ in step.reduced]
+        below = [self.style.name(i) for i in indices]
         if step.kind == "max":
-            return [(1, f"{self.big('max', indices)} {self.text(value, BIG)}")]
+            big = self.style.big("max", below)
+            return [(1, self.style.reduced(big, self.text(value, BIG)))]
         if not indices:
             return self.terms(value)
-        big = self.big("sum", indices)
+        big = self.style.big("sum", below)
         total = Mul(*(scalar(n, {}, self.sizes) for _, n in step.reduced))
         if step.target in self.d.program.shapes and _divides(total, sympy.fraction(value)[1]):
             value *= total
-            mean = rf"\frac{{1}}{{{self.text(total)}}} {big}"
-            big = mean if self.latex else self.big("mean", indices)
+            big = self.style.mean(self.text(total), below)
         return [self.term(value, indices, big)]
 
     def line(self, steps: Sequence[Step], op: str, loop: Loop | None, note: str = "") -> Line:
@@ -176,10 +181,18 @@ class _Writer(Printer):
         places = {i: Name(n) for i, n in names.items()}
         shown = self.element(self.home(Read(first.target, first.subscripts), places))
         scattered = op == "+=" and bounds(first) is None
-        every = tuple(names[i] for i, _ in first.loops if scattered and i in names)
+        every = [self.style.name(names[i]) for i, _ in first.loops if scattered and i in names]
         reads = frozenset(self.own(t) for s in steps for t in s.sources)
         target, right = self.own(first.target), self.joined(terms)
-        return Line(target, shown, op, right, reads, every, loop, note)
+        place, turns = (loop[0], self.turns(loop)) if loop else (None, "")
+        return Line(target, shown, op, right, reads, tuple(every), place, turns, note)
+
+    def turns(self, loop: Loop) -> str:
+        """Return the line above the equations of a loop."""
+        _, index, backwards, size = loop
+        last, zero = self.tight(plus(size, negative(ONE))), self.style.number("0")
+        ends = (last, zero) if backwards else (zero, last)
+        return self.style.turns(self.style.name(index), *ends)
 
     def definition(self) -> list[Line]:
         """Return the equations of the definition, in the order in which they were written."""
@@ -195,8 +208,7 @@ class _Writer(Printer):
             if pick is not None and pick in used:
                 names = _fresh(i for i, _ in steps[0].pick_loops).values()
                 left = self.element(self.home(Read(pick, tuple(map(Name, names)))))
-                right = rf"\text{{{PICKED}}}" if self.latex else PICKED
-                lines.append(Line(self.own(pick), left, "=", right))
+                lines.append(Line(self.own(pick), left, "=", self.style.words(PICKED)))
         return lines
 
     def cotangents(self) -> list[Line]:
@@ -210,7 +222,9 @@ class _Writer(Printer):
         lines = [line for target, parts in found.items() for line in self.joint(target, parts)]
         lines.sort(key=lambda line: (line[0], line[1].op != "="))
         zero = [f"d{t}" for t in self.d.wrt if t not in names]
-        return [line for _, line in lines] + [Line(t, self.tensor(t), "=", "0") for t in zero]
+        return [line for _, line in lines] + [
+            Line(t, self.tensor(t), "=", self.style.number("0")) for t in zero
+        ]
 
     def joint(self, target: str, parts: Sequence[Placed]) -> list[tuple[tuple[int, int], Line]]:
         """Return the equations of one cotangent, each with its place: one with `=` where its left
