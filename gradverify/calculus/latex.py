@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import ClassVar
 
 from gradverify.calculus.style import GREEK, Line, Style, hatted, notes
 
@@ -17,7 +18,7 @@ class Latex(Style):
     """Greek letters, hats, fractions and limits as they are set in print."""
 
     flat = False
-    constants = {"pi": r"\pi", "infty": r"\infty", "e": "e"}
+    constants: ClassVar = {"pi": r"\pi", "infty": r"\infty", "e": "e"}
 
     def name(self, name: str) -> str:
         if re.fullmatch(r"[a-z]\d+", name):

@@ -15,6 +15,7 @@ from gradverify.calculus.cover import bounds, covers, form, letters, replaced
 from gradverify.calculus.derive import Derivation, Order, Step
 from gradverify.calculus.functions import scalar
 from gradverify.calculus.latex import Latex
+from gradverify.calculus.mathml import MathML
 from gradverify.calculus.style import Line, Style
 from gradverify.calculus.time import ordered_index
 from gradverify.calculus.typeset import BIG, Printer
@@ -24,7 +25,7 @@ from gradverify.notation.dims import affine, negative, plus, same
 from gradverify.notation.schedule import Block
 from gradverify.notation.tree import ONE, ZERO, Expr, Name, Number, Read, rebuild, walk
 
-NOTATIONS: dict[str, Style] = {"unicode": Unicode(), "latex": Latex()}
+NOTATIONS: dict[str, Style] = {"unicode": Unicode(), "latex": Latex(), "mathml": MathML()}
 STYLES = (*NOTATIONS, "numpy")
 LEAVES = "(a term is 0 where a subscript of it leaves its tensor)"
 PICKED = "1 where the maximum is first attained, else 0"

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import ClassVar
 
 from gradverify.calculus.style import Line, Style, notes
 
@@ -31,7 +32,7 @@ class Unicode(Style):
     """x[n,c], Σ[n] and √ on one line each, broken where it is too long."""
 
     flat = True
-    constants = {"pi": "π", "infty": "∞", "e": "e"}
+    constants: ClassVar = {"pi": "π", "infty": "∞", "e": "e"}
 
     def name(self, name: str) -> str:
         return name.translate(_LOWERED) if re.fullmatch(r"[a-z]\d+", name) else name
