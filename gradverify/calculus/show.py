@@ -5,6 +5,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from fractions import Fraction
 from itertools import count
+from typing import NamedTuple
 
 import sympy
 from sympy import Add, Mul, S, Symbol
@@ -94,6 +95,26 @@ def _divides(a: Scalar, b: Scalar) -> bool:
     return bool(sympy.fraction(b / a)[1] == 1)
 
 
+class Equation(NamedTuple):
+    """Steps that are one equation, since their left sides differ in letters only."""
+
+    steps: Sequence[Step]
+    op: str
+    loop: Loop | None = None
+    note: str = ""
+
+    def names(self) -> list[dict[str, str]]:
+        """Return what each step's indices are called, so that all left sides are the same."""
+        bound = [{i for i, _ in s.reduced} for s in self.steps]
+        # The letters of the step whose left side takes the fewest letters that others sum over.
+        own = min(map(letters, self.steps), key=lambda used: sum(len(b & {*used}) for b in bound))
+        chosen = tuple(_fresh(own).values())
+        return [
+            dict(zip(letters(s), chosen, strict=True)) | _fresh((i for i, _ in s.reduced), chosen)
+            for s in self.steps
+        ]
+
+
 class Writer(Printer):
     """Joins the steps of a derivation into equations."""
 
@@ -144,15 +165,21 @@ class Writer(Printer):
             return Read(own, tuple(plus(s, Number(Fraction(-k))) if k else s for s, k in pairs))
         return e
 
-    def summed(self, step: Step, names: Mapping[str, str]) -> list[tuple[int, str]]:
-        """Return the terms that a step adds, with other indices."""
+    def renamed(
+        self, value: Scalar, reads: Mapping[Symbol, Read], names: Mapping[str, str]
+    ) -> Scalar:
+        """Return a value with other indices, its reads as users know them."""
         # Sums have the sign that they have in the definition: x - mu, not mu - x.
-        factors = Mul.make_args(step.value)
+        factors = Mul.make_args(value)
         turned = [f for f in factors if f.is_Add and f not in self.sums and -f in self.sums]
         value = Mul(*(-f if f in turned else f for f in factors), S.NegativeOne ** len(turned))
         new = {i: Name(n) for i, n in names.items()}
-        shown = {s: self.home(step.reads.get(s, Name(s.name)), new) for s in value.free_symbols}
-        value = value.xreplace({s: scalar(e, self.reads, self.sizes) for s, e in shown.items()})
+        shown = {s: self.home(reads.get(s, Name(s.name)), new) for s in value.free_symbols}
+        return value.xreplace({s: scalar(e, self.reads, self.sizes) for s, e in shown.items()})
+
+    def summed(self, step: Step, names: Mapping[str, str]) -> list[tuple[int, str]]:
+        """Return the terms that a step adds, with other indices."""
+        value = self.renamed(step.value, step.reads, names)
         indices = [names[i] for i, _ in step.reduced]
         below = [self.style.name(i) for i in indices]
         if step.kind == "max":
@@ -167,26 +194,25 @@ class Writer(Printer):
             big = self.style.mean(self.text(total), below)
         return [self.term(value, indices, big)]
 
-    def line(self, steps: Sequence[Step], op: str, loop: Loop | None, note: str = "") -> Line:
-        """Return the equation of steps whose left sides differ in letters only."""
-        bound = [{i for i, _ in s.reduced} for s in steps]
-        # The letters of the step whose left side takes the fewest letters that others sum over.
-        own = min(map(letters, steps), key=lambda used: sum(len(b & {*used}) for b in bound))
-        chosen = tuple(_fresh(own).values())
-        terms = []
-        for step in steps:
-            left = dict(zip(letters(step), chosen, strict=True))
-            terms += self.summed(step, left | _fresh((i for i, _ in step.reduced), chosen))
+    def place(self, read: Read, names: Mapping[str, str]) -> str:
+        """Return an element with other indices, as users know it."""
+        shown = self.home(read, {i: Name(n) for i, n in names.items()})
+        return self.element(shown)
+
+    def line(self, equation: Equation) -> Line:
+        """Return an equation as text."""
+        steps, op, loop, note = equation
+        named = equation.names()
+        terms = [term for s, n in zip(steps, named, strict=True) for term in self.summed(s, n)]
         terms.sort(key=lambda term: term[0] < 0)
-        first, names = steps[0], dict(zip(letters(steps[0]), chosen, strict=True))
-        places = {i: Name(n) for i, n in names.items()}
-        shown = self.element(self.home(Read(first.target, first.subscripts), places))
-        scattered = op == "+=" and bounds(first) is None
-        every = [self.style.name(names[i]) for i, _ in first.loops if scattered and i in names]
+        first, names = steps[0], named[0]
+        shown = self.place(Read(first.target, first.subscripts), names)
+        left = letters(first) if op == "+=" and bounds(first) is None else ()
+        every = tuple(self.style.name(names[i]) for i, _ in first.loops if i in left)
         reads = frozenset(self.own(t) for s in steps for t in s.sources)
         target, right = self.own(first.target), self.joined(terms)
         place, turns = (loop[0], self.turns(loop)) if loop else (None, "")
-        return Line(target, shown, op, right, reads, tuple(every), place, turns, note)
+        return Line(target, shown, op, right, reads, every, place, turns, note)
 
     def turns(self, loop: Loop) -> str:
         """Return the line above the equations of a loop."""
@@ -204,30 +230,33 @@ class Writer(Printer):
         lines = []
         for (_, target), steps in sorted(groups.items(), key=lambda group: group[0][0]):
             op = "+=" if target in self.d.program.scattered else "="
-            lines.append(self.line(steps, op, None))
+            lines.append(self.line(Equation(steps, op)))
             pick = steps[0].pick
             if pick is not None and pick in used:
                 names = _fresh(i for i, _ in steps[0].pick_loops).values()
-                left = self.element(self.home(Read(pick, tuple(map(Name, names)))))
+                left = self.place(Read(pick, tuple(map(Name, names))), {})
                 lines.append(Line(self.own(pick), left, "=", self.style.words(PICKED)))
         return lines
 
     def cotangents(self) -> list[Line]:
         """Return the equations of all cotangents, in the order of the derivation."""
-        names = self.d.cotangents
-        copied = {names.get(y) for y in self.copies}
+        zero = [f"d{t}" for t in self.d.wrt if t not in self.d.cotangents]
+        return [self.line(equation) for equation in self.derived()] + [
+            Line(t, self.tensor(t), "=", self.style.number("0")) for t in zero
+        ]
+
+    def derived(self) -> list[Equation]:
+        """Return the cotangents that are not 0, in the order of the derivation."""
+        copied = {self.d.cotangents.get(y) for y in self.copies}
         found: dict[str, list[Placed]] = {}
         for part in _placed(self.d.vjp):
             if not part[0].sources & copied:
                 found.setdefault(part[0].target, []).append(part)
-        lines = [line for target, parts in found.items() for line in self.joint(target, parts)]
-        lines.sort(key=lambda line: (line[0], line[1].op != "="))
-        zero = [f"d{t}" for t in self.d.wrt if t not in names]
-        return [line for _, line in lines] + [
-            Line(t, self.tensor(t), "=", self.style.number("0")) for t in zero
-        ]
+        joint = [pair for target, parts in found.items() for pair in self.joint(target, parts)]
+        joint.sort(key=lambda pair: (pair[0], pair[1].op != "="))
+        return [equation for _, equation in joint]
 
-    def joint(self, target: str, parts: Sequence[Placed]) -> list[tuple[tuple[int, int], Line]]:
+    def joint(self, target: str, parts: Sequence[Placed]) -> list[tuple[tuple[int, int], Equation]]:
         """Return the equations of one cotangent, each with its place: one with `=` where its left
         side is proved to cover the tensor, several where they are its tiles, else `+=`."""
         shape, given = self.d.shapes[target], self.own(target) in self.given
@@ -239,15 +268,15 @@ class Writer(Printer):
             steps = [s for step, _, _ in parts if (s := self.shifted(step, shape)) is not None]
             if len(steps) == len(parts):
                 groups, whole, note = {0: [(s, parts[-1][1], None) for s in steps]}, True, LEAVES
-        lines: list[tuple[tuple[int, int], Line]] = []
+        found: list[tuple[tuple[int, int], Equation]] = []
         for group in groups.values():
             steps, loop = [step for step, _, _ in group], group[0][2]
             alone = loop == parts[0][2] and covers(steps[:1], shape)
-            first = whole or (alone and all(line.op != "=" for _, line in lines))
+            first = whole or (alone and all(e.op != "=" for _, e in found))
             place = max(at for _, at, own in (group if loop else parts) if own == loop)
-            line = self.line(steps, "=" if first and not given else "+=", loop, note)
-            lines.append((place, line))
-        return lines
+            op = "=" if first and not given else "+="
+            found.append((place, Equation(steps, op, loop, note)))
+        return found
 
     def shifted(self, step: Step, shape: Sequence[Expr]) -> Step | None:
         """Return a step with plain indices on its left, dx[t+1] += dy[t] as dx[t] += dy[t-1], if
