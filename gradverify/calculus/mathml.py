@@ -12,7 +12,7 @@ SPACE = "http://www.w3.org/1998/Math/MathML"
 
 _COMPARED = {"Less": "&lt;", "LessEqual": "≤", "Equal": "=", "Greater": "&gt;",
              "GreaterEqual": "≥", "Unequal": "≠", "Both": "∧", "Either": "∨"}  # fmt: skip
-_FENCES = {"": "()", "Abs": "||", "Floor": "⌊⌋"}
+_FENCES = {"": ("(", ")"), "Abs": ("|", "|"), "Floor": ("⌊", "⌋")}
 # Nothing shows between factors but a thin space.
 _TIMES = '<mo lspace="0" rspace="0.17em">\u2062</mo>'
 _APPLIED = "<mo>\u2061</mo>"

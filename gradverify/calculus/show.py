@@ -1,6 +1,6 @@
 """A derivation as equations to read, in several notations, or as NumPy code to paste."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from fractions import Fraction
@@ -17,17 +17,18 @@ from gradverify.calculus.derive import Derivation, Order, Step
 from gradverify.calculus.functions import scalar
 from gradverify.calculus.latex import Latex
 from gradverify.calculus.mathml import MathML
+from gradverify.calculus.steps import INDENT, tell
 from gradverify.calculus.style import Line, Style
 from gradverify.calculus.time import ordered_index
 from gradverify.calculus.typeset import BIG, Printer
-from gradverify.calculus.unicode import Unicode
+from gradverify.calculus.unicode import WIDTH, Unicode
 from gradverify.errors import UsageError
 from gradverify.notation.dims import affine, negative, plus, same
 from gradverify.notation.schedule import Block
 from gradverify.notation.tree import ONE, ZERO, Expr, Name, Number, Read, rebuild, walk
 
 NOTATIONS: dict[str, Style] = {"unicode": Unicode(), "latex": Latex(), "mathml": MathML()}
-STYLES = (*NOTATIONS, "numpy")
+STYLES = (*NOTATIONS, "numpy", "steps")
 LEAVES = "(a term is 0 where a subscript of it leaves its tensor)"
 PICKED = "1 where the maximum is first attained, else 0"
 
@@ -35,11 +36,11 @@ Loop = tuple[int, str, bool, Expr]  # place in the order, index, whether backwar
 Placed = tuple[Step, tuple[int, int], Loop | None]  # a step, its place in the order, its loop
 
 
-def emit(oracle: Oracle, style: str, name: str) -> str:
+def emit(oracle: Oracle, style: str, name: str, parameters: Collection[str] = ()) -> str:
     """Return the definition and all its cotangents, in the order of the derivation.
 
-    `style` is one of STYLES and `name` what the spec, or the NumPy function, is called;
-    UsageError for a style that is none of them.
+    `style` is one of STYLES, `name` what the spec, or the NumPy function, is called, and
+    `parameters` are tensors that learn; UsageError for a style that is none of STYLES.
     """
     if style == "numpy":
         return oracle.source(name, sizes=False)
@@ -47,6 +48,9 @@ def emit(oracle: Oracle, style: str, name: str) -> str:
         close = get_close_matches(style.lower(), STYLES, 1, 0.3)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise UsageError(f"the style {style!r} is not one of {', '.join(STYLES)}{hint}")
+    if style == "steps":
+        narrow = Writer(oracle.derivation, Unicode(WIDTH - INDENT))
+        return tell(narrow, name, parameters)
     writer = Writer(oracle.derivation, NOTATIONS[style])
     return writer.style.document(name, writer.parts())
 

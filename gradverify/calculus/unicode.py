@@ -15,17 +15,17 @@ _RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 _LOWERED = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
-def _wrapped(line: str, hang: int) -> list[str]:
+def _wrapped(line: str, hang: int, width: int) -> list[str]:
     """Break a line that is too long after a + or -, outside brackets where there is one."""
     depth, cuts = 0, []
-    for k, character in enumerate(line[:WIDTH]):
+    for k, character in enumerate(line[:width]):
         depth += (character in "([") - (character in ")]")
         if k > hang and line[k - 1 : k + 2] in (" + ", " - "):
             cuts.append((depth, -k))
-    if len(line) <= WIDTH or not cuts:
+    if len(line) <= width or not cuts:
         return [line]
     cut = 1 - min(cuts)[1]
-    return [line[:cut], *_wrapped(" " * hang + line[cut + 1 :], hang)]
+    return [line[:cut], *_wrapped(" " * hang + line[cut + 1 :], hang, width)]
 
 
 class Unicode(Style):
@@ -33,6 +33,9 @@ class Unicode(Style):
 
     flat = True
     constants: ClassVar = {"pi": "π", "infty": "∞", "e": "e"}
+
+    def __init__(self, width: int = WIDTH) -> None:
+        self.width = width
 
     def name(self, name: str) -> str:
         return name.translate(_LOWERED) if re.fullmatch(r"[a-z]\d+", name) else name
@@ -91,7 +94,7 @@ class Unicode(Style):
             loop = e.loop
             tail = f"   for all {', '.join(e.every)}" if e.every else ""
             line = f"{start:<{left}} {e.op:>{op}} {e.right}{tail}"
-            shown += _wrapped(line, left + op + 2)
+            shown += _wrapped(line, left + op + 2, self.width)
         return shown + notes(lines)
 
     def document(self, name: str, parts: Sequence[tuple[str, Sequence[Line]]]) -> str:
