@@ -21,8 +21,9 @@ from gradverify.notation.tree import Name, Read, walk
 if TYPE_CHECKING:
     from gradverify.calculus.show import Equation, Loop, Writer
 
-INDENT = 5  # of the equations below the words of a step
+HANG, INDENT = 4, 6  # of the words of a step behind its number, and of its equations
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_PLACES = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
 
 Named = tuple[Step, Mapping[str, str]]  # a contribution and what its indices are called
 
@@ -37,14 +38,18 @@ def _listed(words: Iterable[str]) -> str:
     return f"{', '.join(most)} and {end}" if most else end
 
 
-def _some(count: int, what: str) -> str:
+def _terms(count: int) -> str:
     number = _NUMBERS[count] if count < len(_NUMBERS) else str(count)
-    return f"{number} {what}{'s' * (count != 1)}"
+    return f"{number} term{'s' * (count != 1)}"
 
 
-def _words(words: str, hang: str = "") -> str:
-    """Return words wrapped, the lines after the first below the end of `hang`."""
-    return fill(words, WIDTH, subsequent_indent=" " * len(hang), initial_indent=hang,
+def _times(reader: str, count: int) -> str:
+    return reader if count == 1 else f"{reader} ({'twice' if count == 2 else f'{count} times'})"
+
+
+def _words(words: str, number: str = "", hang: int = 0) -> str:
+    """Return words wrapped, behind a number if there is one."""
+    return fill(words, WIDTH, initial_indent=number.ljust(hang), subsequent_indent=" " * hang,
                 break_long_words=False, break_on_hyphens=False)  # fmt: skip
 
 
@@ -65,9 +70,9 @@ class _Teller:
         yield _words(f"The definition, with {self.roles()}:")
         yield self.equations(self.writer.definition(), 2)
         yield _words(
-            f"Given {_listed(given)} of a loss L. What comes back to an element is the sum, over "
-            "all that reads it, of the reader's cotangent times its local derivative. Going "
-            "backwards through the equations:"
+            f"Given {_listed(given)}, where L is the loss. By the chain rule the cotangent of an "
+            "element is the sum, over all that reads it, of the reader's cotangent times its "
+            "local derivative. Going backwards through the equations:"
         )
         key = self.writer.derived()
         groups = [(*k, list(g)) for k, g in groupby(key, lambda e: (e.steps[0].target, e.loop))]
@@ -78,7 +83,7 @@ class _Teller:
                 yield _words(self.turning(loop, [t for t, own, _ in groups if own == loop]))
             turns = loop
             again = target in [t for t, _, _ in groups[:k]]
-            yield self.step(f"{k + 1}. ", target, equations, again, last[target] == k)
+            yield self.step(f"{k + 1}.", target, equations, again, last[target] == k)
         yield from self.rest()
 
     def roles(self) -> str:
@@ -117,26 +122,25 @@ class _Teller:
     # -- one cotangent
 
     def step(
-        self, hang: str, target: str, equations: Sequence["Equation"], again: bool, last: bool
+        self, number: str, target: str, equations: Sequence["Equation"], again: bool, last: bool
     ) -> str:
         """Return the paragraph of one cotangent, or of what a loop adds to it."""
         terms = [pair for e in equations for pair in zip(e.steps, e.names(), strict=True)]
         lines = [self.local(*term) for term in terms]
-        tensor, margin = self.primals[target], " " * len(hang)
+        tensor = self.primals[target]
         said = [
-            *self.summed(terms),
             *self.passed(terms, lines),
             *self.scattered(tensor, equations),
-        ]
-        end = "Together:" if len(terms) > 1 else "Hence:"
+            *self.summed(terms),
+        ] or ["Together." if len(terms) > 1 else "Hence."]
         parts = [
-            _words(self.readers(target, terms, again), hang),
-            self.equations(dict.fromkeys(lines)),
-            _words(" ".join([*said, end]), margin),
+            _words(self.readers(target, terms, again), number, HANG),
+            self.equations(lines),
+            _words(" ".join(said).removesuffix(".") + ":", hang=HANG),
             self.equations(map(self.writer.line, equations)),
         ]
         if last and (role := self.role(tensor)):
-            parts.append(_words(role, margin))
+            parts.append(_words(role, hang=HANG))
         return "\n".join(parts)
 
     def reader(self, step: Step) -> Read:
@@ -149,84 +153,80 @@ class _Teller:
         own, cotangent = self.own(tensor), self.own(target)
         counts = Counter(self.own(self.primals[self.reader(s).tensor]) for s, _ in terms)
         order = list(dict.fromkeys(self.own(s.target) for s in self.forward))
-        found = [
-            reader if counts[reader] == 1 else f"{reader} ({_some(counts[reader], 'time')})"
-            for reader in sorted(counts, key=order.index)
-        ]
-        silent = list(dict.fromkeys(self.silent(tensor, counts)))
-        many = _some(len(terms), "term")
+        found = _listed(_times(r, counts[r]) for r in sorted(counts, key=order.index))
+        silent = " ".join(dict.fromkeys(self.silent(tensor, counts)))
+        many = _terms(len(terms))
         if again:
-            return f"{own} occurs in {_listed(found)} too, which adds {many} to {cotangent}:"
+            return f"{own} occurs in {found} too, which adds {many} to {cotangent}:"
         if given:
-            many = f"adds {many} to it"
-            return f"{cotangent} is given, and {own} occurs in {_listed(found)}, which {many}:"
-        only = " only" if len(counts) == 1 and not silent else ""
-        rest = "".join(f" {remark}" for remark in silent)
-        if rest:
-            return f"{own} occurs in {_listed(found)}.{rest} So {cotangent} has {many}:"
-        return f"{own} occurs in {_listed(found)}{only}, so {cotangent} has {many}:"
+            return (
+                f"{cotangent} is given, and {own} occurs in {found} too, which adds {many} to it:"
+            )
+        if silent:
+            return f"{own} occurs in {found}. {silent} So {cotangent} has {many}:"
+        only = "only " if len(counts) == 1 else ""
+        return f"{own} occurs {only}in {found}, so {cotangent} has {many}:"
 
     def local(self, step: Step, names: Mapping[str, str]) -> Line:
         """Return the local derivative that a contribution is made of."""
         read = self.reader(step)
         value = step.value.args[1] if _guarded(step) else step.value
         own = next(k for k, r in step.reads.items() if r == read)
-        partial = self.writer.renamed(value / own, step.reads, names)
-        above = self.writer.place(replace(read, tensor=self.primals[read.tensor]), names)
-        target = Read(self.primals[step.target], step.subscripts)
-        left = f"∂{above}/∂{self.writer.place(target, names)}"
-        factor, inside = partial.primitive() if partial.is_Add else (1, partial)
-        right = self.writer.text(inside)
+        partial = value / own
+        factor, inside = partial.primitive() if partial.is_Add else (sympy.S.One, partial)
+        if -inside in self.writer.sums:
+            factor, inside = -factor, -inside
+        right = self.writer.text(self.writer.renamed(inside, step.reads, names))
         if factor != 1:
             style = self.writer.style
             right = style.product([self.writer.text(factor), style.fence("", right)])
+        above = self.writer.place(replace(read, tensor=self.primals[read.tensor]), names)
+        target = Read(self.primals[step.target], step.subscripts)
+        left = f"∂{above}/∂{self.writer.place(target, names)}"
         return Line(self.own(step.target), left, "=", right)
 
     # -- why
 
     def silent(self, tensor: str, heard: Collection[str]) -> Iterator[str]:
         """Yield a remark on every reader of a tensor from which nothing comes back to it."""
-        for reader, _, why in self.zeros(tensor):
-            if reader not in heard:
+        for step, where in self.zeros(tensor):
+            if (reader := self.own(step.target)) not in heard:
+                known = step.target in self.d.cotangents
+                why = f"it stands {where}" if known else self.reason(step.target)
                 yield f"It occurs in {reader} too, but nothing comes back from there: {why}."
 
-    def zeros(self, tensor: str) -> Iterator[tuple[str, str, str]]:
-        """Yield, for each occurrence that passes nothing back, (reader, where, why not)."""
+    def zeros(self, tensor: str) -> Iterator[tuple[Step, str]]:
+        """Yield, for each occurrence that passes nothing back, its equation and what it is in."""
         for step in self.forward:
             for symbol, read in step.reads.items():
-                if read.tensor != tensor:
-                    continue
-                reader = self.own(step.target)
-                if sympy.diff(step.value, symbol) == 0:
-                    where = _cut(step.value, symbol)
-                    yield reader, where, f"it stands {where}"
-                elif step.target not in self.d.cotangents:
-                    yield reader, f"in {reader}", self.reason(step.target)
+                if read.tensor == tensor and sympy.diff(step.value, symbol) == 0:
+                    yield step, _cut(step.value, symbol)
+                elif read.tensor == tensor and step.target not in self.d.cotangents:
+                    yield step, f"in {self.own(step.target)}, from which nothing comes back"
 
     def reason(self, tensor: str) -> str:
         """Return why a tensor has no cotangent."""
+        where = dict.fromkeys(where for _, where in self.zeros(tensor))
         own = self.own(tensor)
-        where = dict.fromkeys(w for _, w, _ in self.zeros(tensor))
         return f"{own} stands only {_listed(where)}" if where else f"no equation reads {own}"
 
     def summed(self, terms: Sequence[Named]) -> Iterator[str]:
         """Yield why indices that are not on the left side are summed over."""
-        found: dict[tuple[str, ...], list[Named]] = {}
-        for step, names in terms:
+        found: dict[tuple[str, ...], list[int]] = {}
+        for k, (step, names) in enumerate(terms):
             indices = tuple(self.writer.style.name(names[i]) for i, _ in step.reduced)
-            found.setdefault(indices, []).append((step, names))
-        for indices, group in found.items():
+            found.setdefault(indices, []).append(k)
+        for indices, places in found.items():
             if not indices:
                 continue
-            step, names = group[0]
+            step, names = terms[places[0]]
             element = self.writer.place(Read(self.primals[step.target], step.subscripts), names)
-            readers = dict.fromkeys(self.own(self.primals[self.reader(s).tensor]) for s, _ in group)
-            what = "this is"
-            if len(terms) > 1:
-                all_ = len(group) == len(terms)
-                what = "all terms are" if all_ else f"what comes from {_listed(readers)} is"
+            what = "this is" if len(terms) == 1 else "all terms are"
+            if len(places) < len(terms):
+                which = _listed(_PLACES[k] if k < len(_PLACES) else str(k + 1) for k in places)
+                what = f"the {which} term{'s are' if len(places) > 1 else ' is'}"
             over = _listed(indices)
-            yield f"For every {over} it is the same {element}, so {what} summed over {over}."
+            yield f"The same {element} is read for every {over}, so {what} summed over {over}."
 
     def passed(self, terms: Sequence[Named], lines: Sequence[Line]) -> Iterator[str]:
         """Yield what becomes of cotangents where the definition chooses."""
@@ -249,22 +249,26 @@ class _Teller:
     def scattered(self, tensor: str, equations: Sequence["Equation"]) -> Iterator[str]:
         """Yield how terms find their elements, where the left side is not the whole tensor."""
         own, steps = self.own(tensor), [e.steps[0] for e in equations]
+        given = self.own(steps[0].target) in self.writer.given
         if len(steps) > 1 and all(e.op == "=" for e in equations):
             yield f"Each of them reads another part of {own}."
             return
-        for step in steps:
-            at = [s for s in step.subscripts if not isinstance(s, Name)]
-            nested = [e for s in at for e in walk(s) if isinstance(e, Read)]
-            if nested:
-                index = _listed(dict.fromkeys(map(self.writer.element, nested)))
-                yield f"It goes back to where it was read, and adds up where {index} repeats."
-            elif bounds(step) is None:
-                inside = [i for i in letters(step) if Name(i) not in step.subscripts]
-                if inside:
-                    yield (
-                        f"Several values of {_listed(inside)} may reach the same element of "
-                        f"{own}: there what comes back adds up."
-                    )
+        for e in equations:
+            step, (names, *_) = e.steps[0], e.names()
+            inside = [i for i in letters(step) if Name(i) not in step.subscripts]
+            nested = [s for part in step.subscripts for s in walk(part) if isinstance(s, Read)]
+            if nested and inside:
+                index = _listed(dict.fromkeys(self.writer.place(s, names) for s in nested))
+                yield f"It goes back to where it was read and adds up where {index} repeats."
+            elif inside and bounds(step) is None:
+                several = _listed(self.writer.style.name(names[i]) for i in inside)
+                yield (
+                    f"Several values of {several} may reach the same element of {own}: there "
+                    "what comes back adds up."
+                )
+            elif e.op == "+=" and not (e.loop or len(equations) > 1 or given):
+                element = self.writer.place(Read(tensor, step.subscripts), names)
+                yield f"Only the elements {element} are read; the others get 0."
         if tensor in self.d.program.outside and any(
             not isinstance(s, Name) for step in steps for s in step.subscripts
         ):
@@ -276,11 +280,11 @@ class _Teller:
         """Return what the cotangent of an input or a parameter is good for."""
         if tensor in self.parameters:
             return (
-                f"{tensor} is a parameter: d{tensor}, times the learning rate, is what a step of "
-                "gradient descent subtracts from it."
+                f"{tensor} is a parameter: a step of gradient descent subtracts d{tensor} times "
+                "the learning rate from it."
             )
         if tensor in self.d.wrt:
-            return f"{tensor} is an input: d{tensor} is handed back to where {tensor} came from."
+            return f"{tensor} is an input: d{tensor} is handed to the layer before."
         return ""
 
     def rest(self) -> Iterator[str]:
