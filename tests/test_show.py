@@ -9,12 +9,25 @@ from functools import cache
 import numpy as np
 import pytest
 
-from gradverify import Constant, Input, Output, Param, Spec, UsageError
+from gradverify import (
+    Constant,
+    Input,
+    Layer,
+    Output,
+    Param,
+    Spec,
+    UsageError,
+    Verdict,
+    options,
+    verify,
+)
 from gradverify.calculus.compile import Oracle
+from gradverify.calculus.emit import function_name
 from gradverify.calculus.show import LEAVES, STYLES, emit, gradient_equations
 from gradverify.calculus.style import ADDS
 from gradverify.loading import catalogue_folder, execute
 from gradverify.notation.tree import text
+from gradverify.result import Status
 from gradverify.spec import REGISTERED
 
 
@@ -209,13 +222,51 @@ def test_styles_and_errors():
     """Of the styles, numpy is the oracle's source; an unknown one gets the nearest of them."""
     source = oracle("linear").source("linear", sizes=False)
     assert emit(oracle("linear"), "numpy", "linear") == source
-    assert STYLES == ("unicode", "latex", "numpy")
-    expected = "the style 'latx' is not one of unicode, latex, numpy; did you mean 'latex'?"
+    assert STYLES == options.STYLES == ("unicode", "latex", "mathml", "numpy", "steps")
+    expected = (
+        "the style 'latx' is not one of unicode, latex, mathml, numpy, steps; did you mean 'latex'?"
+    )
     with pytest.raises(UsageError, match=f"^{re.escape(expected)}$"):
         emit(oracle("relu"), "latx", "relu")
     expected = "no tensor of the definition is called 'z'; known are x, y"
     with pytest.raises(UsageError, match=f"^{re.escape(expected)}$"):
         gradient_equations(oracle("relu").derivation, "z")
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_the_numpy_that_is_printed_is_verified(name):
+    """Pasted into an empty file, the forward and backward pass as a layer of their spec."""
+    namespace = {}
+    exec(emit(oracle(name), "numpy", name), namespace)
+    layer = Layer(SPECS[name], namespace[function_name(name)])
+    (result,) = verify(layer, profile="quick").layers
+    assert result.errors == ()
+    # Fewer cases than the default profile: what they could not tell is vacuous, never failed.
+    assert result.verdict in (Verdict.VERIFIED, Verdict.INCOMPLETE)
+    assert Status.ERROR not in {check.status for check in result.checks}
+
+
+@pytest.mark.parametrize(
+    ("name", "made"),
+    [("softmax-2d", "softmax_2d"), ("2d", "_2d"), ("class", "class_"), ("a b\n", "a_b_"),
+     ("x²", "x_"), ("sigmoid", "sigmoid_"), ("np", "np_"), ("max", "max_"), ("größe", "größe")],
+)  # fmt: skip
+def test_a_name_that_no_function_can_have_is_changed(name, made):
+    """Source stays whole where a spec is called by no identifier, or as a helper of the code."""
+    spec = Spec(name, x=Input("N"), y=Output("N"), definition="y[n] = sigmoid(x[n])")
+    namespace = {}
+    exec(emit(Oracle(spec.program, spec.differentiable), "numpy", name), namespace)
+    y, pullback = namespace[made](np.zeros(2))
+    np.testing.assert_array_equal(y, [0.5, 0.5])
+    np.testing.assert_array_equal(pullback(np.ones(2))["x"], [0.25, 0.25])
+
+
+def test_an_infinite_number_is_printed():
+    """A factor of inf has no numerator and no denominator."""
+    spec = Spec("here", x=Input("N"), y=Output("N"),
+                definition="y[n] = x[n] - inf*(n < 0)")  # fmt: skip
+    shown = emit(Oracle(spec.program, spec.differentiable), "unicode", "here")
+    assert "  y[n] = x[n] - ∞·where(n < 0, 1, 0)\n" in shown
 
 
 def test_the_order_does_not_depend_on_hashes():

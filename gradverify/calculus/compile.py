@@ -12,7 +12,7 @@ import numpy as np
 
 from gradverify.calculus.code import HELPERS
 from gradverify.calculus.derive import Derivation, derive
-from gradverify.calculus.emit import PLAIN, Emitter, Lines, Mode, variables
+from gradverify.calculus.emit import PLAIN, Emitter, Lines, Mode, function_name, variables
 from gradverify.errors import SpecError
 from gradverify.notation.dims import affine
 from gradverify.notation.statements import Program
@@ -46,9 +46,9 @@ class Oracle:
         """Return the source of the function in the pullback convention.
 
         With `sizes` it takes the dimensions as keyword arguments, without it reads them off the
-        shapes, so that it can be pasted as a layer.
+        shapes, so that it can be pasted as a layer. A name that no function can have is changed.
         """
-        return _pullback_source(self.derivation, name, mode, sizes)
+        return _pullback_source(self.derivation, function_name(name), mode, sizes)
 
     def pushforward_source(self, name: str) -> str:
         """Return the source of the jvp: `name(tensors, tangents, constants, sizes)`."""

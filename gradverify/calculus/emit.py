@@ -74,6 +74,17 @@ def variables(derivation: Derivation) -> dict[str, str]:
     return found
 
 
+def function_name(name: str) -> str:
+    """Return a name that a function can have whose code needs others for itself.
+
+    A function `softmax-2d` becomes softmax_2d, and `sigmoid`, which calls the helper, sigmoid_.
+    """
+    made = "".join(c if f"a{c}".isidentifier() else "_" for c in name)
+    if not made.isidentifier():  # it starts with a digit
+        made = f"_{made}"
+    return _fresh(made, _RESERVED)
+
+
 def _names(derivation: Derivation) -> set[str]:
     declared = derivation.program.declared
     return set(derivation.shapes) | declared.sizes | set(declared.constants)

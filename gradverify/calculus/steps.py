@@ -74,8 +74,8 @@ class _Teller:
             "element is the sum, over all that reads it, of the reader's cotangent times its "
             "local derivative. Going backwards through the equations:"
         )
-        key = self.writer.derived()
-        groups = [(*k, list(g)) for k, g in groupby(key, lambda e: (e.steps[0].target, e.loop))]
+        together = groupby(self.writer.derived(), lambda e: (e.steps[0].target, e.loop))
+        groups = [(*key, list(group)) for key, group in together]
         last = {target: k for k, (target, _, _) in enumerate(groups)}
         turns = None
         for k, (target, loop, equations) in enumerate(groups):
@@ -139,7 +139,7 @@ class _Teller:
             _words(" ".join(said).removesuffix(".") + ":", hang=HANG),
             self.equations(map(self.writer.line, equations)),
         ]
-        if last and (role := self.role(tensor)):
+        if last and (role := self.role(tensor, self.own(target))):
             parts.append(_words(role, hang=HANG))
         return "\n".join(parts)
 
@@ -276,15 +276,15 @@ class _Teller:
 
     # -- roles
 
-    def role(self, tensor: str) -> str:
+    def role(self, tensor: str, cotangent: str) -> str:
         """Return what the cotangent of an input or a parameter is good for."""
         if tensor in self.parameters:
             return (
-                f"{tensor} is a parameter: a step of gradient descent subtracts d{tensor} times "
+                f"{tensor} is a parameter: a step of gradient descent subtracts {cotangent} times "
                 "the learning rate from it."
             )
         if tensor in self.d.wrt:
-            return f"{tensor} is an input: d{tensor} is handed to the layer before."
+            return f"{tensor} is an input: {cotangent} is handed to the layer before."
         return ""
 
     def rest(self) -> Iterator[str]:
