@@ -4,17 +4,16 @@ import os
 import re
 import subprocess
 import sys
-from functools import cache
 
 import numpy as np
 import pytest
+from catalogue import CATALOGUE, SPECS, oracle
 
 from gradverify import (
     Constant,
     Input,
     Layer,
     Output,
-    Param,
     Spec,
     UsageError,
     Verdict,
@@ -25,35 +24,8 @@ from gradverify.calculus.compile import Oracle
 from gradverify.calculus.emit import function_name
 from gradverify.calculus.show import LEAVES, STYLES, emit, gradient_equations
 from gradverify.calculus.style import ADDS
-from gradverify.loading import catalogue_folder, execute
 from gradverify.notation.tree import text
 from gradverify.result import Status
-from gradverify.spec import REGISTERED
-
-
-def _catalogue():
-    before = dict(REGISTERED)
-    modules = [execute(path) for path in sorted(catalogue_folder().glob("*.py"))]
-    REGISTERED.clear()
-    REGISTERED.update(before)
-    return {v.name: v for m in modules for v in vars(m).values() if isinstance(v, Spec)}
-
-
-STEPS = """
-    h[t,n,k] = tanh(pre[t,n,k])
-    pre[t,n,k] = sum[d](x[t,n,d]*w[k,d]) + sum[m](h[t-1,n,m]*u[k,m])
-    h[-1,n,k] = h0[n,k]
-"""
-RNN = Spec("rnn", x=Input("T N D"), h0=Input("N K"), u=Param("K K"), w=Param("K D"),
-           h=Output("T N K"), definition=STEPS)  # fmt: skip
-CATALOGUE = _catalogue()
-SPECS = {**CATALOGUE, "rnn": RNN}
-
-
-@cache
-def oracle(name):
-    return Oracle(SPECS[name].program, SPECS[name].differentiable)
-
 
 BATCH_NORM = """\
 batch_norm: definition

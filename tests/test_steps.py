@@ -4,11 +4,11 @@ import re
 from functools import cache
 
 import pytest
+from catalogue import SPECS, oracle
 
 from gradverify import Input, Output, Param, Spec
 from gradverify.calculus.compile import Oracle
 from gradverify.calculus.show import emit
-from tests.test_show import SPECS
 
 
 @cache
@@ -124,7 +124,7 @@ def test_a_maximum_and_a_given_cotangent():
 def test_every_cotangent_is_derived_in_order(name):
     """The steps hold the equations of the unicode style, each tensor by its role, none too long."""
     text, spec = told(name), SPECS[name]
-    plain = emit(Oracle(spec.program, spec.differentiable), "unicode", name)
+    plain = emit(oracle(name), "unicode", name)
     whole = re.compile(r"^ +(d\S+) +(\+?=) (.*?)(?:   for all.*)?$", re.M)
     equations = [left for left, _, _ in whole.findall(plain.partition("cotangents, given")[2])]
     assert [left for left, _, _ in whole.findall(text) if left in equations] == equations
