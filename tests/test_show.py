@@ -133,6 +133,17 @@ def test_long_sums_are_broken_after_a_sign():
     assert lines[k + 1] == " " * (lines[k].index("=") + 2) + "dmu[n,g]/(K·H·W)"
 
 
+def test_long_choices_are_broken_after_a_comma():
+    """Where a line has no sum in it, it goes on after an argument, or else after a factor."""
+    spec = Spec("here", x=Input("N"), y=Output("N"),
+                definition="y[n] = where(x[n] > 1 and x[n] < 2, exp(x[n]*sin(x[n])), "
+                "log(x[n]*cos(x[n])*sin(x[n])*exp(x[n])*tanh(x[n])*sigmoid(x[n])))")  # fmt: skip
+    lines = emit(Oracle(spec.program, spec.differentiable), "unicode", "here").splitlines()
+    assert lines[1].endswith("exp(x[n]·sin(x[n])),")
+    assert lines[2].startswith("         log(x[n]·")
+    assert max(map(len, lines)) <= 100
+
+
 @pytest.mark.parametrize("name", SPECS)
 def test_every_declared_gradient_has_an_equation(name):
     """Each tensor whose gradient is asked for stands on a left side, in both styles."""
@@ -274,7 +285,8 @@ def bracketed(line):
 
 def reread(spec):
     """The printed equations as the definition of a layer whose outputs are the gradients."""
-    shown = re.sub(r" ([+-])\n +", r" \1 ", emit(oracle(spec.name), "unicode", spec.name))
+    shown = re.sub(r"( [+-]|,)\n +", r"\1 ", emit(oracle(spec.name), "unicode", spec.name))
+    shown = re.sub(r"·\n +", "·", shown)
     for y in spec.outputs:  # a given cotangent that is added to gets a name of its own
         if re.search(rf"^  d{y}\S* +\+=", shown, re.M):
             shown = re.sub(rf"\bd{y}\b", f"total_{y}", shown)

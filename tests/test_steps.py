@@ -139,10 +139,11 @@ def test_every_cotangent_is_derived_in_order(name):
 @pytest.mark.parametrize("name", SPECS)
 def test_as_many_local_derivatives_as_terms(name):
     """What the words count is what the equations list."""
-    count = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7}
+    words = "one two three four five six seven eight nine ten"
+    count = {word: k for k, word in enumerate(words.split(), 1)}
     for step in re.split(r"^\d+\. ", told(name), flags=re.M)[1:]:
         (number,) = re.findall(r"(?:has|adds) (\w+) terms?\b", joined(step))
-        assert len(re.findall(r"^ +∂\S+/∂", step, re.M)) == count[number]
+        assert len(re.findall(r"^ +∂\S+/∂", step, re.M)) == (count.get(number) or int(number))
 
 
 MIXED = Spec(

@@ -16,16 +16,18 @@ _LOWERED = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
 def _wrapped(line: str, hang: int, width: int) -> list[str]:
-    """Break a line that is too long after a + or -, outside brackets where there is one."""
+    """Break a line that is too long after a + or -, outside brackets where there is one; where
+    there is none, after a factor or an argument."""
     depth, cuts = 0, []
     for k, character in enumerate(line[:width]):
         depth += (character in "([") - (character in ")]")
-        if k > hang and line[k - 1 : k + 2] in (" + ", " - "):
-            cuts.append((depth, -k))
+        sign = line[k - 1 : k + 2] in (" + ", " - ")
+        if k > hang and (sign or character == "·" or line[k : k + 2] == ", "):
+            cuts.append((not sign, depth, -k))
     if len(line) <= width or not cuts:
         return [line]
-    cut = 1 - min(cuts)[1]
-    return [line[:cut], *_wrapped(" " * hang + line[cut + 1 :], hang, width)]
+    cut = 1 - min(cuts)[2]
+    return [line[:cut], *_wrapped(" " * hang + line[cut:].lstrip(), hang, width)]
 
 
 class Unicode(Style):
