@@ -1,5 +1,9 @@
 """The derived vjp and jvp are torch's, for the catalogue and for recurrences over time."""
 
+import math
+import sys
+
+import mpmath
 import numpy as np
 import pytest
 import sympy
@@ -364,6 +368,88 @@ def test_a_step_function_has_derivative_zero():
     x, w = point.tensors["x"], point.tensors["w"]
     np.testing.assert_allclose(got.outputs[0], (3 * x // 2) * w + x % 2, rtol=1e-14)
     np.testing.assert_array_equal(got.gradients["x"], point.cotangents[0])
+
+
+# -- functions
+
+RANGED = {"x": Input("N C"), "w": Param("C", range="0.2..4")}
+
+
+def torch_functions():
+    """Return, by the text of a body, the same in torch."""
+    import torch
+    from torch.nn import functional as F  # noqa: N812 - as everyone calls it
+
+    return {
+        "logaddexp(x[n,c], w[c])": lambda x, w: torch.logaddexp(x, w),
+        "erfc(x[n,c])*w[c]": lambda x, w: torch.erfc(x) * w,
+        "gelu(x[n,c])*w[c]": lambda x, w: F.gelu(x) * w,
+        "silu(x[n,c])*w[c]": lambda x, w: F.silu(x) * w,
+        "tan(x[n,c]/3) + atan(x[n,c]*w[c])": lambda x, w: (x / 3).tan() + (x * w).atan(),
+        "sinh(x[n,c]) + cosh(x[n,c]*w[c])": lambda x, w: x.sinh() + (x * w).cosh(),
+        "x[n,c]*gamma(w[c])": lambda x, w: x * torch.lgamma(w).exp(),
+        "x[n,c]*lgamma(w[c])": lambda x, w: x * torch.lgamma(w),
+        "x[n,c]*digamma(w[c])": lambda x, w: x * torch.digamma(w),
+        "x[n,c]*polygamma(2, w[c])": lambda x, w: x * torch.polygamma(2, w),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("body", sorted(torch_functions()))
+def test_functions_agree_with_torch(body):
+    """Every function of the language has torch's value and derivative, to 1e-12."""
+    spec, forward = spec_of(f"y[n,c] = {body}", **RANGED), torch_functions()[body]
+    # torch's trigamma is wrong by up to 5e-10; test_exact compares ours with 50 digits.
+    relative = 1e-9 if "digamma" in body else 1e-12
+    for point in points(spec, seed=4):
+        expected = by_torch(forward, spec, point)
+        assert_agree(spec, point, by_oracle(spec, point), expected, relative)
+
+
+@pytest.mark.parametrize("body", sorted(torch_functions()))
+def test_functions_without_scipy(body, monkeypatch):
+    """Where scipy is not installed the emitted code has the same values to 1e-13."""
+    spec = spec_of(f"y[n,c] = {body} + lgamma(N) + erf(eps) + digamma(eps)*0.001",
+                   **RANGED, eps=Constant(0.5))  # fmt: skip
+    point = next(points(spec, seed=5))
+    expected = by_oracle(spec, point)
+    monkeypatch.setitem(sys.modules, "scipy.special", None)
+    found = Oracle(spec.program, spec.differentiable)
+    for dtype in ("float64", "float32"):
+        at = point.astype(dtype)
+        (y,), pullback = found.run(at.tensors, at.constants, at.sizes)
+        gradients = pullback(*at.cotangents)
+        assert {a.dtype for a in (y, *gradients.values())} == {np.dtype(dtype)}
+        relative = 1e-13 if dtype == "float64" else 1e-5
+        np.testing.assert_allclose(y, expected.outputs[0], rtol=relative, atol=relative)
+        for k, gradient in gradients.items():
+            np.testing.assert_allclose(
+                gradient, expected.gradients[k], rtol=10 * relative, atol=relative
+            )
+
+
+def test_functions_keep_their_digits_far_out():
+    """erfc, gelu and logaddexp neither cancel nor overflow, nor does lgamma of a size."""
+    spec = spec_of("y[n,c] = gelu(x[n,c]) + logaddexp(10*x[n,c], -9000) + 0*lgamma(N)")
+    x = np.array([[-30.0, -10.0, 0.0, 10.0, 900.0]])
+    outputs, pullback = oracle(spec).run({"x": x, "w": np.zeros(5)}, {}, {"N": 1, "C": 5})
+    assert np.all(np.isfinite(outputs[0]))
+    assert np.all(np.isfinite(pullback(np.ones((1, 5)))["x"]))
+    spec = spec_of("y[n,c] = gelu(x[n,c])")
+    (y,), _ = oracle(spec).run({"x": x, "w": np.zeros(5)}, {}, {"N": 1, "C": 5})
+    phi = float(mpmath.ncdf(-10))
+    np.testing.assert_allclose(y[0], [0, -10 * phi, 0, 10, 900], rtol=1e-13, atol=1e-150)
+    source = oracle(spec_of("y[n,c] = x[n,c]*lgamma(N)")).source("s")
+    assert "lgamma(N)" in source
+
+
+def test_a_tensor_may_be_called_gamma():
+    """gamma(x) is the function and gamma[c] the parameter, in values and in emitted code."""
+    spec = spec_of("y[n,c] = gamma[c]*gamma(x[n,c]**2 + 1)", gamma=Param("C"))
+    point = next(points(spec, seed=6))
+    got, x = by_oracle(spec, point), point.tensors["x"]
+    expected = [[math.gamma(v**2 + 1) for v in row] for row in x] * point.tensors["gamma"]
+    np.testing.assert_allclose(got.outputs[0], expected, rtol=1e-13)
+    assert "gamma*gamma_function(1 + x**2)" in oracle(spec).source("s", sizes=False)
 
 
 # -- kinks and what is not selected

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from gradverify import Constant, Input, Output, Param, Spec
 from gradverify.errors import SpecError
 from gradverify.notation import parse
-from gradverify.notation.parse import Source, parse_equations, parse_expression
+from gradverify.notation.parse import (
+    FUNCTIONS,
+    REDUCTIONS,
+    Source,
+    parse_equations,
+    parse_expression,
+)
 from gradverify.notation.tree import Call, Name, Number, Read, Reduce, text
 
 
@@ -89,6 +95,15 @@ def test_the_text_of_an_expression_reads_back(written):
     assert text(expression(text(tree))) == text(tree)
 
 
+def test_an_unknown_function_is_told_all_that_are_known():
+    """The message lists every function and every reduction of the language."""
+    message = message_of("y[n,c] = lgama(x[n,c])")
+    assert "did you mean lgamma?" in message
+    said = message.replace(":", " ").split()
+    assert set(FUNCTIONS) <= set(said)
+    assert {f"{r}[i]" for r in REDUCTIONS} <= set(said)
+
+
 def test_a_reduction_may_run_over_several_indices():
     """`sum[i,j](...)` is one reduction over both indices."""
     tree = expression("sum[i,j](x[i,j])")
@@ -158,6 +173,9 @@ WRONG = [
     # what is not in the language
     ("y[n,c] = sofplus(x[n,c])", "is not a function of the language; did you mean softplus"),
     ("y[n,c] = frobnicate(x[n,c])", "known functions: exp log"),
+    ("y[n,c] = polygamma(c, x[n,c])", "the order of polygamma is a whole number from 0"),
+    ("y[n,c] = polygamma(1.5, x[n,c])", "the order of polygamma is a whole number from 0"),
+    ("y[n,c] = polygamma(-1, x[n,c])", "the order of polygamma is a whole number from 0"),
     ("y[n,c] = x[n,c] @ w[c]", "`@` has no meaning here: write sum[i]"),
     ("y[n,c] = x[n,:]", "a slice has no meaning here: name an index"),
     ("y[n,c] = x[n,0:2]", "a slice has no meaning here"),

@@ -127,6 +127,10 @@ def test_one_line_of_a_layer(name):
         ("y = sum[i](x[i,i])", ("N N", ""), ["dx[i,i] += dy   for all i", ADDS]),
         # What no output depends on is not passed over in silence.
         ("y[n] = 2.5", ("N", "N"), ["dx = 0"]),
+        ("y[n] = lgamma(x[n]) + gamma(x[n])", ("N", "N"),
+         ["dx[n] = dy[n]·(digamma(x[n]) + Γ(x[n])·digamma(x[n]))"]),
+        ("y[n] = polygamma(1, x[n]) + atan(x[n])", ("N", "N"),
+         ["dx[n] = dy[n]·(polygamma(2, x[n]) + 1/(1 + x[n]²))"]),
         ("y[n] = (1 + abs(x[n]))**0.25/3", ("N", "N"),
          ["dx[n] = dy[n]·where(x[n] > 0, 1, -1)/(12·(1 + |x[n]|)^(3/4))"]),
     ],
@@ -190,6 +194,17 @@ def test_latex_names():
     assert r"\sigma_{c} &= \sqrt{\mathrm{var}_{c} + \epsilon} \\" in rows
     assert r"\mathrm{d}\gamma_{c} &= \sum_{n} \mathrm{d}y_{n,c} \, \hat{x}_{n,c} \\" in rows
     assert r"\mu_{c} &= \frac{1}{N} \sum_{n} x_{n,c} \\" in rows
+    spec = Spec("s", gamma=Input("N"), y=Output("N"), definition="""
+        y[n] = gamma[n]*gamma(2)*lgamma(gamma[n]) + polygamma(1, gamma[n])*atan(gamma[n])
+    """)  # fmt: skip
+    shown = emit(Oracle(spec.program, spec.differentiable), "latex", "s")
+    for said in (
+        r"\gamma_{n} \, \Gamma\left(2\right) \, \log\Gamma\left(\gamma_{n}\right)",
+        r"\psi\left(\gamma_{n}\right)",
+        r"\psi^{(1)}\left(",
+        r"\arctan\left(",
+    ):
+        assert said in shown
     shown = emit(oracle("lstm_cell"), "latex", "lstm_cell")
     assert r"\mathrm{d}\mathrm{c\_next}_{n,u} &\mathrel{+}= " in shown
     assert r"& \text{for $t = T-1, \ldots, 0$:} \\" in emit(oracle("rnn"), "latex", "rnn")

@@ -337,7 +337,7 @@ def _module(name: str, signature: str, lines: Sequence[str], helpers: Sequence[s
     parts = [HELPERS[h] for h in helpers]
     parts.append(f"def {name}({signature}):\n{body}")
     imports = "import numpy as np"
-    if "erf" in helpers or "math." in body:
+    if any("math." in text for text in (body, *parts)):
         imports = "import math\n\nimport numpy as np"
     return imports + "\n\n\n" + "\n\n\n".join(parts) + "\n"
 

@@ -206,13 +206,18 @@ class _Run:
         context = self.context
         namespace = {
             name: getattr(context, name)
-            for name in ("exp", "log", "sqrt", "tanh", "sin", "cos", "erf", "expm1", "log1p",
-                         "floor", "sign", "pi", "inf")
+            for name in ("exp", "log", "sqrt", "tanh", "sin", "cos", "tan", "atan", "sinh", "cosh",
+                         "erf", "erfc", "expm1", "log1p", "floor", "sign", "pi", "inf")
         }  # fmt: skip
         namespace |= {
             "abs": abs,
             "sigmoid": lambda x: 1 / (1 + context.exp(-x)),
             "softplus": lambda x: context.log1p(context.exp(x)),
+            "logaddexp": lambda a, b: max(a, b) + context.log1p(context.exp(-abs(a - b))),
+            "gamma_function": context.gamma,
+            "lgamma": lambda x: context.loggamma(x).real,
+            "digamma": context.digamma,
+            "polygamma": context.psi,
             "Q": lambda p, q: context.mpf(p) / q,
         }
         source = f"lambda {', '.join(names.values())}: {code}"

@@ -30,7 +30,11 @@ _COMPARED = {"Less": ("<", "<"), "LessEqual": ("≤", r"\le"), "Equal": ("=", "=
              "Both": ("and", r"\land"), "Either": ("or", r"\lor")}  # fmt: skip
 _REVERSED = {"Less": "Greater", "LessEqual": "GreaterEqual"}  # x > 0 for 0 < x
 _WORDS = {"Select": "where", "StopGradient": "stop_gradient", "Negation": "not"}
-_OPERATORS = frozenset({"exp", "log", "tanh", "sin", "cos", "max", "min"})  # that LaTeX has
+_GAMMAS = {"Gamma": ("Γ", r"\Gamma"), "Lgamma": ("lgamma", r"\log\Gamma"),
+           "Polygamma": ("digamma", r"\psi")}  # fmt: skip
+# that LaTeX has
+_OPERATORS = frozenset({"exp", "log", "tanh", "sin", "cos", "tan", "arctan", "sinh", "cosh",
+                        "max", "min"})  # fmt: skip
 _FENCES = {"": ("({})", r"\left({}\right)"), "Abs": ("|{}|", r"\left|{}\right|"),
            "Floor": ("⌊{}⌋", r"\left\lfloor {}\right\rfloor")}  # fmt: skip
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -255,6 +259,15 @@ class Printer:
         if kind in _COMPARED:
             sign = f" {_COMPARED[kind][self.latex]} "
             return sign.join(self.text(a, _SUM) for a in args), _TEST
+        if kind == "atan" and self.latex:
+            kind = "arctan"
+        if kind in _GAMMAS:
+            word = _GAMMAS[kind][self.latex]
+            if kind == "Polygamma" and args[0] != 0:
+                if not self.latex:
+                    return f"polygamma({args[0]}, {self.text(args[1])})", _ATOM
+                word += rf"^{{({args[0]})}}"
+            return word + _FENCES[""][self.latex].format(self.text(args[-1])), _ATOM
         inside = ", ".join(map(self.text, args))
         if kind in _FENCES:
             return _FENCES[kind][self.latex].format(inside), _ATOM

@@ -13,8 +13,9 @@ from gradverify.notation.tree import Call, Expr, Name, Number, Read, Reduce, wal
 
 FUNCTIONS = {
     "exp": 1, "log": 1, "expm1": 1, "log1p": 1, "sqrt": 1, "abs": 1, "tanh": 1, "sigmoid": 1,
-    "softplus": 1, "relu": 1, "erf": 1, "sin": 1, "cos": 1, "max": 2, "min": 2, "where": 3,
-    "stop_gradient": 1,
+    "softplus": 1, "relu": 1, "silu": 1, "gelu": 1, "erf": 1, "erfc": 1, "sin": 1, "cos": 1,
+    "tan": 1, "atan": 1, "sinh": 1, "cosh": 1, "gamma": 1, "lgamma": 1, "digamma": 1,
+    "polygamma": 2, "logaddexp": 2, "max": 2, "min": 2, "where": 3, "stop_gradient": 1,
 }  # fmt: skip
 REDUCTIONS = ("sum", "mean", "max", "min", "logsumexp")
 
@@ -261,7 +262,15 @@ class _Reader:
                 + (hint if function in REDUCTIONS else ""),
                 at,
             )
-        return Call(function, tuple(self.read(a) for a in args), at)
+        found = tuple(self.read(a) for a in args)
+        if function == "polygamma":
+            order = found[0]
+            if not isinstance(order, Number) or order.value < 0 or order.value.denominator != 1:
+                raise self.source.error(
+                    "the order of polygamma is a whole number from 0, written out: polygamma(1, x)",
+                    self.source.place(args[0]),
+                )
+        return Call(function, found, at)
 
     def _reduction(self, kind: str, inside: ast.expr, body: ast.expr, at: tuple[int, int]) -> Expr:
         if kind not in REDUCTIONS:
