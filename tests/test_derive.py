@@ -13,6 +13,7 @@ from torch_layers import (
     by_oracle,
     by_torch,
     draw,
+    exactly,
     forwards,
     oracle,
 )
@@ -450,6 +451,126 @@ def test_a_tensor_may_be_called_gamma():
     expected = [[math.gamma(v**2 + 1) for v in row] for row in x] * point.tensors["gamma"]
     np.testing.assert_allclose(got.outputs[0], expected, rtol=1e-13)
     assert "gamma*gamma_function(1 + x**2)" in oracle(spec).source("s", sizes=False)
+
+
+# -- reductions
+
+
+def torch_reductions():
+    """Return, by the text of a definition, the same in torch."""
+    import torch
+
+    def others(x, w):
+        return torch.stack([x[:, [j for j in range(x.shape[1]) if j != c]].prod(1)
+                            for c in range(x.shape[1])], dim=1)  # fmt: skip
+
+    def logcumsumexp(x, w):
+        # torch's own has a second derivative of nan, by which its jvp is computed.
+        z = x + w
+        value = torch.stack([z[:, : c + 1].logsumexp(1) for c in range(z.shape[1])], dim=1)
+        assert torch.allclose(value, z.logcumsumexp(1), rtol=1e-14, atol=1e-14)
+        return value
+
+    def suffix(x):
+        return x.flip(1).cumsum(1).flip(1)
+
+    return {
+        "y[n,c] = w[c]*prod[k](x[n,k])": lambda x, w: w * x.prod(1, keepdim=True),
+        "y[n,c] = prod[m,k](x[m,k]*w[c])": lambda x, w: (x[..., None] * w).prod(0).prod(0)
+        .expand(x.shape),
+        "y[n,c] = prod[k](w[c])": lambda x, w: (w ** x.shape[1]).expand(x.shape),
+        "y[n,c] = prod[m](prod[k](x[m,k]) + w[c])": lambda x, w: (x.prod(1)[:, None] + w)
+        .prod(0).expand(x.shape),
+        "y[n,c] = where(w[c] > 0, prod[k](tanh(x[n,k]) + w[k]), 1) - prod[m](x[m,c])":
+            lambda x, w: torch.where(w > 0, (x.tanh() + w).prod(1, keepdim=True), 1) - x.prod(0),
+        "y[n,c] = w[c]*var[k](x[n,k])": lambda x, w: w * x.var(1, keepdim=True, correction=0),
+        "y[n,c] = var[m,k](x[m,k]*w[k])": lambda x, w: (x * w).var(correction=0).expand(x.shape),
+        "y[n,c] = x[n,c]/sqrt(var[m](x[m,c]) + 0.1)*w[c]":
+            lambda x, w: x / (x.var(0, correction=0) + 0.1).sqrt() * w,
+        "y[n,c] = w[c]*sum[j<=c](x[n,j])": lambda x, w: w * x.cumsum(1),
+        "y[n,c] = sum[j>=c](x[n,j]) + sum[j>c](w[j])":
+            lambda x, w: suffix(x) + suffix(w[None]) - w,
+        "y[n,c] = sum[k!=c](x[n,k]*w[k])": lambda x, w: ((x * w).sum(1, keepdim=True) - x * w),
+        "y[n,c] = prod[j<=c](x[n,j])": lambda x, w: x.cumprod(1),
+        "y[n,c] = prod[k!=c](x[n,k])": others,
+        "y[n,c] = max[j<=c](x[n,j]*w[j])": lambda x, w: (x * w).cummax(1).values,
+        "y[n,c] = min[j<=c](x[n,j]*w[j])": lambda x, w: (x * w).cummin(1).values,
+        "y[n,c] = logsumexp[j<=c](x[n,j] + w[j])": logcumsumexp,
+        "y[n,c] = sum[j<=c,m<=n](x[m,j]*w[j])": lambda x, w: (x * w).cumsum(0).cumsum(1),
+        "y[n,c] = sum[j<=c,m](x[m,j])": lambda x, w: x.sum(0).cumsum(0).expand(x.shape),
+        "s[n,c] = sum[j<=c](x[n,j])\ny[n,c] = sum[j==c](s[n,j])*w[c]":
+            lambda x, w: x.cumsum(1) * w,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("definition", sorted(torch_reductions()))
+def test_reductions_agree_with_torch(definition):
+    """Products, variances and cumulative reductions are torch's to 1e-12, at any sizes."""
+    spec = spec_of(definition, ranges={"k": "C"})
+    forward = torch_reductions()[definition]
+    for point in points(spec, seed=7, draws=3):
+        assert_agree(spec, point, by_oracle(spec, point), by_torch(forward, spec, point), 1e-12)
+        single = point.astype("float32")
+        got = by_oracle(spec, single)
+        assert {a.dtype for _, a in got.parts()} == {np.dtype("float32")}
+
+
+@pytest.mark.parametrize("definition", [d for d in sorted(torch_reductions()) if "prod" in d])
+@pytest.mark.parametrize("zeros", [1, 2, 3])
+def test_products_have_derivatives_at_zeros(definition, zeros):
+    """With one, two or more factors zero a product's derivatives are torch's: nothing divides."""
+    spec = spec_of(definition, ranges={"k": "C"})
+    forward = torch_reductions()[definition]
+    point = draw(spec, {"N": 3, "C": 4}, np.random.default_rng(zeros))
+    point.tensors["x"][:, :zeros] = 0
+    point.tensors["w"][1:zeros] = 0
+    assert_agree(spec, point, by_oracle(spec, point), by_torch(forward, spec, point), 1e-12)
+
+
+def test_an_empty_product_is_one():
+    """A product over no values is 1 and has no derivative, as that of a window of K - 1 at K = 1."""
+    spec = Spec("s", x=Input("N K"), y=Output("N"), ranges={"r": "K-1"},
+                definition="y[n] = prod[r](x[n,r+1])*x[n,0]")  # fmt: skip
+    point = draw(spec, {"N": 2, "K": 1}, np.random.default_rng(0))
+    got, exact = by_oracle(spec, point), exactly(spec, point)
+    np.testing.assert_array_equal(got.outputs[0], point.tensors["x"][:, 0])
+    np.testing.assert_array_equal(exact.outputs[0].astype(float), got.outputs[0])
+    np.testing.assert_array_equal(got.gradients["x"][:, 0], point.cotangents[0])
+
+
+def test_a_product_over_time_may_stand_in_a_recurrence():
+    """A product inside a recurrence is run with it, and goes backwards with it."""
+    spec = Spec("s", x=Input("T N"), w=Param("N N"), y=Output("T N"), definition="""
+        h[-1,n] = 1
+        h[t,n]  = tanh(prod[m](h[t-1,m]*w[m,n] + 1) + x[t,n])
+        y[t,n]  = h[t,n]
+    """)  # fmt: skip
+    import torch
+
+    def forward(x, w):
+        states = [torch.ones_like(x[0])]
+        for x_t in x:
+            states.append(((states[-1][:, None] * w + 1).prod(0) + x_t).tanh())
+        return torch.stack(states[1:])
+
+    for sizes in ({"T": 1, "N": 1}, {"T": 4, "N": 3}):
+        point = draw(spec, sizes, np.random.default_rng(1))
+        assert_agree(spec, point, by_oracle(spec, point), by_torch(forward, spec, point), 1e-12)
+
+
+def test_the_other_factors_are_a_product_again():
+    """What a product is differentiated by is a step of the same kind, for each factor one."""
+    spec = spec_of("y[n] = prod[k](x[n,k]*w[k])", y=Output("N"))
+    derivation = oracle(spec).derivation
+    *_, others = steps(derivation.forward)
+    assert (others.target, others.kind) == ("y_others", "prod")
+    assert [text(s) for s in others.subscripts] == ["n", "k"]
+    assert [i for i, _ in others.loops] == ["n", "k", "k1"]
+    assert str(others.value) == "Select(Equal(k1, k), 1, w[k1]*x[n,k1])"
+    assert "dw[k] += dy[n]*x[n,k]*y_others[n,k]" in derived(spec)
+    stopped = spec_of("y[n,c] = x[n,c]*stop_gradient(prod[k](x[n,k])) + prod[n](ids[n])",
+                      ids=Input("N", dtype=int, range="1..3"))  # fmt: skip
+    assert not [s for s in steps(oracle(stopped).derivation.forward) if "others" in s.target]
 
 
 # -- kinks and what is not selected

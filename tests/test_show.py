@@ -127,6 +127,11 @@ def test_one_line_of_a_layer(name):
         ("y = sum[i](x[i,i])", ("N N", ""), ["dx[i,i] += dy   for all i", ADDS]),
         # What no output depends on is not passed over in silence.
         ("y[n] = 2.5", ("N", "N"), ["dx = 0"]),
+        # A choice by indices is the bound of a Σ.
+        ("y[i] = sum[j<=i](x[j])", ("N", "N"), ["dx[j] = Σ[i≥j] dy[i]"]),
+        ("y[i] = sum[j](where(j < i + 1 and x[j] > 0, x[j], 0))", ("N", "N"),
+         ["dx[j] = Σ[i] dy[i]·where((j < i + 1) and (x[j] > 0), 1, 0)"]),
+        ("y[n] = prod[n](x[n])", ("N", "N"), ["dx[n] = y_others[n]·Σ[n1] dy[n1]"]),
         ("y[n] = lgamma(x[n]) + gamma(x[n])", ("N", "N"),
          ["dx[n] = dy[n]·(digamma(x[n]) + Γ(x[n])·digamma(x[n]))"]),
         ("y[n] = polygamma(1, x[n]) + atan(x[n])", ("N", "N"),
@@ -142,6 +147,23 @@ def test_left_sides_and_letters(definition, shapes, expected):
     spec = Spec("here", x=x, y=y, ranges=ranges, definition=definition)
     shown = emit(Oracle(spec.program, spec.differentiable), "unicode", "here")
     assert [line[2:] for line in shown.split("given dy\n")[1].splitlines()] == expected
+
+
+def test_products_and_bounds():
+    """A product is a Π over its factors; a bound stands with its index, in both styles."""
+    spec = Spec("here", x=Input("N"), y=Output("N"), definition="""
+        p    = prod[n](x[n])
+        y[n] = p + max[m>n,i!=n](x[m]*x[i]) + mean[m](where(m < n, x[m], 0))
+    """)  # fmt: skip
+    found = Oracle(spec.program, spec.differentiable)
+    shown = emit(found, "unicode", "here")
+    for said in ("p              = Π[n] x[n]", "p_others[n]    = Π[n₁≠n] x[n₁]",
+                 "= max[m>n,i≠n] x[m]·x[i]", "Σ[m<n] x[m]/N"):  # fmt: skip
+        assert said in shown
+    latex = emit(found, "latex", "here")
+    for said in (r"p &= \prod_{n} x_{n}", r"\prod_{n_{1} \ne n} x_{n_{1}}", r"\max_{m > n,i \ne n} ",
+                 r"\sum_{m < n} \frac{x_{m}}{N}"):  # fmt: skip
+        assert said in latex
 
 
 def test_long_sums_are_broken_after_a_sign():

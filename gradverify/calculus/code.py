@@ -76,8 +76,8 @@ _NUMPY = {"atan": "arctan"}  # other names than the language's
 class Code(StrPrinter):  # type: ignore[misc]
     """Prints a sympy expression as code.
 
-    `symbols` gives the code of each symbol, `arrays` those that are arrays, `prefix` what stands
-    before the functions of the namespace ("np." or ""), `total` what is called on the terms of a
+    `symbols` gives the code of each symbol, `arrays` those that are arrays, `data` those that are
+    read from tensors, `prefix` what stands before the functions of the namespace ("np." or ""), `total` what is called on the terms of a
     sum (None: they are added) and `switch` what is called on a condition (None: nothing).
     """
 
@@ -86,13 +86,14 @@ class Code(StrPrinter):  # type: ignore[misc]
         symbols: Callable[[sympy.Symbol], str],
         *,
         arrays: Collection[sympy.Symbol] = (),
+        data: Collection[sympy.Symbol] = (),
         prefix: str = "np.",
         total: str | None = None,
         switch: Callable[[Scalar], str] | None = None,
     ) -> None:
         super().__init__({"order": "none"})
         self.symbols, self.prefix, self.total, self.switch = symbols, prefix, total, switch
-        self.arrays = frozenset(arrays)
+        self.arrays, self.data = frozenset(arrays), frozenset(data)
         self.helpers: set[str] = set()
 
     def code(self, expr: Scalar) -> str:
@@ -237,7 +238,8 @@ class Code(StrPrinter):  # type: ignore[misc]
         if (a, b) == (1, 0) and self.total is None:
             scalar = not condition.free_symbols & self.arrays
             return f"float({said})" if scalar else f"{said}.astype(dtype)"
-        if self.total is not None:
+        # A choice by indices alone is a mask: nobody writes it as a correction.
+        if self.total is not None and condition.free_symbols & self.data:
             return f"noise.select({said}, {self._print(a)}, {self._print(b)})"
         if said.startswith("(") and said.endswith(")") and said.count("(") == 1:
             said = said[1:-1]

@@ -13,9 +13,17 @@ from sympy import Expr as Scalar
 from gradverify.calculus.compile import Oracle
 from gradverify.calculus.cover import bounds, covers, form, letters, replaced
 from gradverify.calculus.derive import Derivation, Order, Step
-from gradverify.calculus.functions import scalar
+from gradverify.calculus.functions import (
+    Both,
+    Equal,
+    Less,
+    LessEqual,
+    Negation,
+    Select,
+    scalar,
+)
 from gradverify.calculus.time import ordered_index
-from gradverify.calculus.typeset import BIG, Line, Loop, Printer
+from gradverify.calculus.typeset import BIG, REVERSED, Line, Loop, Printer
 from gradverify.errors import UsageError
 from gradverify.notation.dims import affine, negative, plus, same
 from gradverify.notation.schedule import Block
@@ -24,6 +32,9 @@ from gradverify.notation.tree import ONE, ZERO, Expr, Name, Number, Read, rebuil
 STYLES = ("unicode", "latex", "numpy")
 LEAVES = "(a term is 0 where a subscript of it leaves its tensor)"
 PICKED = "1 where the maximum is first attained, else 0"
+
+# What a masked term is, by the kind of its reduction.
+_NEUTRAL = {"sum": S.Zero, "prod": S.One, "max": S.NegativeInfinity}
 
 Placed = tuple[Step, tuple[int, int], Loop | None]  # a step, its place in the order, its loop
 
@@ -149,17 +160,61 @@ class _Writer(Printer):
         shown = {s: self.home(step.reads.get(s, Name(s.name)), new) for s in value.free_symbols}
         value = value.xreplace({s: scalar(e, self.reads, self.sizes) for s, e in shown.items()})
         indices = [names[i] for i, _ in step.reduced]
-        if step.kind == "max":
-            return [(1, f"{self.big('max', indices)} {self.text(value, BIG)}")]
+        value, bounds = self.bounded(step.kind, value, indices)
+        if step.kind != "sum":
+            return [(1, f"{self.big(step.kind, indices, bounds)} {self.text(value, BIG)}")]
         if not indices:
             return self.terms(value)
-        big = self.big("sum", indices)
+        big = self.big("sum", indices, bounds)
+        if bounds:
+            return [self.term(value, indices, big)]
         total = Mul(*(scalar(n, {}, self.sizes) for _, n in step.reduced))
         if step.target in self.d.program.shapes and _divides(total, sympy.fraction(value)[1]):
             value *= total
             mean = rf"\frac{{1}}{{{self.text(total)}}} {big}"
             big = mean if self.latex else self.big("mean", indices)
         return [self.term(value, indices, big)]
+
+    def bounded(
+        self, kind: str, value: Scalar, indices: Sequence[str]
+    ) -> tuple[Scalar, dict[str, str]]:
+        """Split a choice by indices off what is reduced; return it as text by the index it bounds,
+        {"j": "j≤i"} for where(j <= i, b, 0) in a sum over j."""
+        neutral = _NEUTRAL[kind]
+        factors = Mul.make_args(value) if kind == "sum" else (value,)
+        for k, factor in enumerate(factors):
+            if not isinstance(factor, Select) or neutral not in factor.args[1:]:
+                continue
+            condition, chosen, other = factor.args
+            if other != neutral:
+                condition, chosen = Negation(condition), other
+            bounds = self.bounds(condition, indices)
+            if bounds:
+                return Mul(*factors[:k], chosen, *factors[k + 1 :]), bounds
+        return value, {}
+
+    def bounds(self, condition: Scalar, indices: Sequence[str]) -> dict[str, str]:
+        """Return comparisons that each begin or end with an index of its own as text, else {}."""
+        found: dict[str, str] = {}
+        parts = [condition]
+        while parts:
+            part = parts.pop(0)
+            if isinstance(part, Both):
+                parts[:0] = part.args
+                continue
+            unequal = isinstance(part, Negation) and isinstance(part.args[0], Equal)
+            pair = part.args[0].args if unequal else part.args
+            if not (unequal or isinstance(part, Less | LessEqual | Equal)):
+                return {}
+            own = [e.name if e.is_Symbol and e.name in indices else "" for e in pair]
+            index = own[0] or own[1]
+            if not index or index in found:
+                return {}
+            kind = "Unequal" if unequal else type(part).__name__
+            if not own[0]:
+                kind, pair = REVERSED.get(kind, kind), pair[::-1]
+            found[index] = self.compared(kind, pair, "" if not self.latex else " ")
+        return found
 
     def line(self, steps: Sequence[Step], op: str, loop: Loop | None, note: str = "") -> Line:
         """Return the equation of steps whose left sides differ in letters only."""

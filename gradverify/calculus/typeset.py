@@ -1,7 +1,7 @@
 """Scalars and equations to text, in unicode or in LaTeX, in an order that people write."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import sympy
@@ -28,7 +28,7 @@ _CONSTANTS = {S.Pi: ("π", r"\pi"), S.Infinity: ("∞", r"\infty"),
 _COMPARED = {"Less": ("<", "<"), "LessEqual": ("≤", r"\le"), "Equal": ("=", "="),
              "Greater": (">", ">"), "GreaterEqual": ("≥", r"\ge"), "Unequal": ("≠", r"\ne"),
              "Both": ("and", r"\land"), "Either": ("or", r"\lor")}  # fmt: skip
-_REVERSED = {"Less": "Greater", "LessEqual": "GreaterEqual"}  # x > 0 for 0 < x
+REVERSED = {"Less": "Greater", "LessEqual": "GreaterEqual"}  # x > 0 for 0 < x
 _WORDS = {"Select": "where", "StopGradient": "stop_gradient", "Negation": "not"}
 _GAMMAS = {"Gamma": ("Γ", r"\Gamma"), "Lgamma": ("lgamma", r"\log\Gamma"),
            "Polygamma": ("digamma", r"\psi")}  # fmt: skip
@@ -238,11 +238,19 @@ class Printer:
         bare = e.is_Integer or (e.is_Symbol and e not in self.reads)
         return f"√{self.text(e)}" if bare else f"√({self.text(e)})"
 
-    def big(self, kind: str, indices: Sequence[str]) -> str:
-        """Return the Σ, mean or max that stands before what is reduced."""
-        inside = ",".join(map(self.name, indices))
-        word = "Σ" if kind == "sum" else kind
+    def big(
+        self, kind: str, indices: Sequence[str], bounds: Mapping[str, str] | None = None
+    ) -> str:
+        """Return the Σ, Π, mean or max that stands before what is reduced; `bounds` gives the text
+        for an index that has a bound, j≤i."""
+        inside = ",".join((bounds or {}).get(i) or self.name(i) for i in indices)
+        word = {"sum": "Σ", "prod": "Π"}.get(kind, kind)
         return rf"\{kind}_{{{inside}}}" if self.latex else f"{word}[{inside}]"
+
+    def compared(self, kind: str, args: Sequence[Scalar], gap: str = " ") -> str:
+        """Return a comparison of two terms, or two conditions joined."""
+        sign = f"{gap}{_COMPARED[kind][self.latex]}{gap}"
+        return sign.join(self.text(a, _SUM) for a in args)
 
     def call(self, kind: str, args: Sequence[Scalar]) -> tuple[str, int]:
         """Return a function; choices and comparisons as the definition writes them."""
@@ -254,11 +262,10 @@ class Printer:
                 kind, args = "Abs", args[1:2]
         elif kind == "Negation" and isinstance(args[0], Equal):
             kind, args = "Unequal", args[0].args
-        elif kind in _REVERSED and args[0].is_number:
-            kind, args = _REVERSED[kind], args[::-1]
+        elif kind in REVERSED and args[0].is_number:
+            kind, args = REVERSED[kind], args[::-1]
         if kind in _COMPARED:
-            sign = f" {_COMPARED[kind][self.latex]} "
-            return sign.join(self.text(a, _SUM) for a in args), _TEST
+            return self.compared(kind, args), _TEST
         if kind == "atan" and self.latex:
             kind = "arctan"
         if kind in _GAMMAS:
