@@ -221,7 +221,7 @@ WRONG = [
     ("y[n,c] = x[n,c], 1", "a comma can stand between subscripts and arguments only"),
     ("y[n,c] = sum(x[n,c])", "sum needs the indices it runs over: sum[n](...)"),
     ("y[n,c] = cumsum[n](x[n,c])", "cumsum is not a reduction; did you mean sum?"),
-    ("y[n,c] = exp[n](x[n,c])", "exp is not a reduction (known: sum mean max min logsumexp)"),
+    ("y[n,c] = exp[n](x[n,c])", "exp is not a reduction (known: sum mean var prod max min logsumexp)"),
     ("y[n,c] = sum[2](x[n,c])", "a reduction runs over indices: single small letters"),
     ("y[n,c] = sum[n,n](x[n,c])", "a reduction names an index twice"),
     ("y[n,c] = __import__('os').system('true')", "a dot has no meaning here"),
@@ -283,7 +283,7 @@ WRONG = [
     ("y[n,c] = x[n,c]\ny[n,c] = w[c]", "more than one equation defines y[0,0] at"),
     ("y[n,c] = w[x[n,c]]", "x is used as a subscript or bound but does not hold integers: declare it"),
     ("y[n,c] = x[n,sum[k](ids[k])]", "a reduction cannot stand in a subscript"),
-    ("y[n,c] = x[n,exp(c)]", "a subscript is an integer: use indices, sizes and + - * // %"),
+    ("y[n,c] = x[n,exp(c)]", "a subscript or bound is an integer: use indices, sizes and + - * // %"),
     ("y[n,c] = x[n,0.5]", "a subscript is an integer"),
     ("y[n,c] = x[n,eps]", "eps stands in a subscript but is not an integer constant"),
 ]  # fmt: skip

@@ -130,8 +130,8 @@ def test_one_line_of_a_layer(name):
         # A choice by indices is the bound of a Σ.
         ("y[i] = sum[j<=i](x[j])", ("N", "N"), ["dx[j] = Σ[i≥j] dy[i]"]),
         ("y[i] = sum[j](where(j < i + 1 and x[j] > 0, x[j], 0))", ("N", "N"),
-         ["dx[j] = Σ[i] dy[i]·where((j < i + 1) and (x[j] > 0), 1, 0)"]),
-        ("y[n] = prod[n](x[n])", ("N", "N"), ["dx[n] = y_others[n]·Σ[n1] dy[n1]"]),
+         ["dx[j] = Σ[i] dy[i]·where((j < 1 + i) and (x[j] > 0), 1, 0)"]),
+        ("y = prod[n](x[n])", ("N", ""), ["dx[n] = dy·y_others[n]"]),
         ("y[n] = lgamma(x[n]) + gamma(x[n])", ("N", "N"),
          ["dx[n] = dy[n]·(digamma(x[n]) + Γ(x[n])·digamma(x[n]))"]),
         ("y[n] = polygamma(1, x[n]) + atan(x[n])", ("N", "N"),
@@ -157,8 +157,8 @@ def test_products_and_bounds():
     """)  # fmt: skip
     found = Oracle(spec.program, spec.differentiable)
     shown = emit(found, "unicode", "here")
-    for said in ("p              = Π[n] x[n]", "p_others[n]    = Π[n₁≠n] x[n₁]",
-                 "= max[m>n,i≠n] x[m]·x[i]", "Σ[m<n] x[m]/N"):  # fmt: skip
+    for said in ("  p                = Π[n] x[n]", "  p_others[n]      = Π[n₁≠n] x[n₁]",
+                 "= max[m>n,i≠n] x[i]·x[m]", "Σ[m<n] x[m]/N", "Σ[n>m] dy[n]/N"):  # fmt: skip
         assert said in shown
     latex = emit(found, "latex", "here")
     for said in (r"p &= \prod_{n} x_{n}", r"\prod_{n_{1} \ne n} x_{n_{1}}", r"\max_{m > n,i \ne n} ",

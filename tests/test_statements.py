@@ -202,7 +202,7 @@ def test_indices_that_a_bound_compares_have_one_range():
     """Where the range of an index shows nowhere else, it is that of the index it is compared to."""
     found = program("s[n,i] = sum[j<=i](x[n,j])\ny[n,c] = s[n,c]")
     assert sizes(found.shapes)["s"] == "N C"
-    longer = program("s[n,i] = sum[j<=i](x[n,j])\ny[n,c] = s[n,c]", ranges={"i": "C+2"})
+    longer = program("s[n,i] = sum[j<=i](x[n,j])\ny[n,c] = s[n,c+2]", ranges={"i": "C+2", "c": "C"})
     assert sizes(longer.shapes)["s"] == "N C + 2"
 
 

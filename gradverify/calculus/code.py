@@ -77,8 +77,9 @@ class Code(StrPrinter):  # type: ignore[misc]
     """Prints a sympy expression as code.
 
     `symbols` gives the code of each symbol, `arrays` those that are arrays, `data` those that are
-    read from tensors, `prefix` what stands before the functions of the namespace ("np." or ""), `total` what is called on the terms of a
-    sum (None: they are added) and `switch` what is called on a condition (None: nothing).
+    read from tensors, `prefix` what stands before the functions of the namespace ("np." or ""),
+    `total` what is called on the terms of a sum (None: they are added) and `switch` what is called
+    on a condition (None: nothing).
     """
 
     def __init__(

@@ -115,18 +115,18 @@ def derive(program: Program, wrt: Sequence[str]) -> Derivation:
                 partials[k, symbol] = _in_terms_of_target(step, derivative) if whole else derivative
     active = _active(steps, partials, wrt, program.declared.wanted)
     products = []
-    for k, s in enumerate(steps):
-        flows = any((k, x) in partials and r.tensor in active for x, r in s.reads.items())
-        if s.kind == "prod" and s.target in active and flows:
-            steps[k] = replace(s, others=_fresh(f"{s.target}_others", taken))
+    for k, step in enumerate(steps):
+        flows = any((k, x) in partials and r.tensor in active for x, r in step.reads.items())
+        if step.kind == "prod" and step.target in active and flows:
+            steps[k] = replace(step, others=_fresh(f"{step.target}_others", taken))
             products.append(_others(steps[k], taken))
     cotangents = {t: _fresh(f"d{t}", taken) for t in active}
     tangents = {t: _fresh(f"{t}_dot", taken) for t in active}
     shapes = dict(program.shapes)
     shapes |= {cotangents[t]: shapes[t] for t in active}
     shapes |= {tangents[t]: shapes[t] for t in active}
-    for s in steps:
-        shapes |= {t: tuple(n for _, n in s.pick_loops) for t in (s.pick, s.others) if t}
+    for step in steps:
+        shapes |= {t: tuple(n for _, n in step.pick_loops) for t in (step.pick, step.others) if t}
     forward = schedule([*steps, *products])
     # The vjp goes through the steps backwards; `schedule` then only has to find the loops.
     position = {id(s): k for k, s in enumerate([*steps, *products])}

@@ -127,7 +127,7 @@ def _expand(expr: Expr) -> Expr:
 
 
 # What changes nothing where it is reduced with other values.
-_NEUTRAL = {"sum": ZERO, "prod": ONE, "max": Call("neg", (Name("inf"),))}
+_NEUTRAL: dict[str, Expr] = {"sum": ZERO, "prod": ONE, "max": Call("neg", (Name("inf"),))}
 
 
 def _masked(expr: Expr) -> Expr:
