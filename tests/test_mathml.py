@@ -120,3 +120,14 @@ def test_names_are_taken_apart_only_where_they_say_so():
     assert lefts[:3] == ["θ^i", "long_namei", "yi"]
     assert "dδi" in lefts
     assert "dhati" in lefts
+
+
+def test_bounds_and_functions_with_signs_of_their_own():
+    """A bound stands below its Σ or Π; gamma functions have the letters that print has for them."""
+    _, root = here(
+        "p[n] = prod[m<n](x[m])\ny[n] = p[n]*gamma(x[n]) + polygamma(1, x[n]) + lgamma(x[n])",
+        x=Input("N"), y=Output("N"),
+    )  # fmt: skip
+    rows = {said(row[0]): row[2] for row in root.find(f"{{{SPACE}}}math")[0] if len(row) == 3}
+    assert said(rows["pn"]) == "∏m<nxm"
+    assert said(rows["yn"]) == "log Γ(xn)+ψ(1)(xn)+pn·Γ(xn)"

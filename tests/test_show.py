@@ -112,6 +112,15 @@ def test_one_line_of_a_layer(name):
         ("y = sum[i](x[i,i])", ("N N", ""), ["dx[i,i] += dy   for all i", ADDS]),
         # What no output depends on is not passed over in silence.
         ("y[n] = 2.5", ("N", "N"), ["dx = 0"]),
+        # A choice by indices is the bound of a Σ.
+        ("y[i] = sum[j<=i](x[j])", ("N", "N"), ["dx[j] = Σ[i≥j] dy[i]"]),
+        ("y[i] = sum[j](where(j < i + 1 and x[j] > 0, x[j], 0))", ("N", "N"),
+         ["dx[j] = Σ[i] dy[i]·where((j < 1 + i) and (x[j] > 0), 1, 0)"]),
+        ("y = prod[n](x[n])", ("N", ""), ["dx[n] = dy·y_others[n]"]),
+        ("y[n] = lgamma(x[n]) + gamma(x[n])", ("N", "N"),
+         ["dx[n] = dy[n]·(digamma(x[n]) + Γ(x[n])·digamma(x[n]))"]),
+        ("y[n] = polygamma(1, x[n]) + atan(x[n])", ("N", "N"),
+         ["dx[n] = dy[n]·(polygamma(2, x[n]) + 1/(1 + x[n]²))"]),
         ("y[n] = (1 + abs(x[n]))**0.25/3", ("N", "N"),
          ["dx[n] = dy[n]·where(x[n] > 0, 1, -1)/(12·(1 + |x[n]|)^(3/4))"]),
     ],
@@ -123,6 +132,23 @@ def test_left_sides_and_letters(definition, shapes, expected):
     spec = Spec("here", x=x, y=y, ranges=ranges, definition=definition)
     shown = emit(Oracle(spec.program, spec.differentiable), "unicode", "here")
     assert [line[2:] for line in shown.split("given dy\n")[1].splitlines()] == expected
+
+
+def test_products_and_bounds():
+    """A product is a Π over its factors; a bound stands with its index, in both styles."""
+    spec = Spec("here", x=Input("N"), y=Output("N"), definition="""
+        p    = prod[n](x[n])
+        y[n] = p + max[m>n,i!=n](x[m]*x[i]) + mean[m](where(m < n, x[m], 0))
+    """)  # fmt: skip
+    found = Oracle(spec.program, spec.differentiable)
+    shown = emit(found, "unicode", "here")
+    for said in ("  p                = Π[n] x[n]", "  p_others[n]      = Π[n₁≠n] x[n₁]",
+                 "= max[m>n,i≠n] x[i]·x[m]", "Σ[m<n] x[m]/N", "Σ[n>m] dy[n]/N"):  # fmt: skip
+        assert said in shown
+    latex = emit(found, "latex", "here")
+    for said in (r"p &= \prod_{n} x_{n}", r"\prod_{n_{1} \ne n} x_{n_{1}}", r"\max_{m > n,i \ne n} ",
+                 r"\sum_{m < n} \frac{x_{m}}{N}"):  # fmt: skip
+        assert said in latex
 
 
 def test_long_sums_are_broken_after_a_sign():
@@ -186,6 +212,17 @@ def test_latex_names():
     assert r"\sigma_{c} &= \sqrt{\mathrm{var}_{c} + \epsilon} \\" in rows
     assert r"\mathrm{d}\gamma_{c} &= \sum_{n} \mathrm{d}y_{n,c} \, \hat{x}_{n,c} \\" in rows
     assert r"\mu_{c} &= \frac{1}{N} \sum_{n} x_{n,c} \\" in rows
+    spec = Spec("s", gamma=Input("N"), y=Output("N"), definition="""
+        y[n] = gamma[n]*gamma(2)*lgamma(gamma[n]) + polygamma(1, gamma[n])*atan(gamma[n])
+    """)  # fmt: skip
+    shown = emit(Oracle(spec.program, spec.differentiable), "latex", "s")
+    for said in (
+        r"\gamma_{n} \, \Gamma\left(2\right) \, \log\Gamma\left(\gamma_{n}\right)",
+        r"\psi\left(\gamma_{n}\right)",
+        r"\psi^{(1)}\left(",
+        r"\arctan\left(",
+    ):
+        assert said in shown
     shown = emit(oracle("lstm_cell"), "latex", "lstm_cell")
     assert r"\mathrm{d}\mathrm{c\_next}_{n,u} &\mathrel{+}= " in shown
     assert r"& \text{for $t = T-1, \ldots, 0$:} \\" in emit(oracle("rnn"), "latex", "rnn")

@@ -190,6 +190,9 @@ def test_a_recurrence_that_nothing_reads_has_an_end():
           "read for every j₁, so the second term is summed over j₁:"]),
         ("y[t] = (x[t+1] - x[t])**2", ("T+1", "T"),
          ["∂y[t]/∂x[t] = -2·(x[t+1] - x[t]) ∂y[t-1]/∂x[t] = 2·(x[t] - x[t-1])"]),
+        ("y = prod[n](x[n])", ("N", ""),
+         ["∂y/∂x[n] = y_others[n] A product changes with one factor as the product of the others, "
+          "y_others: dx[n] = dy·y_others[n]"]),
         ("y = sum[t](x[t+1])", ("T+1", ""), ["Only the elements x[t+1] are read; the others"]),
         ("y[n] = where(x[n] > 1, sum[m](sqrt(x[m] - x[n])), 0)", ("N", "N"),
          ["comes back, even where the derivative is infinite"]),

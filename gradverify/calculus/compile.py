@@ -194,6 +194,12 @@ class Noise:
         more = _terms(subscripts, tuple(np.shape(f) for f in factors)) - 1
         return self._perturb(value, np.sqrt((1 + more / 6) * squares + more / 3 * value**2))
 
+    def prod(self, factors: Array, axes: Any) -> Array:
+        """Return np.prod(factors, axes), as if rounded after every multiplication."""
+        value = np.prod(factors, axis=axes)
+        count = factors.size / max(value.size, 1)
+        return self._perturb(value, math.sqrt(max(count - 1, 0)) * np.abs(value))
+
     def unit(self, value: Any) -> Array:
         """Return a value with an absolute error, as if it had been subtracted from 1."""
         return self._perturb(np.asarray(value), np.maximum(1.0, np.abs(value)))
@@ -337,7 +343,7 @@ def _module(name: str, signature: str, lines: Sequence[str], helpers: Sequence[s
     parts = [HELPERS[h] for h in helpers]
     parts.append(f"def {name}({signature}):\n{body}")
     imports = "import numpy as np"
-    if "erf" in helpers or "math." in body:
+    if any("math." in text for text in (body, *parts)):
         imports = "import math\n\nimport numpy as np"
     return imports + "\n\n\n" + "\n\n\n".join(parts) + "\n"
 

@@ -3,27 +3,30 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
+from itertools import count
 
 import sympy
 from sympy import Expr as Scalar
 
-from gradverify.calculus.functions import Equal, Negation, Select, StopGradient, scalar
+from gradverify.calculus.functions import Both, Equal, Negation, Select, StopGradient, scalar
 from gradverify.errors import SpecError
 from gradverify.notation.schedule import Block, schedule
 from gradverify.notation.statements import Loops, Program
-from gradverify.notation.tree import Expr, Name, Read, text, walk
+from gradverify.notation.tree import Expr, Name, Read, rename, text, walk
 
 _NO_NUMBERS = (sympy.nan, sympy.zoo, sympy.I)
 
 
 @dataclass(frozen=True)
 class Step:
-    """`target[subscripts] += value` over the loops, or `max=` for kind "max".
+    """`target[subscripts] += value` over the loops; "max" and "prod" are kinds of reduction.
 
     `value` is a sympy expression in one symbol per read; `reads` maps these symbols. A max step
     with `pick` also writes that tensor, one-hot over the reduced indices, of the first maximum;
     it has an axis for every loop (`pick_loops`), whatever the subscripts of the target are.
+    `others` of a prod step is a tensor with the same axes that another step writes: for each
+    factor the product of all others.
     """
 
     target: str
@@ -35,6 +38,7 @@ class Step:
     guarded: bool = False
     pick: str | None = None
     at: tuple[int, int] = (1, 0)
+    others: str | None = None
 
     @cached_property
     def sources(self) -> frozenset[str]:
@@ -110,15 +114,22 @@ def derive(program: Program, wrt: Sequence[str]) -> Derivation:
             if derivative != 0:
                 partials[k, symbol] = _in_terms_of_target(step, derivative) if whole else derivative
     active = _active(steps, partials, wrt, program.declared.wanted)
+    products = []
+    for k, step in enumerate(steps):
+        flows = any((k, x) in partials and r.tensor in active for x, r in step.reads.items())
+        if step.kind == "prod" and step.target in active and flows:
+            steps[k] = replace(step, others=_fresh(f"{step.target}_others", taken))
+            products.append(_others(steps[k], taken))
     cotangents = {t: _fresh(f"d{t}", taken) for t in active}
     tangents = {t: _fresh(f"{t}_dot", taken) for t in active}
     shapes = dict(program.shapes)
     shapes |= {cotangents[t]: shapes[t] for t in active}
     shapes |= {tangents[t]: shapes[t] for t in active}
-    shapes |= {s.pick: tuple(n for _, n in s.pick_loops) for s in steps if s.pick}
-    forward = schedule(steps)
+    for step in steps:
+        shapes |= {t: tuple(n for _, n in step.pick_loops) for t in (step.pick, step.others) if t}
+    forward = schedule([*steps, *products])
     # The vjp goes through the steps backwards; `schedule` then only has to find the loops.
-    position = {id(s): k for k, s in enumerate(steps)}
+    position = {id(s): k for k, s in enumerate([*steps, *products])}
     flat = [s for entry in forward for s in (entry.steps if isinstance(entry, Block) else [entry])]
     vjp, jvp = [], []
     for step in flat:
@@ -172,11 +183,41 @@ def _active(
 
 
 def _picked(step: Step) -> dict[sympy.Symbol, Read]:
-    """Return the read of a max step's one-hot, or nothing for a sum."""
-    if step.pick is None:
+    """Return the read of what a term of the reduction counts: a max step's one-hot, the other
+    factors of a product, or nothing for a sum."""
+    name = step.pick or step.others
+    if name is None:
         return {}
-    read = Read(step.pick, tuple(Name(i) for i, _ in step.pick_loops))
+    read = Read(name, tuple(Name(i) for i, _ in step.pick_loops))
     return {_symbol(read): read}
+
+
+def _others(step: Step, taken: set[str]) -> Step:
+    """Return the step that writes, for each factor of a product, the product of the others.
+
+    Nothing is divided, so zeros among the factors do no harm; and as a product itself it can be
+    differentiated again.
+    """
+    assert step.others is not None
+    used = taken | dict(step.loops).keys()
+    moved: dict[str, str] = {}
+    for i, _ in step.reduced:
+        moved[i] = next(n for k in count(1) if (n := f"{i[0]}{k}") not in used)
+        used.add(moved[i])
+    index = {i: sympy.Symbol(i, real=True) for pair in moved.items() for i in pair}
+    itself = reduce(Both, (Equal(index[new], index[old]) for old, new in moved.items()))
+    reads = {x: rename(r, moved) for x, r in step.reads.items()}
+    renamed = {x: _symbol(r) for x, r in reads.items() if isinstance(r, Read)}
+    factor = step.value.xreplace({index[old]: index[new] for old, new in moved.items()} | renamed)
+    return replace(
+        step,
+        target=step.others,
+        subscripts=tuple(Name(i) for i, _ in step.pick_loops),
+        loops=(*step.pick_loops, *((moved[i], n) for i, n in step.reduced)),
+        value=Select(itself, sympy.S.One, factor),
+        reads={_symbol(r): r for r in reads.values() if isinstance(r, Read)},
+        others=None,
+    )
 
 
 def _symbol(read: Read) -> sympy.Symbol:

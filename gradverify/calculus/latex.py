@@ -11,7 +11,11 @@ _COMPARED = {"Less": "<", "LessEqual": r"\le", "Equal": "=", "Greater": ">",
              "Either": r"\lor"}  # fmt: skip
 _FENCES = {"": r"\left({}\right)", "Abs": r"\left|{}\right|",
            "Floor": r"\left\lfloor {}\right\rfloor"}  # fmt: skip
-_OPERATORS = frozenset({"exp", "log", "tanh", "sin", "cos", "max", "min"})  # that LaTeX has
+# Those that LaTeX has under their names, and those that it has under others.
+_SAME = ("exp", "log", "tanh", "sin", "cos", "tan", "sinh", "cosh", "max", "min")
+_FUNCTIONS = {word: rf"\{word}" for word in _SAME} | {
+    "atan": r"\arctan", "gamma": r"\Gamma", "lgamma": r"\log\Gamma", "digamma": r"\psi"
+}  # fmt: skip
 
 
 class Latex(Style):
@@ -60,12 +64,15 @@ class Latex(Style):
     def mean(self, size: str, indices: Sequence[str]) -> str:
         return rf"\frac{{1}}{{{size}}} {self.big('sum', indices)}"
 
-    def compared(self, kind: str, sides: Sequence[str]) -> str:
+    def compared(self, kind: str, sides: Sequence[str], *, tight: bool = False) -> str:
         return f" {_COMPARED[kind]} ".join(sides)
 
     def function(self, word: str, arguments: Sequence[str]) -> str:
+        if word == "polygamma":
+            order, *arguments = arguments
+            return rf"\psi^{{({order})}}" + self.fence("", ", ".join(arguments))
         escaped = word.replace("_", r"\_")
-        shown = f"\\{word}" if word in _OPERATORS else rf"\operatorname{{{escaped}}}"
+        shown = _FUNCTIONS.get(word, rf"\operatorname{{{escaped}}}")
         return shown + self.fence("", ", ".join(arguments))
 
     def words(self, words: str) -> str:

@@ -12,6 +12,8 @@ SPACE = "http://www.w3.org/1998/Math/MathML"
 
 _COMPARED = {"Less": "&lt;", "LessEqual": "≤", "Equal": "=", "Greater": "&gt;",
              "GreaterEqual": "≥", "Unequal": "≠", "Both": "∧", "Either": "∨"}  # fmt: skip
+_BIG = {"sum": "∑", "prod": "∏"}
+_FUNCTIONS = {"atan": "arctan", "gamma": "Γ", "lgamma": "log Γ", "digamma": "ψ"}
 _FENCES = {"": ("(", ")"), "Abs": ("|", "|"), "Floor": ("⌊", "⌋")}
 # Nothing shows between factors but a thin space.
 _TIMES = '<mo lspace="0" rspace="0.17em">\u2062</mo>'
@@ -97,8 +99,9 @@ class MathML(Style):
         return f"<msqrt>{inside}</msqrt>"
 
     def big(self, kind: str, indices: Sequence[str]) -> str:
-        sign = "<mo>∑</mo>"
-        if kind != "sum":
+        if kind in _BIG:
+            sign = f"<mo>{_BIG[kind]}</mo>"
+        else:
             sign = f'<mo lspace="0" rspace="0.17em" movablelimits="true">{kind}</mo>'
         return f"<munder>{sign}{self.listed(indices)}</munder>"
 
@@ -108,12 +111,16 @@ class MathML(Style):
     def reduced(self, big: str, inside: str) -> str:
         return _row(big, inside)
 
-    def compared(self, kind: str, sides: Sequence[str]) -> str:
+    def compared(self, kind: str, sides: Sequence[str], *, tight: bool = False) -> str:
         return _row(f"<mo>{_COMPARED[kind]}</mo>".join(sides))
 
     def function(self, word: str, arguments: Sequence[str]) -> str:
+        shown = f"<mi>{_FUNCTIONS.get(word, word)}</mi>"
+        if word == "polygamma":
+            order, *arguments = arguments
+            shown = f"<msup><mi>ψ</mi>{self.fence('', order)}</msup>"
         inside = self.listed(arguments) if len(arguments) > 1 else arguments[0]
-        return _row(f"<mi>{word}</mi>", _APPLIED, self.fence("", inside))
+        return _row(shown, _APPLIED, self.fence("", inside))
 
     def choice(self, condition: str, a: str, b: str) -> str:
         where, else_ = self.words("where "), self.words("otherwise")

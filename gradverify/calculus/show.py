@@ -11,6 +11,7 @@ import sympy
 from sympy import Add, Mul, S, Symbol
 from sympy import Expr as Scalar
 
+from gradverify.calculus.bounded import bounded
 from gradverify.calculus.compile import Oracle
 from gradverify.calculus.cover import bounds, covers, form, letters, replaced
 from gradverify.calculus.derive import Derivation, Order, Step
@@ -185,13 +186,17 @@ class Writer(Printer):
         """Return the terms that a step adds, with other indices."""
         value = self.renamed(step.value, step.reads, names)
         indices = [names[i] for i, _ in step.reduced]
-        below = [self.style.name(i) for i in indices]
-        if step.kind == "max":
-            big = self.style.big("max", below)
+        value, limits = bounded(step.kind, value, indices)
+        shown = {i: self.compared(*limit, tight=True) for i, limit in limits.items()}
+        below = [shown.get(i) or self.style.name(i) for i in indices]
+        if step.kind != "sum":
+            big = self.style.big(step.kind, below)
             return [(1, self.style.reduced(big, self.text(value, BIG)))]
         if not indices:
             return self.terms(value)
         big = self.style.big("sum", below)
+        if limits:
+            return [self.term(value, indices, big)]
         total = Mul(*(scalar(n, {}, self.sizes) for _, n in step.reduced))
         if step.target in self.d.program.shapes and _divides(total, sympy.fraction(value)[1]):
             value *= total

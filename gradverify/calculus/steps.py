@@ -60,7 +60,9 @@ class _Teller:
         self.writer, self.d, self.parameters = writer, writer.d, parameters
         self.primals = {c: t for t, c in self.d.cotangents.items()}
         # In the order in which the definition is written.
-        self.forward = sorted((step for step, _, _ in writer.forward), key=lambda s: s.at)
+        forward = sorted((step for step, _, _ in writer.forward), key=lambda s: s.at)
+        self.others = {s.others: s.target for s in forward if s.others is not None}
+        self.forward = [s for s in forward if s.target not in self.others]
 
     def blocks(self, name: str) -> Iterator[str]:
         """Yield the paragraphs, one for each cotangent and those around them."""
@@ -231,13 +233,18 @@ class _Teller:
     def passed(self, terms: Sequence[Named], lines: Sequence[Line]) -> Iterator[str]:
         """Yield what becomes of cotangents where the definition chooses."""
         picks = {s.pick for s in self.forward if s.pick is not None}
-        for pick in dict.fromkeys(
-            r.tensor for step, _ in terms for r in step.reads.values() if r.tensor in picks
-        ):
-            yield (
-                "A maximum passes its cotangent on to one element only, the largest (the first "
-                f"of them where several are equal): there {self.own(pick)} is 1, elsewhere 0."
-            )
+        for read in dict.fromkeys(r.tensor for step, _ in terms for r in step.reads.values()):
+            if read in picks:
+                yield (
+                    "A maximum passes its cotangent on to one element only, the largest (the "
+                    f"first of them where several are equal): there {self.own(read)} is 1, "
+                    "elsewhere 0."
+                )
+            if read in self.others:
+                yield (
+                    "A product changes with one factor as the product of the others, "
+                    f"{self.own(read)}."
+                )
         if any("where(" in line.right for line in lines):
             yield "A branch that is not taken contributes nothing."
         if any(_guarded(step) for step, _ in terms):

@@ -102,7 +102,7 @@ class Style(ABC):
 
     @abstractmethod
     def big(self, kind: str, indices: Sequence[str]) -> str:
-        """Return the sign of a reduction, a sum or a max, over indices."""
+        """Return the sign of a reduction (sum, prod or max) over indices or comparisons of them."""
 
     @abstractmethod
     def mean(self, size: str, indices: Sequence[str]) -> str:
@@ -113,12 +113,12 @@ class Style(ABC):
         return f"{big} {inside}"
 
     @abstractmethod
-    def compared(self, kind: str, sides: Sequence[str]) -> str:
-        """Return a comparison, or Both or Either of two."""
+    def compared(self, kind: str, sides: Sequence[str], *, tight: bool = False) -> str:
+        """Return a comparison, or Both or Either of two; `tight` below a Σ."""
 
     @abstractmethod
     def function(self, word: str, arguments: Sequence[str]) -> str:
-        """Return a function of its arguments."""
+        """Return a function of its arguments; polygamma has its order, a number, for the first."""
 
     def choice(self, condition: str, a: str, b: str) -> str:
         """Return a where the condition holds, else b."""

@@ -6,6 +6,7 @@ import sympy
 from sympy import Add, Mul, S, Symbol
 from sympy import Expr as Scalar
 
+from gradverify.calculus.bounded import REVERSED
 from gradverify.calculus.code import LARGEST_DENOMINATOR
 from gradverify.calculus.derive import Derivation
 from gradverify.calculus.functions import Equal, Less, LessEqual, scalar
@@ -15,7 +16,6 @@ from gradverify.notation.tree import Expr, Name, Read, free_names
 _CONSTANTS = {S.Pi: "pi", S.Infinity: "infty", S.Exp1: "e"}
 _COMPARED = frozenset({"Less", "LessEqual", "Equal", "Greater", "GreaterEqual", "Unequal",
                        "Both", "Either"})  # fmt: skip
-_REVERSED = {"Less": "Greater", "LessEqual": "GreaterEqual"}  # x > 0 for 0 < x
 _WORDS = {"StopGradient": "stop_gradient", "Negation": "not"}
 # How tightly what is printed binds; a Σ holds all factors to its right.
 _TEST, _SUM, BIG, _PRODUCT, _POWER, _ATOM = range(6)
@@ -175,6 +175,10 @@ class Printer:
         bare = e.is_Integer or (e.is_Symbol and e not in self.reads) or not self.style.flat
         return self.style.root(self.text(e) if bare else self.style.fence("", self.text(e)))
 
+    def compared(self, kind: str, args: Sequence[Scalar], *, tight: bool = False) -> str:
+        """Return a comparison of two terms, or two conditions joined."""
+        return self.style.compared(kind, [self.text(a, _SUM) for a in args], tight=tight)
+
     def call(self, kind: str, args: Sequence[Scalar]) -> tuple[str, int]:
         """Return a function; choices and comparisons as the definition writes them."""
         if kind == "Select":
@@ -185,10 +189,12 @@ class Printer:
                 kind, args = "Abs", args[1:2]
         elif kind == "Negation" and isinstance(args[0], Equal):
             kind, args = "Unequal", args[0].args
-        elif kind in _REVERSED and args[0].is_number:
-            kind, args = _REVERSED[kind], args[::-1]
+        elif kind in REVERSED and args[0].is_number:
+            kind, args = REVERSED[kind], args[::-1]
         if kind in _COMPARED:
-            return self.style.compared(kind, [self.text(a, _SUM) for a in args]), _TEST
+            return self.compared(kind, args), _TEST
+        if kind == "Polygamma" and args[0] == 0:
+            kind, args = "digamma", args[1:]
         inside = [self.text(a) for a in args]
         if kind == "Select":
             return self.style.choice(*inside), _ATOM

@@ -10,6 +10,8 @@ WIDTH = 98  # 100 with the indent
 
 _COMPARED = {"Less": "<", "LessEqual": "≤", "Equal": "=", "Greater": ">", "GreaterEqual": "≥",
              "Unequal": "≠", "Both": "and", "Either": "or"}  # fmt: skip
+_BIG = {"sum": "Σ", "prod": "Π"}
+_FUNCTIONS = {"gamma": "Γ"}
 _FENCES = {"": "({})", "Abs": "|{}|", "Floor": "⌊{}⌋"}
 _RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 _LOWERED = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
@@ -68,16 +70,16 @@ class Unicode(Style):
         return f"√{inside}"
 
     def big(self, kind: str, indices: Sequence[str]) -> str:
-        return f"{'Σ' if kind == 'sum' else kind}[{','.join(indices)}]"
+        return f"{_BIG.get(kind, kind)}[{','.join(indices)}]"
 
     def mean(self, size: str, indices: Sequence[str]) -> str:
         return self.big("mean", indices)
 
-    def compared(self, kind: str, sides: Sequence[str]) -> str:
-        return f" {_COMPARED[kind]} ".join(sides)
+    def compared(self, kind: str, sides: Sequence[str], *, tight: bool = False) -> str:
+        return (_COMPARED[kind] if tight else f" {_COMPARED[kind]} ").join(sides)
 
     def function(self, word: str, arguments: Sequence[str]) -> str:
-        return f"{word}({', '.join(arguments)})"
+        return f"{_FUNCTIONS.get(word, word)}({', '.join(arguments)})"
 
     def words(self, words: str) -> str:
         return words
