@@ -262,7 +262,8 @@ def _derive(options: argparse.Namespace) -> int:
     for k, spec in enumerate(defined):
         oracle = make_oracle(spec)
         assert oracle is not None
-        write("\n" * (k > 0) + emit(oracle, options.emit, spec.name).rstrip("\n") + "\n")
+        shown = emit(oracle, options.emit, spec.name, spec.params)
+        write("\n" * (k > 0) + shown.rstrip("\n") + "\n")
     return 0
 
 

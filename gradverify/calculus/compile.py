@@ -13,7 +13,7 @@ import numpy as np
 
 from gradverify.calculus.code import HELPERS
 from gradverify.calculus.derive import Derivation, derive
-from gradverify.calculus.emit import PLAIN, Emitter, Lines, Mode, variables
+from gradverify.calculus.emit import PLAIN, Emitter, Lines, Mode, function_name, variables
 from gradverify.calculus.gradient import gradient_program
 from gradverify.errors import SpecError
 from gradverify.notation.dims import affine
@@ -54,9 +54,9 @@ class Oracle:
         """Return the source of the function in the pullback convention.
 
         With `sizes` it takes the dimensions as keyword arguments, without it reads them off the
-        shapes, so that it can be pasted as a layer.
+        shapes, so that it can be pasted as a layer. A name that no function can have is changed.
         """
-        return _pullback_source(self.derivation, name, mode, sizes)
+        return _pullback_source(self.derivation, function_name(name), mode, sizes)
 
     def pushforward_source(self, name: str) -> str:
         """Return the source of the jvp: `name(tensors, tangents, constants, sizes)`."""
@@ -215,6 +215,12 @@ class Noise:
         more = _terms(subscripts, tuple(np.shape(f) for f in factors)) - 1
         return self._perturb(value, np.sqrt((1 + more / 6) * squares + more / 3 * value**2))
 
+    def prod(self, factors: Array, axes: Any) -> Array:
+        """Return np.prod(factors, axes), as if rounded after every multiplication."""
+        value = np.prod(factors, axis=axes)
+        count = factors.size / max(value.size, 1)
+        return self._perturb(value, math.sqrt(max(count - 1, 0)) * np.abs(value))
+
     def unit(self, value: Any) -> Array:
         """Return a value with an absolute error, as if it had been subtracted from 1."""
         return self._perturb(np.asarray(value), np.maximum(1.0, np.abs(value)))
@@ -358,7 +364,7 @@ def _module(name: str, signature: str, lines: Sequence[str], helpers: Sequence[s
     parts = [HELPERS[h] for h in helpers]
     parts.append(f"def {name}({signature}):\n{body}")
     imports = "import numpy as np"
-    if "erf" in helpers or "math." in body:
+    if any("math." in text for text in (body, *parts)):
         imports = "import math\n\nimport numpy as np"
     return imports + "\n\n\n" + "\n\n\n".join(parts) + "\n"
 

@@ -74,6 +74,17 @@ def variables(derivation: Derivation) -> dict[str, str]:
     return found
 
 
+def function_name(name: str) -> str:
+    """Return a name that a function can have whose code needs others for itself.
+
+    A function `softmax-2d` becomes softmax_2d, and `sigmoid`, which calls the helper, sigmoid_.
+    """
+    made = "".join(c if f"a{c}".isidentifier() else "_" for c in name)
+    if not made.isidentifier():  # it starts with a digit
+        made = f"_{made}"
+    return _fresh(made, _RESERVED)
+
+
 def _names(derivation: Derivation) -> set[str]:
     declared = derivation.program.declared
     return set(derivation.shapes) | declared.sizes | set(declared.constants)
@@ -191,6 +202,13 @@ class Emitter:
         value = _Value(self, step, ranges, out, active)
         if step.kind == "max":
             self.maximum(step, value, left, reduced, ranges, out, active)
+        elif step.kind == "prod":
+            axes = [*left, *reduced]
+            full, last = self.full(value.elementwise(axes), axes, ranges), _last(len(reduced))
+            code = f"noise.prod({full}, {last})" if self.mode.noise else (
+                f"np.prod({full}, axis={last})"
+            )  # fmt: skip
+            self.write(step, Operand(code, tuple(left), True), ranges, out)
         else:
             self.write(step, value.summed(left, reduced), ranges, out)
 
@@ -209,8 +227,6 @@ class Emitter:
         full = self.full(value.elementwise(axes), axes, ranges)
         name = self.local(f"{step.target}_terms")
         out.add(f"{name} = {full}")
-        last = ", ".join(str(-k) for k in range(len(reduced), 0, -1))
-        last = f"({last})" if len(reduced) > 1 else last
         if self.picks(step):
             self.helpers.add("first_max")
             picked = Operand(f"first_max({name}, {len(reduced)})", tuple(axes), True)
@@ -222,7 +238,8 @@ class Emitter:
             out.add(f"{step.pick}{place} = {align(picked, order)}")
             if active:
                 out.add(f"switches.append({step.pick}{place} > 0)")
-        self.write(step, Operand(f"{name}.max(axis={last})", tuple(left), True), ranges, out)
+        largest = f"{name}.max(axis={_last(len(reduced))})"
+        self.write(step, Operand(largest, tuple(left), True), ranges, out)
 
     def picks(self, step: Step) -> bool:
         """Whether the place of a maximum has to be kept, because a gradient flows to it."""
@@ -347,6 +364,12 @@ class Emitter:
         return gather(name, subscripts, shape, ranges, lambda r: self.read(r, ranges, out))
 
 
+def _last(count: int) -> str:
+    """Return the code of the last `count` axes."""
+    last = ", ".join(str(-k) for k in range(count, 0, -1))
+    return f"({last})" if count > 1 else last
+
+
 class _Value:
     """The value of one step as code over chosen axes."""
 
@@ -388,6 +411,7 @@ class _Value:
         printer = Code(
             symbol_code,
             arrays=arrays,
+            data=self.step.reads,
             total="noise.add" if mode.noise else None,
             switch=(lambda c: self.switch(c, printer)) if self.record else None,
         )

@@ -13,13 +13,17 @@ from gradverify.notation.tree import Call, Expr, Name, Number, Read, Reduce, wal
 
 FUNCTIONS = {
     "exp": 1, "log": 1, "expm1": 1, "log1p": 1, "sqrt": 1, "abs": 1, "tanh": 1, "sigmoid": 1,
-    "softplus": 1, "relu": 1, "erf": 1, "sin": 1, "cos": 1, "max": 2, "min": 2, "where": 3,
-    "stop_gradient": 1,
+    "softplus": 1, "relu": 1, "silu": 1, "gelu": 1, "erf": 1, "erfc": 1, "sin": 1, "cos": 1,
+    "tan": 1, "atan": 1, "sinh": 1, "cosh": 1, "gamma": 1, "lgamma": 1, "digamma": 1,
+    "polygamma": 2, "logaddexp": 2, "max": 2, "min": 2, "where": 3, "stop_gradient": 1,
 }  # fmt: skip
-REDUCTIONS = ("sum", "mean", "max", "min", "logsumexp")
+REDUCTIONS = ("sum", "mean", "var", "prod", "max", "min", "logsumexp")
+COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
 
 # Bounds that no definition a person writes comes near, and that keep hostile text cheap.
 MAX_LENGTH, MAX_DEPTH, MAX_EXPONENT, MAX_DIGITS = 20_000, 60, 64, 40
+# Reductions that are written by two others of the same body, which would double with each level.
+_DOUBLED, MAX_DOUBLED = ("var", "logsumexp"), 4
 
 _OPERATORS: dict[type, str] = {
     ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//", ast.Mod: "%",
@@ -157,7 +161,7 @@ class _Reader:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.depth = 0
+        self.depth = self.doubled = 0
 
     def read(self, node: ast.expr) -> Expr:
         self.depth += 1
@@ -261,7 +265,15 @@ class _Reader:
                 + (hint if function in REDUCTIONS else ""),
                 at,
             )
-        return Call(function, tuple(self.read(a) for a in args), at)
+        found = tuple(self.read(a) for a in args)
+        if function == "polygamma":
+            order = found[0]
+            if not isinstance(order, Number) or order.value < 0 or order.value.denominator != 1:
+                raise self.source.error(
+                    "the order of polygamma is a whole number from 0, written out: polygamma(1, x)",
+                    self.source.place(args[0]),
+                )
+        return Call(function, found, at)
 
     def _reduction(self, kind: str, inside: ast.expr, body: ast.expr, at: tuple[int, int]) -> Expr:
         if kind not in REDUCTIONS:
@@ -270,14 +282,43 @@ class _Reader:
             raise self.source.error(
                 f"{kind} is not a reduction{hint} (known: {' '.join(REDUCTIONS)})", at
             )
-        indices = []
+        indices, bounds = [], []
         for part in self._subscripts(inside):
-            if not isinstance(part, Name) or not re.fullmatch("[a-z]", part.id):
+            match part:
+                case Name(id):
+                    index = id
+                case Call(op, (Name(id), _)) if op in COMPARISONS:
+                    index = id
+                    bounds.append(part)
+                case Call(op) if op in (*COMPARISONS, "and"):
+                    raise self.source.error(
+                        f"a bound begins with its index and compares once, {kind}[j<=i](...); what "
+                        f"it cannot say goes into the body, {kind}[j](where(...))",
+                        part.at,
+                    )
+                case _:
+                    index = ""
+            if not re.fullmatch("[a-z]", index):
                 raise self.source.error("a reduction runs over indices: single small letters", at)
-            indices.append(part.id)
+            indices.append(index)
         if len(set(indices)) != len(indices):
             raise self.source.error("a reduction names an index twice", at)
-        return Reduce(kind, tuple(indices), self.read(body), at)
+        if bounds and kind in ("mean", "var"):
+            raise self.source.error(
+                f"{kind} takes no bound, since how many terms it has would not show: divide a sum "
+                "by their number, such as sum[j<=i](x[j])/(i + 1)",
+                bounds[0].at,
+            )
+        self.doubled += kind in _DOUBLED
+        if self.doubled > MAX_DOUBLED:
+            raise self.source.error(
+                f"{kind} is nested in {MAX_DOUBLED} others: give those inside equations of their "
+                "own",
+                at,
+            )
+        result = Reduce(kind, tuple(indices), self.read(body), at, tuple(bounds))
+        self.doubled -= kind in _DOUBLED
+        return result
 
     def _power(self, node: ast.BinOp, at: tuple[int, int]) -> Expr:
         base, exponent = self.read(node.left), self.read(node.right)

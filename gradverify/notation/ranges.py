@@ -18,6 +18,7 @@ from gradverify.notation.tree import (
     Number,
     Read,
     Reduce,
+    children,
     free_names,
     rebuild,
     rename,
@@ -80,6 +81,8 @@ def resolve(equations: Sequence[Equation], source: Source, declared: Declared) -
         before = sum(len(s.sizes) for s in scopes) + len(shapes)
         for scope in scopes:
             _infer(scope, shapes, origins, source, declared)
+            if partly:
+                _infer_from_bounds(scope)
         _shapes(scopes, shapes, partly=partly)
         if sum(len(s.sizes) for s in scopes) + len(shapes) > before:
             partly = False
@@ -168,7 +171,7 @@ class _Names:
                     raise self.unknown(tensor, at)
                 if inside and tensor not in self.declared.integers:
                     raise self.source.error(
-                        f"{tensor} is used as a subscript but does not hold integers: "
+                        f"{tensor} is used as a subscript or bound but does not hold integers: "
                         f"declare it Input(..., dtype=int)",
                         at,
                     )
@@ -177,7 +180,7 @@ class _Names:
                         f"{tensor} has {self.ranks[tensor]} dimension(s), not {len(subscripts)}", at
                     )
                 return rebuild(e, lambda s: self.visit(s, bound, inside=True))
-            case Reduce(kind, indices, body, at):
+            case Reduce(kind, indices, body, at, bounds):
                 if inside:
                     raise self.source.error("a reduction cannot stand in a subscript", at)
                 fresh = {}
@@ -193,11 +196,16 @@ class _Names:
                     fresh[index] = name
                     self.letters[name] = index
                     self.order.append(name)
-                inner = self.visit(rename(body, fresh), bound | set(fresh.values()), inside=False)
-                return Reduce(kind, tuple(fresh.values()), inner, at)
+                bound |= set(fresh.values())
+                inner = self.visit(rename(body, fresh), bound, inside=False)
+                compared = tuple(
+                    rebuild(rename(b, fresh), lambda s: self.visit(s, bound, inside=True))
+                    for b in bounds
+                )
+                return Reduce(kind, tuple(fresh.values()), inner, at, compared)
             case Call(function, _, at) if inside and function not in _SUBSCRIPT:
                 raise self.source.error(
-                    "a subscript is an integer: use indices, sizes and + - * // %", at
+                    "a subscript or bound is an integer: use indices, sizes and + - * // %", at
                 )
             case Number(value, at) if inside and value.denominator != 1:
                 raise self.source.error("a subscript is an integer", at)
@@ -293,6 +301,16 @@ def _infer(
             scope.sizes[index] = declared.ranges[letter]
         elif index in found:
             scope.sizes[index] = found[index][0]
+
+
+def _infer_from_bounds(scope: Scope) -> None:
+    """Give two indices that a bound compares, sum[j<=i](x[j]), one range where only one shows."""
+    for e in walk(scope.equation.body):
+        for bound in e.bounds if isinstance(e, Reduce) else ():
+            pair = [s.id for s in children(bound) if isinstance(s, Name) and s.id in scope.letters]
+            known = [i for i in pair if i in scope.sizes]
+            if len(pair) == 2 and len(known) == 1:
+                scope.sizes |= dict.fromkeys(pair, scope.sizes[known[0]])
 
 
 def _shapes(scopes: Sequence[Scope], shapes: dict[str, tuple[Expr, ...]], *, partly: bool) -> None:
