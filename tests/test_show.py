@@ -289,7 +289,9 @@ def bracketed(line):
 def reread(spec):
     """The printed equations as the definition of a layer whose outputs are the gradients."""
     shown = re.sub(r" ([+-])\n +", r" \1 ", emit(oracle(spec.name), "unicode", spec.name))
-    for y in spec.outputs:  # a given cotangent that is added to gets a name of its own
+    for (
+        y
+    ) in spec.differentiable_outputs:  # a given cotangent that is added to gets a name of its own
         if re.search(rf"^  d{y}\S* +\+=", shown, re.M):
             shown = re.sub(rf"\bd{y}\b", f"total_{y}", shown)
             added = rf"  total_{y}\1 = d{y}\1 +"
@@ -330,7 +332,7 @@ def test_what_is_printed_is_what_is_computed(name):
         whole = again.tensors[k].integer
         arrays[k] = rng.integers(low, high + 1, shape) if whole else rng.standard_normal(shape)
     _, pullback = oracle(name).run({k: arrays[k] for k in spec.given}, constants, sizes)
-    gradients = pullback(*(arrays[f"d{y}"] for y in spec.outputs))
+    gradients = pullback(*(arrays[f"d{y}"] for y in spec.differentiable_outputs))
     computed = Oracle(again.program, again.differentiable).run(arrays, constants, sizes)[0]
     printed = dict(zip(again.outputs, computed, strict=True))
     for x in spec.differentiable:

@@ -113,7 +113,7 @@ def derive(program: Program, wrt: Sequence[str]) -> Derivation:
                 raise SpecError(f"{step.target} has no derivative in {text(step.reads[symbol])}")
             if derivative != 0:
                 partials[k, symbol] = _in_terms_of_target(step, derivative) if whole else derivative
-    active = _active(steps, partials, wrt, program.declared.wanted)
+    active = _active(steps, partials, wrt, program.declared.seeded)
     products = []
     for k, step in enumerate(steps):
         flows = any((k, x) in partials and r.tensor in active for x, r in step.reads.items())

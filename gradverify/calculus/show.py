@@ -57,7 +57,7 @@ def emit(oracle: Oracle, style: str, name: str) -> str:
     if writer.latex:
         body = " \\\\[2ex]\n".join(" \\\\\n".join(part) for part in parts)
         return f"% {name}\n\\begin{{align*}}\n{body}\n\\end{{align*}}\n"
-    given = ", ".join(d.cotangents.get(y, f"d{y}") for y in d.program.declared.wanted)
+    given = ", ".join(d.cotangents.get(y, f"d{y}") for y in d.program.declared.seeded)
     heads = f"{name}: definition", f"{name}: cotangents, given {given}"
     shown = ["\n  ".join([head, *part]) for head, part in zip(heads, parts, strict=True)]
     return "\n\n".join(shown) + "\n"
@@ -112,7 +112,7 @@ class _Writer(Printer):
 
     def __init__(self, d: Derivation, *, latex: bool = False) -> None:
         super().__init__(d, latex=latex)
-        self.d, self.given = d, {d.cotangents.get(y) for y in d.program.declared.wanted}
+        self.d, self.given = d, {d.cotangents.get(y) for y in d.program.declared.seeded}
         # What a tensor is called, and how many elements it holds before index 0: an output with
         # initial values is a copy of its path, which goes by the name of the output.
         self.homes: dict[str, tuple[str, tuple[int, ...]]] = {}
