@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 # Where each public name lives; it is imported when first asked for, so that importing
 # gradverify (as the pytest plugin of a project that does not use it does) costs nothing.
 _HOMES = {
-    "Buffer": "declare", "Constant": "declare", "Finding": "result", "GradverifyError": "errors", "Input": "declare",
-    "Layer": "layer", "Output": "declare", "Param": "declare", "Report": "result", "Spec": "spec",
-    "SpecError": "errors", "Status": "result", "UsageError": "errors", "Verdict": "result",
-    "catalog": "loading", "verify": "engine",
+    "Buffer": "declare", "Constant": "declare", "Finding": "result", "GradverifyError": "errors",
+    "Input": "declare", "Layer": "layer", "Output": "declare", "Param": "declare",
+    "Report": "result", "Spec": "spec", "SpecError": "errors", "Status": "result",
+    "UsageError": "errors", "Verdict": "result", "catalog": "loading", "verify": "engine",
 }  # fmt: skip
 
 __all__ = [
-    "Buffer", "Constant", "Finding", "GradverifyError", "Input", "Layer", "Output", "Param", "Report",
-    "Spec", "SpecError", "Status", "UsageError", "Verdict", "catalog", "verify",
+    "Buffer", "Constant", "Finding", "GradverifyError", "Input", "Layer", "Output", "Param",
+    "Report", "Spec", "SpecError", "Status", "UsageError", "Verdict", "catalog", "verify",
 ]  # fmt: skip
 
 

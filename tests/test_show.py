@@ -93,6 +93,7 @@ LINES = {
     "embedding": "  dw[ids[n],d] += dy[n,d]   for all n, d",
     "lstm_cell": "  dc_next[n,u] += dh_next[n,u]·o[n,u]·(1 - tanh(c_next[n,u])²)",
     "group_norm": "  xhat[n,g·K+k,h,w] = (x[n,g·K+k,h,w] - mu[n,g])/sigma[n,g]",
+    "batch_norm_running": "  new_mean[c] = where(train, mixed[c], running_mean[c])",
     "prelu": "  da[c]   = Σ[n] dy[n,c]·min(x[n,c], 0)",
     "gelu": "  t[n,c] = tanh(√(2/π)·(x[n,c] + 0.044715·x[n,c]³))",
     "causal_attention": "  z[b,t,s]    = where(s ≤ t, sum1[b,t,s]/√D, -∞)",
@@ -274,7 +275,7 @@ def test_the_order_does_not_depend_on_hashes():
 
 def bracketed(line):
     """Write Σ[n] a·b + c as sum[n](a·b) + c: a Σ holds all factors to its right."""
-    for big in reversed([*re.finditer(r"(Σ|mean|max)(\[[a-z,]+\]) ", line)]):
+    for big in reversed([*re.finditer(r"(?<!\w)(Σ|mean|max)(\[[a-z,]+\]) ", line)]):
         depth, end = 0, big.end()
         while end < len(line):
             depth += (line[end] in "([") - (line[end] in ")]")

@@ -11,7 +11,7 @@ from sympy.printing.latex import greek_letters_set
 
 from gradverify.calculus.code import LARGEST_DENOMINATOR
 from gradverify.calculus.derive import Derivation
-from gradverify.calculus.functions import Equal, Less, LessEqual, scalar
+from gradverify.calculus.functions import Equal, Less, LessEqual, Negation, scalar
 from gradverify.notation.dims import negative, plus
 from gradverify.notation.tree import ONE, Expr, Name, Read, free_names
 
@@ -95,6 +95,7 @@ class Printer:
 
     def __init__(self, d: Derivation, *, latex: bool = False) -> None:
         self.latex, self.sizes = latex, d.program.declared.sizes
+        self.constants = frozenset(d.program.declared.constants)
         self.reads: dict[Symbol, Read] = {}
         self.rank: dict[str, int] = {}
         self.inside = 0  # how deep in subscripts
@@ -247,6 +248,10 @@ class Printer:
         word = {"sum": "Σ", "prod": "Π"}.get(kind, kind)
         return rf"\{kind}_{{{inside}}}" if self.latex else f"{word}[{inside}]"
 
+    def switch(self, e: Scalar) -> bool:
+        """Whether a condition says that a constant is 0, such as one that is True or False."""
+        return isinstance(e, Equal) and e.args[1] == 0 and str(e.args[0]) in self.constants
+
     def compared(self, kind: str, args: Sequence[Scalar], gap: str = " ") -> str:
         """Return a comparison of two terms, or two conditions joined."""
         sign = f"{gap}{_COMPARED[kind][self.latex]}{gap}"
@@ -260,6 +265,8 @@ class Printer:
                 kind, args = "min" if pair == args[1:] else "max", args[1:]
             elif pair == (0, args[1]) and args[2] == -args[1]:
                 kind, args = "Abs", args[1:2]
+            elif isinstance(args[0], Negation) and self.switch(args[0].args[0]):
+                args = (args[0].args[0].args[0], *args[1:])  # where(train, ...), for train != 0
         elif kind == "Negation" and isinstance(args[0], Equal):
             kind, args = "Unequal", args[0].args
         elif kind in REVERSED and args[0].is_number:
