@@ -99,7 +99,7 @@ def parse_case(text: str, spec: Spec) -> Case:
 
 @dataclass(frozen=True)
 class Arrays:
-    """What a case is filled with: tensors by name and one cotangent per output."""
+    """What a case is filled with: tensors by name, a cotangent per differentiable output."""
 
     tensors: dict[str, Array]
     cotangents: tuple[Array, ...]
@@ -108,7 +108,7 @@ class Arrays:
 def draw(spec: Spec, case: Case, *, start: bool = False) -> Arrays:
     """Fill a case: each array from [seed, crc32(name)], so that a new tensor changes no other.
 
-    With `start`, parameters have their declared initial values.
+    With `start`, parameters and buffers have their declared initial values.
     """
     tensors, cotangents = _drawn(spec, case, start)
     return Arrays(
@@ -122,7 +122,7 @@ def _drawn(spec: Spec, case: Case, start: bool) -> tuple[dict[str, Array], list[
     at = case.at
     tensors = {name: _fill(spec, name, case, start) for name in spec.given}
     cotangents = []
-    for name in spec.outputs:
+    for name in spec.differentiable_outputs:
         rng = _generator(case, f"d{name}")
         value = rng.standard_normal(spec.shape(name, at))
         if case.cotangent == "sparse":
@@ -149,7 +149,7 @@ def _fill(spec: Spec, name: str, case: Case, start: bool) -> Array:
     if tensor.values is not None:
         return rng.choice(np.array(tensor.values, case.dtype), shape)
     value: Array = rng.standard_normal(shape)
-    if start and tensor.kind == "param" and tensor.init != "normal":
+    if start and tensor.kind in ("param", "buffer") and tensor.init != "normal":
         initial = {"zeros": 0.0, "ones": 1.0}.get(str(tensor.init), tensor.init)
         value = np.full(shape, float(initial))
     elif bounds is not None:

@@ -16,6 +16,7 @@ from gradverify.notation.dims import (
     evaluate,
     parse_constraint,
     parse_shape,
+    same,
     solutions,
 )
 from gradverify.notation.parse import Source, parse_equations
@@ -99,7 +100,7 @@ class Spec:
         for key, value in declared.items():
             if not isinstance(value, Tensor | Constant):
                 raise SpecError(
-                    f"{key}={value!r}: declare it with Input, Param, Output or Constant"
+                    f"{key}={value!r}: declare it with Input, Param, Buffer, Output or Constant"
                 )
         tensors = {k: v for k, v in declared.items() if isinstance(v, Tensor)}
         constants = {k: v for k, v in declared.items() if isinstance(v, Constant)}
@@ -115,6 +116,7 @@ class Spec:
         dims = tuple(n for n in dict.fromkeys(seen) if n not in constants)
         self._set(shapes=shapes, dims=dims, where=tuple(parse_constraint(w) for w in where))
         self._check_names(integers)
+        self._check_updates()
         for what, exprs in (
             *((f"the shape of {k}", shape) for k, shape in shapes.items()),
             *((f"the range of {k}", ends) for k, ends in bounds.items()),
@@ -159,6 +161,7 @@ class Spec:
             constants=tuple(self.constants),
             ranges=ranged,
             outside={k: t.outside for k, t in tensors.items() if t.outside is not None},
+            updates=frozenset(self.updates.values()),
         )
         program = lower(parse_equations(source), source, declared)
         check_program(program, source, islice(self.sizes(), 24))
@@ -181,6 +184,33 @@ class Spec:
                 raise SpecError(
                     f"the constant {name} stands in a shape, so its values must all be integers"
                 )
+
+    def _check_updates(self) -> None:
+        named: dict[str, str] = {}
+        for buffer, output in self.updates.items():
+            if output not in self.outputs:
+                raise SpecError(
+                    f"{buffer}: update={output!r} names no output: declare its next value, "
+                    f"{output}=Output({self.tensors[buffer].shape!r})"
+                )
+            if output in named:
+                raise SpecError(
+                    f"{output} is the next value of both {named[output]} and {buffer}: declare an "
+                    "output for each"
+                )
+            named[output] = buffer
+            pair = self.shapes[buffer], self.shapes[output]
+            if len(pair[0]) != len(pair[1]) or not all(map(same, *pair)):
+                raise SpecError(
+                    f"{buffer} has shape {self.shape_text(buffer)} but its next value {output} has "
+                    f"{self.shape_text(output)}: declare {output}="
+                    f"Output({self.tensors[buffer].shape!r})"
+                )
+        if not self.differentiable_outputs:
+            raise SpecError(
+                "every output is the next value of a buffer: declare one that the layer computes, "
+                'such as y=Output("N C")'
+            )
 
     def _check_sizes(self, what: str, exprs: Sequence[Expr], integers: set[str]) -> None:
         for expr in exprs:
@@ -210,9 +240,19 @@ class Spec:
         return self._of_kind("output")
 
     @cached_property
+    def updates(self) -> dict[str, str]:
+        """By buffer, the output that is its next value; a buffer without one is left out."""
+        return {k: t.update for k, t in self.tensors.items() if t.update is not None}
+
+    @cached_property
+    def differentiable_outputs(self) -> tuple[str, ...]:
+        """The outputs that the pullback takes a cotangent of: all but next values of buffers."""
+        return tuple(k for k in self.outputs if k not in self.updates.values())
+
+    @cached_property
     def given(self) -> tuple[str, ...]:
-        """Inputs and parameters: what the layer is called with, in declared order."""
-        return self._of_kind("input", "param")
+        """Inputs, parameters and buffers: what the layer is called with, in declared order."""
+        return self._of_kind("input", "param", "buffer")
 
     @cached_property
     def differentiable(self) -> tuple[str, ...]:

@@ -78,6 +78,7 @@ LINES = {
     "embedding": "  dw[ids[n],d] += dy[n,d]   for all n, d",
     "lstm_cell": "  dc_next[n,u] += dh_next[n,u]·o[n,u]·(1 - tanh(c_next[n,u])²)",
     "group_norm": "  xhat[n,g·K+k,h,w] = (x[n,g·K+k,h,w] - mu[n,g])/sigma[n,g]",
+    "batch_norm_running": "  new_mean[c] = where(train, mixed[c], running_mean[c])",
     "prelu": "  da[c]   = Σ[n] dy[n,c]·min(x[n,c], 0)",
     "gelu": "  t[n,c] = tanh(√(2/π)·(x[n,c] + 0.044715·x[n,c]³))",
     "causal_attention": "  z[b,t,s]    = where(s ≤ t, sum1[b,t,s]/√D, -∞)",
@@ -308,7 +309,7 @@ def test_the_order_does_not_depend_on_hashes():
 
 def bracketed(line):
     """Write Σ[n] a·b + c as sum[n](a·b) + c: a Σ holds all factors to its right."""
-    for big in reversed([*re.finditer(r"(Σ|mean|max)(\[[a-z,]+\]) ", line)]):
+    for big in reversed([*re.finditer(r"(?<!\w)(Σ|mean|max)(\[[a-z,]+\]) ", line)]):
         depth, end = 0, big.end()
         while end < len(line):
             depth += (line[end] in "([") - (line[end] in ")]")
@@ -324,7 +325,8 @@ def reread(spec):
     """The printed equations as the definition of a layer whose outputs are the gradients."""
     shown = re.sub(r"( [+-]|,)\n +", r"\1 ", emit(oracle(spec.name), "unicode", spec.name))
     shown = re.sub(r"·\n +", "·", shown)
-    for y in spec.outputs:  # a given cotangent that is added to gets a name of its own
+    # A given cotangent that is added to gets a name of its own.
+    for y in spec.differentiable_outputs:
         if re.search(rf"^  d{y}\S* +\+=", shown, re.M):
             shown = re.sub(rf"\bd{y}\b", f"total_{y}", shown)
             added = rf"  total_{y}\1 = d{y}\1 +"
@@ -365,7 +367,7 @@ def test_what_is_printed_is_what_is_computed(name):
         whole = again.tensors[k].integer
         arrays[k] = rng.integers(low, high + 1, shape) if whole else rng.standard_normal(shape)
     _, pullback = oracle(name).run({k: arrays[k] for k in spec.given}, constants, sizes)
-    gradients = pullback(*(arrays[f"d{y}"] for y in spec.outputs))
+    gradients = pullback(*(arrays[f"d{y}"] for y in spec.differentiable_outputs))
     computed = Oracle(again.program, again.differentiable).run(arrays, constants, sizes)[0]
     printed = dict(zip(again.outputs, computed, strict=True))
     for x in spec.differentiable:

@@ -36,6 +36,11 @@ def forwards() -> dict[str, Callable[..., Any]]:
     def batch_norm(x, gamma, beta, *, eps):
         return F.batch_norm(x, None, None, gamma, beta, training=True, eps=eps)
 
+    def batch_norm_running(x, gamma, beta, running_mean, running_var, *, train, momentum, eps):
+        stats = running_mean.clone(), running_var.clone()
+        y = F.batch_norm(x, *stats, gamma, beta, train, momentum, eps)
+        return y, *stats
+
     def attention(q, k, v, *, visible=None):
         # Not scaled_dot_product_attention: its CPU kernel cannot be differentiated twice.
         z = q @ k.mT / q.shape[2] ** 0.5
@@ -55,6 +60,7 @@ def forwards() -> dict[str, Callable[..., Any]]:
         "avg_pool2d": lambda x, *, K, S: F.avg_pool2d(x, K, S),
         "batch_norm": batch_norm,
         "batch_norm_2d": batch_norm,
+        "batch_norm_running": batch_norm_running,
         "causal_attention": causal_attention,
         "conv2d": lambda x, w, b, *, S, P, D: F.conv2d(x, w, b, S, P, D),
         "dropout": lambda x, mask, *, p: x * mask / (1 - p),
@@ -116,7 +122,10 @@ def draw(spec: Spec, sizes: Mapping[str, Any], rng: np.random.Generator) -> Poin
         {k: sizes[k] for k in spec.constants},
         {k: np.asarray(v) for k, v in tensors.items()},
         {k: np.asarray(rng.standard_normal(tensors[k].shape)) for k in spec.differentiable},
-        tuple(np.asarray(rng.standard_normal(spec.shape(y, sizes))) for y in spec.outputs),
+        tuple(
+            np.asarray(rng.standard_normal(spec.shape(y, sizes)))
+            for y in spec.differentiable_outputs
+        ),
     )
 
 
@@ -143,17 +152,22 @@ def by_torch(forward: Callable[..., Any], spec: Spec, point: Point) -> Derivativ
     tensors = {k: torch.tensor(v) for k, v in point.tensors.items()}
     wrt = spec.differentiable
 
-    def of_wrt(*values):
+    def outputs_at(*values):
         changed = dict(zip(wrt, values, strict=True))
         outputs = forward(**{**tensors, **changed}, **point.constants)
-        return tuple(outputs) if isinstance(outputs, list | tuple) else (outputs,)
+        outputs = tuple(outputs) if isinstance(outputs, list | tuple) else (outputs,)
+        return dict(zip(spec.outputs, outputs, strict=True))
+
+    def of_wrt(*values):
+        outputs = outputs_at(*values)
+        return tuple(outputs[y] for y in spec.differentiable_outputs)
 
     at = tuple(tensors[k] for k in wrt)
     along = tuple(torch.tensor(point.tangents[k]) for k in wrt)
-    outputs, tangents = functional.jvp(of_wrt, at, along)
+    _, tangents = functional.jvp(of_wrt, at, along)
     _, gradients = functional.vjp(of_wrt, at, tuple(map(torch.tensor, point.cotangents)))
     return Derivatives(
-        [y.numpy() for y in outputs],
+        [y.numpy() for y in outputs_at(*at).values()],
         {k: g.numpy() for k, g in zip(wrt, gradients, strict=True)},
         [t.numpy() for t in tangents],
     )

@@ -127,7 +127,10 @@ class Oracle:
         constants: Mapping[str, Any],
         sizes: Mapping[str, int],
     ) -> tuple[Array, ...]:
-        """Return the tangents of the outputs along `tangents` (one for every tensor of wrt)."""
+        """Return the tangents of the outputs along `tangents` (one for every tensor of wrt).
+
+        An output that is a buffer's next value has none.
+        """
         names = self.derivation.tangents
         given = {names[k]: v for k, v in tangents.items() if k in names}
         with _quiet(constants):
@@ -290,7 +293,7 @@ def _pullback_source(d: Derivation, name: str, mode: Mode, sizes: bool) -> str:
     forward.order(d.forward, out, record=True)
     emitter.padded, emitter.again = forward.padded, forward.again
     outputs = ", ".join(emitter.variable(y) for y in declared.wanted)
-    cotangents = {y: _cotangent(emitter, y) for y in declared.wanted}
+    cotangents = {y: _cotangent(emitter, y) for y in declared.seeded}
     out.add("")
     out.add(f"def pullback({', '.join(cotangents.values())}):")
     out.indent += 1
@@ -348,7 +351,7 @@ def _pushforward_source(d: Derivation, name: str) -> str:
     emitter.order(d.forward, out)
     emitter.order(d.jvp, out)
     names = []
-    for y in declared.wanted:
+    for y in declared.seeded:
         tangent = d.tangents.get(y)
         names.append(emitter.local(f"{y}_dot") if tangent is None else tangent)
         if tangent not in out.assigned:

@@ -129,7 +129,7 @@ def derive(program: Program, wrt: Sequence[str]) -> Derivation:
         given = _steps(program, taken)
         kinds = Kinds(frozenset(s.target for s in program.statements if s.guarded))
     partials = _partials(program, given, kinds.guards)
-    active = _active(given, partials, wrt, program.declared.wanted)
+    active = _active(given, partials, wrt, program.declared.seeded)
     steps, products = _with_others(given, partials, active, taken)
     cotangents = {t: fresh(f"d{t}", taken) for t in active}
     tangents = {t: fresh(f"{t}_dot", taken) for t in active}

@@ -69,7 +69,7 @@ def evaluate_exactly(
 
 def _backward(run: "_Run", cotangents: Sequence[Array], *, absolute: bool) -> dict[str, Array]:
     d, forward = run.derivation, dict(run.values)
-    for y, dy in zip(d.program.declared.wanted, cotangents, strict=True):
+    for y, dy in zip(d.program.declared.seeded, cotangents, strict=True):
         if y in d.cotangents:
             value = run.numbers(np.abs(dy) if absolute else np.asarray(dy))
             run.values[d.cotangents[y]] = value

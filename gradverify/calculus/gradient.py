@@ -23,7 +23,7 @@ def gradient_program(d: Derivation) -> tuple[Gradient, tuple[str, ...]]:
     written = {s.target for s in vjp}
     between: list[Step] = []
     given, wanted = [], []
-    for y in declared.wanted:
+    for y in declared.seeded:
         total = d.cotangents.get(y)
         if total is not None and total not in written:
             given.append(total)

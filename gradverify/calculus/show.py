@@ -125,7 +125,7 @@ class Writer(Printer):
 
     def __init__(self, d: Derivation, style: Style) -> None:
         super().__init__(d, style)
-        self.d, self.given = d, {d.cotangents.get(y) for y in d.program.declared.wanted}
+        self.d, self.given = d, {d.cotangents.get(y) for y in d.program.declared.seeded}
         # What a tensor is called, and how many elements it holds before index 0: an output with
         # initial values is a copy of its path, which goes by the name of the output.
         self.homes: dict[str, tuple[str, tuple[int, ...]]] = {}
@@ -149,7 +149,7 @@ class Writer(Printer):
 
     def parts(self) -> list[tuple[str, list[Line]]]:
         """Return the definition and the cotangents, each with what it is."""
-        outputs = self.d.program.declared.wanted
+        outputs = self.d.program.declared.seeded
         given = ", ".join(self.d.cotangents.get(y, f"d{y}") for y in outputs)
         return [("definition", self.definition()),
                 (f"cotangents, given {given}", self.cotangents())]  # fmt: skip

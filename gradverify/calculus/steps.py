@@ -66,7 +66,7 @@ class _Teller:
 
     def blocks(self, name: str) -> Iterator[str]:
         """Yield the paragraphs, one for each cotangent and those around them."""
-        outputs = self.d.program.declared.wanted
+        outputs = self.d.program.declared.seeded
         given = [f"{self.d.cotangents.get(y, f'd{y}')} = ∂L/∂{y}" for y in outputs]
         yield f"{name}: derived step by step"
         yield _words(f"The definition, with {self.roles()}:")

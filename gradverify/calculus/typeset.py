@@ -9,7 +9,7 @@ from sympy import Expr as Scalar
 from gradverify.calculus.bounded import REVERSED
 from gradverify.calculus.code import LARGEST_DENOMINATOR
 from gradverify.calculus.derive import Derivation
-from gradverify.calculus.functions import Equal, Less, LessEqual, scalar
+from gradverify.calculus.functions import Equal, Less, LessEqual, Negation, scalar
 from gradverify.calculus.style import Style
 from gradverify.notation.tree import Expr, Name, Read, free_names
 
@@ -46,6 +46,7 @@ class Printer:
 
     def __init__(self, d: Derivation, style: Style) -> None:
         self.style, self.sizes = style, d.program.declared.sizes
+        self.constants = frozenset(d.program.declared.constants)
         self.reads: dict[Symbol, Read] = {}
         self.rank: dict[str, int] = {}
         self.inside = 0  # how deep in subscripts
@@ -179,6 +180,10 @@ class Printer:
         """Return a comparison of two terms, or two conditions joined."""
         return self.style.compared(kind, [self.text(a, _SUM) for a in args], tight=tight)
 
+    def switch(self, e: Scalar) -> bool:
+        """Whether a condition says that a constant is 0, such as one that is True or False."""
+        return isinstance(e, Equal) and e.args[1] == 0 and str(e.args[0]) in self.constants
+
     def call(self, kind: str, args: Sequence[Scalar]) -> tuple[str, int]:
         """Return a function; choices and comparisons as the definition writes them."""
         if kind == "Select":
@@ -187,6 +192,8 @@ class Printer:
                 kind, args = "min" if pair == args[1:] else "max", args[1:]
             elif pair == (0, args[1]) and args[2] == -args[1]:
                 kind, args = "Abs", args[1:2]
+            elif isinstance(args[0], Negation) and self.switch(args[0].args[0]):
+                args = (args[0].args[0].args[0], *args[1:])  # where(train, ...), for train != 0
         elif kind == "Negation" and isinstance(args[0], Equal):
             kind, args = "Unequal", args[0].args
         elif kind in REVERSED and args[0].is_number:

@@ -43,6 +43,12 @@ class Declared:
     constants: tuple[str, ...]
     ranges: Mapping[str, Expr]
     outside: Mapping[str, float] = field(default_factory=dict)
+    updates: frozenset[str] = frozenset()
+
+    @property
+    def seeded(self) -> tuple[str, ...]:
+        """The outputs that have a cotangent: those that are not a buffer's next value."""
+        return tuple(y for y in self.wanted if y not in self.updates)
 
 
 @dataclass
