@@ -261,7 +261,7 @@ def _pullback_source(d: Derivation, name: str, mode: Mode, sizes: bool) -> str:
     forward = Emitter(d, Mode(noise=mode.noise, switches=mode.switches))
     forward.named = emitter.named
     forward.order(d.forward, out, record=True)
-    emitter.padded, emitter.again = forward.padded, forward.again
+    emitter.known, emitter.again = forward.known, forward.again
     outputs = ", ".join(emitter.variable(y) for y in declared.wanted)
     cotangents = {y: _cotangent(emitter, y) for y in declared.wanted}
     out.add("")
@@ -339,6 +339,8 @@ def _module(name: str, signature: str, lines: Sequence[str], helpers: Sequence[s
     imports = "import numpy as np"
     if "erf" in helpers or "math." in body:
         imports = "import math\n\nimport numpy as np"
+    if "sliding_window_view(" in body:
+        imports += "\nfrom numpy.lib.stride_tricks import sliding_window_view"
     return imports + "\n\n\n" + "\n\n\n".join(parts) + "\n"
 
 
