@@ -8,27 +8,19 @@ from dataclasses import dataclass, field, replace
 import sympy
 from sympy import Expr as Scalar
 
-from gradverify.calculus.arrays import (
-    Operand,
-    Ranges,
-    align,
-    gather,
-    padding,
-    scatter,
-    shape_code,
-    size_code,
-)
+from gradverify.calculus.arrays import Operand, align, gather, padding, scatter
 from gradverify.calculus.code import HELPERS, Code
 from gradverify.calculus.derive import Derivation, Order, Step
 from gradverify.calculus.functions import Select, StopGradient
 from gradverify.calculus.time import ordered_index
+from gradverify.calculus.views import Ranges, shape_code, size_code
 from gradverify.notation.dims import normal, plus
 from gradverify.notation.schedule import Block
 from gradverify.notation.tree import Call, Expr, Name, Read, walk
 
 _RESERVED = {
-    *keyword.kwlist, *HELPERS, "sliding_window_view", "np", "math", "dtype", "pullback", "noise", "switches",
-    "float", "max", "range", "reversed",
+    *keyword.kwlist, *HELPERS, "np", "math", "dtype", "pullback", "noise", "switches",
+    "sliding_window_view", "float", "max", "range", "reversed",
 }  # fmt: skip
 
 
