@@ -125,7 +125,7 @@ class Emitter:
 
     def size(self, size: Expr) -> Expr:
         """Return a size, by its short name if it has one."""
-        found = self.named.get(normal(size))
+        found = None if isinstance(size, Name) else self.named.get(normal(size))
         return Name(found[0]) if found else size
 
     def shape(self, tensor: str) -> tuple[Expr, ...]:

@@ -23,7 +23,7 @@ def shape_code(sizes: Sequence[Expr]) -> str:
 
 def is_negative(c: Expr) -> bool:
     """Whether a coefficient is written as a negative one; sizes and strides are positive."""
-    return (isinstance(c, Number) and c.value < 0) or text(c).startswith("-")
+    return c.value.numerator < 0 if isinstance(c, Number) else text(c).startswith("-")
 
 
 @dataclass(frozen=True)
@@ -110,11 +110,10 @@ def _digits(axis: Axis, ranges: Ranges) -> list[str] | None:
 
 def unfolded(name: str, axes: Sequence[Axis], ranges: Ranges) -> tuple[str, list[Axis]]:
     """Give each index of a subscript like `g*K + k` an axis of its own, by reshaping."""
-    lone = unshared(axes, ranges)
     found: list[Axis] = []
     for axis in axes:
-        digits = _digits(axis, ranges) or []
-        if digits and lone.issuperset(digits):
+        digits = _digits(axis, ranges)
+        if digits and unshared(axes, ranges).issuperset(digits):
             found += [linear(i, ONE, ZERO, ranges[i]) for i in digits]
         else:
             found.append(axis)
@@ -126,12 +125,11 @@ def unfolded(name: str, axes: Sequence[Axis], ranges: Ranges) -> tuple[str, list
 def windowed(name: str, axes: Sequence[Axis], ranges: Ranges) -> tuple[str, list[Axis], bool]:
     """Give each further index of a subscript like `S*p + D*r` an axis of its own, at the end: the
     elements of the window that starts at S*p; and say whether there is any."""
-    lone = unshared(axes, ranges)
     found, inner = list(axes), []
     extents, places = [], []
     for k, axis in enumerate(axes):
         first, *others = outer_first(axis) or [""]
-        if not others or not lone.issuperset([first, *others]):
+        if not others or not unshared(axes, ranges).issuperset([first, *others]):
             continue
         assert axis.coefficients is not None
         start, size = axis.offset, axis.size
