@@ -7,9 +7,8 @@ from measure import catalogue
 from sympy.core.cache import clear_cache
 
 from gradverify import Constant, Input, Output, Param, Spec
-from gradverify.calculus.compile import ABSOLUTE, NOISE, SWITCHES
+from gradverify.calculus.compile import ABSOLUTE, NOISE, SWITCHES, Oracle
 from gradverify.calculus.emit import PLAIN
-from gradverify.trial import make_oracle
 
 RUNS = 5
 COLUMNS = ["derive", "compile", "both", "compile all"]
@@ -99,7 +98,7 @@ def once(spec):
     """Return the seconds to derive, to compile the plain functions, both, and to compile all."""
     clear_cache()
     began = time.perf_counter()
-    oracle = make_oracle(spec)
+    oracle = Oracle(spec.program, spec.differentiable)
     derivation = oracle.derivation
     derived = time.perf_counter()
     texts = [oracle.source("plain", PLAIN)]
