@@ -293,15 +293,30 @@ def _hypothesis_cases(
 ) -> list[Case]:
     if count < 1:
         return []
+    choices = [*factors.values(), *(range(1, 13) for _ in spec.dims)]
+    found: list[Case] = []
+    for numbers in _numbers(len(choices), count, seed):
+        values = [c[n % len(c)] for c, n in zip(choices, numbers, strict=True)]
+        row = dict(zip(factors, values, strict=False))
+        preferred = dict(zip(spec.dims, values[len(factors) :], strict=True))
+        # Sizes are solved from what was drawn, so that no draw is rejected.
+        case = solved(spec, row, preferred, _mix(seed, 1_000_000 + len(found)), given)
+        if case is not None:
+            found.append(case)
+    return found
+
+
+@lru_cache(maxsize=64)  # they are the same for all specs with as many choices
+def _numbers(choices: int, count: int, seed: int) -> list[list[int]]:
+    """Return `count` draws by Hypothesis of a number of BITS bits for each choice."""
     import hypothesis
     from hypothesis import strategies as st
 
-    found: list[Case] = []
+    found: list[list[int]] = []
 
     # Only booleans: into its draws of integers Hypothesis mixes constants from whatever modules
     # happen to be loaded, and the same seed would give other cases in another process.
     bits = st.lists(st.booleans(), min_size=BITS, max_size=BITS)
-    choices = [*factors.values(), *(range(1, 13) for _ in spec.dims)]
 
     @hypothesis.seed(seed)
     @hypothesis.settings(
@@ -311,16 +326,9 @@ def _hypothesis_cases(
         phases=[hypothesis.Phase.generate],
         suppress_health_check=list(hypothesis.HealthCheck),
     )
-    @hypothesis.given(st.tuples(*(bits for _ in choices)))
+    @hypothesis.given(st.tuples(*(bits for _ in range(choices))))
     def collect(drawn: tuple[list[bool], ...]) -> None:
-        numbers = [sum(bit << k for k, bit in enumerate(part)) for part in drawn]
-        values = [c[n % len(c)] for c, n in zip(choices, numbers, strict=True)]
-        row = dict(zip(factors, values, strict=False))
-        preferred = dict(zip(spec.dims, values[len(factors) :], strict=True))
-        # Sizes are solved from what was drawn, so that no draw is rejected.
-        case = solved(spec, row, preferred, _mix(seed, 1_000_000 + len(found)), given)
-        if case is not None:
-            found.append(case)
+        found.append([sum(bit << k for k, bit in enumerate(part)) for part in drawn])
 
     collect()
     return found

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ EXACT_COST = 20_000
 REDRAWS = 20
 
 
+@lru_cache(maxsize=32)  # the layers of one spec share it, and all that it has compiled
 def make_oracle(spec: Spec) -> Oracle | None:
     """Return the oracle of a spec's definition, None where it has none."""
     return None if spec.program is None else Oracle(spec.program, spec.differentiable)

@@ -291,7 +291,7 @@ def _pullback_source(d: Derivation, name: str, mode: Mode, sizes: bool) -> str:
     forward = Emitter(d, Mode(noise=mode.noise, switches=mode.switches))
     forward.named = emitter.named
     forward.order(d.forward, out, record=True)
-    emitter.padded, emitter.again = forward.padded, forward.again
+    emitter.known, emitter.again = forward.known, forward.again
     outputs = ", ".join(emitter.variable(y) for y in declared.wanted)
     cotangents = {y: _cotangent(emitter, y) for y in declared.seeded}
     out.add("")
@@ -369,6 +369,8 @@ def _module(name: str, signature: str, lines: Sequence[str], helpers: Sequence[s
     imports = "import numpy as np"
     if any("math." in text for text in (body, *parts)):
         imports = "import math\n\nimport numpy as np"
+    if "sliding_window_view(" in body:
+        imports += "\nfrom numpy.lib.stride_tricks import sliding_window_view"
     return imports + "\n\n\n" + "\n\n\n".join(parts) + "\n"
 
 
