@@ -20,7 +20,7 @@ from gradverify.calculus.arrays import (
 )
 from gradverify.calculus.code import HELPERS, Code
 from gradverify.calculus.derive import Derivation, Order, Step
-from gradverify.calculus.functions import Select, StopGradient
+from gradverify.calculus.functions import Expm1, Select, StopGradient
 from gradverify.calculus.time import ordered_index
 from gradverify.notation.dims import normal, plus
 from gradverify.notation.schedule import Block
@@ -109,6 +109,7 @@ class Emitter:
         self.again: dict[str, str] = {}
         steps = [s for o in (derivation.forward, derivation.vjp) for e in o
                  for s in (e.steps if isinstance(e, Block) else (e,))]  # fmt: skip
+        self.shifted = {e.args[0] for s in steps for e in s.value.atoms(Expm1)}
         writers = Counter(s.target for s in steps)
         twice = mode.noise and not mode.switches  # a switch is noted once
         self.alone = {self.variable(t) for t, n in writers.items() if n == 1 and twice}
@@ -390,6 +391,7 @@ class _Value:
             arrays=arrays,
             total="noise.add" if mode.noise else None,
             switch=(lambda c: self.switch(c, printer)) if self.record else None,
+            shifted=self.emitter.shifted,
         )
         code = printer.code(expr)
         self.emitter.helpers |= printer.helpers
