@@ -1,4 +1,4 @@
-"""The exponential linear unit (Clevert, Unterthiner & Hochreiter 2015, arXiv:1511.07289, eq. 15)."""
+"""The exponential linear unit (Clevert, Unterthiner & Hochreiter 2015, arXiv:1511.07289)."""
 
 import numpy as np
 

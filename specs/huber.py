@@ -1,4 +1,4 @@
-"""The mean Huber loss, linear beyond delta (Huber 1964, Ann. Math. Stat. 35, section 2)."""
+"""The mean Huber loss, linear beyond delta (Huber 1964, Ann. Math. Stat. 35)."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Maxout, the largest of M affine pieces (Goodfellow et al. 2013, arXiv:1302.4389, section 2)."""
+"""Maxout, the largest of M affine pieces (Goodfellow et al. 2013, arXiv:1302.4389, section 3)."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Mish, x tanh(softplus(x)) (Misra 2019, arXiv:1908.08681, section 2)."""
+"""Mish, x tanh(softplus(x)) (Misra 2019, arXiv:1908.08681)."""
 
 import numpy as np
 

@@ -15,7 +15,7 @@ selu = Spec(
     """,
 )
 
-# With these, mean 0 and variance 1 are a fixed point: eq. 14 of the paper.
+# With these, mean 0 and variance 1 are a fixed point from layer to layer.
 SCALE, ALPHA = 1.0507009873554805, 1.6732632423543772
 
 

@@ -1,4 +1,4 @@
-"""Softplus, a smooth rectifier, of sharpness beta (Dugas et al. 2001, NIPS 13, section 2)."""
+"""Softplus, a smooth rectifier, of sharpness beta (Dugas et al. 2001, NIPS 13)."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""A feed-forward layer with a swish gate, without biases (Shazeer 2020, arXiv:2002.05202, eq. 6)."""
+"""A feed-forward layer with a swish gate, no biases (Shazeer 2020, arXiv:2002.05202, eq. 6)."""
 
 import numpy as np
 

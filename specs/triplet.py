@@ -1,4 +1,4 @@
-"""The mean triplet margin loss on euclidean distances (Balntas et al. 2016, BMVC, eq. 3).
+"""The mean triplet margin loss on euclidean distances (Balntas et al. 2016, BMVC).
 
 a must be nearer to p than to q by the margin; eps keeps the distances from zero.
 """
