@@ -487,6 +487,17 @@ def test_the_printed_source_keeps_float32(name):
         }
 
 
+@pytest.mark.parametrize("name", ["sigmoid", "softplus"])
+def test_a_layer_named_like_a_helper_does_not_hide_it(name):
+    """The pasted sigmoid calls the helper of that name, and so has another name itself."""
+    source, namespace = oracle(SPECS[name]).source(name, sizes=False), {}
+    assert f"\n\ndef {name}_(x" in source
+    exec(compile(source, "pasted", "exec"), namespace)
+    (point, *_) = points(SPECS[name])
+    outputs, _ = namespace[f"{name}_"](**point.tensors, **point.constants)
+    np.testing.assert_array_equal(outputs, by_oracle(SPECS[name], point).outputs[0])
+
+
 def test_the_source_reads():
     """The source of batch norm is what a person would write: means, einsum-free, no loops."""
     source = oracle(SPECS["batch_norm"]).source("batch_norm", sizes=False)
@@ -687,6 +698,7 @@ def test_the_absolute_mode_sees_what_cancels():
 
 
 KINKED = ["relu", "leaky_relu", "prelu", "max_pool2d"]
+KINKED += ["contrastive", "elu", "hardswish", "hinge", "huber", "maxout", "selu", "triplet"]
 
 
 @pytest.mark.parametrize("name", sorted(SPECS))

@@ -55,18 +55,60 @@ def forwards() -> dict[str, Callable[..., Any]]:
     def lstm_cell(x, h, c, wx, wh, b):
         return torch.lstm_cell(x, (h, c), wx, wh, b, torch.zeros_like(b))
 
+    def contrastive(a, b, t, *, margin):
+        distance = (a - b).norm(dim=1)
+        return torch.where(t == 0, distance**2, F.relu(margin - distance) ** 2).mean() / 2
+
+    def focal_loss(x, t, *, gamma, alpha):
+        p, hot = x.sigmoid(), t.to(x.dtype)
+        surprise = F.binary_cross_entropy_with_logits(x, hot, reduction="none")
+        weight = torch.where(t == 1, alpha * (1 - p) ** gamma, (1 - alpha) * p**gamma)
+        return (weight * surprise).mean()
+
+    def geglu(x, w, b, v, c):
+        return F.gelu(F.linear(x, w, b)) * F.linear(x, v, c)
+
+    def glu(x, w, b, v, c):
+        return F.glu(torch.cat([F.linear(x, v, c), F.linear(x, w, b)], dim=1))
+
+    def highway(x, wh, bh, wt, bt):
+        return torch.lerp(x, F.linear(x, wh, bh).tanh(), F.linear(x, wt, bt).sigmoid())
+
+    def hinge(x, t, *, margin):
+        # Not multi_margin_loss: it cannot be differentiated twice.
+        excess = F.relu(margin - x.gather(1, t[:, None]) + x)
+        return excess.scatter(1, t[:, None], 0).mean()
+
+    def maxout(x, w, b):
+        return (torch.einsum("nd,kmd->nkm", x, w) + b).amax(2)
+
+    def triplet(a, p, q, *, margin, eps):
+        return F.triplet_margin_loss(a, p, q, margin=margin, eps=eps)
+
     return {
         "attention": attention,
         "avg_pool2d": lambda x, *, K, S: F.avg_pool2d(x, K, S),
         "batch_norm": batch_norm,
         "batch_norm_2d": batch_norm,
         "batch_norm_running": batch_norm_running,
+        "bce_with_logits": lambda x, t: F.binary_cross_entropy_with_logits(x, t),
         "causal_attention": causal_attention,
+        "contrastive": contrastive,
         "conv2d": lambda x, w, b, *, S, P, D: F.conv2d(x, w, b, S, P, D),
         "dropout": lambda x, mask, *, p: x * mask / (1 - p),
+        "elu": lambda x, *, alpha: F.elu(x, alpha),
         "embedding": lambda ids, w: F.embedding(ids, w),
+        "focal_loss": focal_loss,
+        "geglu": geglu,
         "gelu": lambda x: F.gelu(x, approximate="tanh"),
+        "glu": glu,
         "group_norm": lambda x, gamma, beta, *, G, eps: F.group_norm(x, G, gamma, beta, eps),
+        "hardswish": lambda x: F.hardswish(x),
+        "highway": highway,
+        "hinge": hinge,
+        "huber": lambda x, t, *, delta: F.huber_loss(x, t, delta=delta),
+        "kl_divergence": lambda x, t: F.kl_div(x, t, reduction="batchmean"),
+        "label_smoothing": lambda x, t, *, eps: F.cross_entropy(x, t, label_smoothing=eps),
         "layer_norm": lambda x, gamma, beta, *, eps: F.layer_norm(x, x.shape[1:], gamma, beta, eps),
         "leaky_relu": lambda x, *, slope: F.leaky_relu(x, slope),
         "linear": lambda x, w, b: F.linear(x, w, b),
@@ -74,11 +116,21 @@ def forwards() -> dict[str, Callable[..., Any]]:
         "log_softmax": lambda x: F.log_softmax(x, dim=1),
         "lstm_cell": lstm_cell,
         "max_pool2d": lambda x, *, K, S: F.max_pool2d(x, K, S),
+        "maxout": maxout,
+        "mish": lambda x: F.mish(x),
+        "mse": lambda x, t: F.mse_loss(x, t),
         "prelu": lambda x, a: F.prelu(x, a),
         "relu": lambda x: F.relu(x),
         "rms_norm": lambda x, gamma, *, eps: F.rms_norm(x, x.shape[1:], gamma, eps),
+        "selu": lambda x: F.selu(x),
+        "sigmoid": lambda x: torch.sigmoid(x),
+        "silu": lambda x: F.silu(x),
         "softmax": lambda x: F.softmax(x, dim=1),
         "softmax_cross_entropy": lambda x, t: F.cross_entropy(x, t),
+        "softplus": lambda x, *, beta: F.softplus(x, beta),
+        "swiglu": lambda x, w, v, o: (F.silu(x @ w.T) * (x @ v.T)) @ o.T,
+        "tanh": lambda x: torch.tanh(x),
+        "triplet": triplet,
     }
 
 

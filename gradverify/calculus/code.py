@@ -79,7 +79,8 @@ class Code(StrPrinter):  # type: ignore[misc]
     `symbols` gives the code of each symbol, `arrays` those that are arrays, `data` those that are
     read from tensors, `prefix` what stands before the functions of the namespace ("np." or ""),
     `total` what is called on the terms of a sum (None: they are added) and `switch` what is called
-    on a condition (None: nothing).
+    on a condition (None: nothing); `shifted` are the x whose expm1(x) is at hand, so that exp(x)
+    may be had as expm1(x) + 1.
     """
 
     def __init__(
@@ -91,10 +92,12 @@ class Code(StrPrinter):  # type: ignore[misc]
         prefix: str = "np.",
         total: str | None = None,
         switch: Callable[[Scalar], str] | None = None,
+        shifted: Collection[Scalar] = (),
     ) -> None:
         super().__init__({"order": "none"})
         self.symbols, self.prefix, self.total, self.switch = symbols, prefix, total, switch
         self.arrays, self.data = frozenset(arrays), frozenset(data)
+        self.shifted = frozenset(shifted)
         self.helpers: set[str] = set()
 
     def code(self, expr: Scalar) -> str:
@@ -149,6 +152,16 @@ class Code(StrPrinter):  # type: ignore[misc]
 
     def _print_Function(self, expr: Scalar) -> str:
         return self._function(type(expr).__name__.lower(), expr.args[0])
+
+    def _beside_one(self, expr: Scalar) -> str:
+        said = self._function(type(expr).__name__.lower(), expr.args[0])
+        return said if self.total is None else f"noise.unit({said})"
+
+    # As below: exp(x) - 1, log(1 + x), 2/(1 + exp(-2*x)) - 1.
+    _print_Expm1 = _print_Log1p = _print_tanh = _beside_one
+
+    def _print_exp(self, expr: Scalar) -> str:
+        return (self._beside_one if expr.args[0] in self.shifted else self._print_Function)(expr)
 
     def _print_StopGradient(self, expr: Scalar) -> str:
         switch, self.switch = self.switch, None

@@ -283,6 +283,8 @@ def _header(emitter: Emitter, out: Lines, sizes: bool) -> None:
 
 def _pullback_source(d: Derivation, name: str, mode: Mode, sizes: bool) -> str:
     emitter = Emitter(d, mode)
+    if not sizes:
+        name = emitter.local(name)  # a layer called sigmoid would hide the helper it calls
     declared = d.program.declared
     extra = ["noise"] * mode.noise + ["switches"] * mode.switches
     signature = _signature(emitter, sizes, extra)

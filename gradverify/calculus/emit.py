@@ -11,7 +11,7 @@ from sympy import Expr as Scalar
 from gradverify.calculus.arrays import Operand, align, gather, padding, scatter
 from gradverify.calculus.code import HELPERS, Code
 from gradverify.calculus.derive import Derivation, Order, Step, in_order
-from gradverify.calculus.functions import Select, StopGradient
+from gradverify.calculus.functions import Expm1, Select, StopGradient
 from gradverify.calculus.time import ordered_index
 from gradverify.calculus.views import Ranges, shape_code, size_code
 from gradverify.notation.dims import normal, plus
@@ -115,6 +115,7 @@ class Emitter:
         self.again: dict[str, str] = {}
         steps = [*in_order(derivation.forward), *in_order(derivation.vjp)]
         self.used = {t for s in steps for t in s.sources}
+        self.shifted = {e.args[0] for s in steps for e in s.value.atoms(Expm1)}
         writers = Counter(s.target for s in steps)
         twice = mode.noise and not mode.switches  # a switch is noted once
         self.alone = {self.variable(t) for t, n in writers.items() if n == 1 and twice}
@@ -435,6 +436,7 @@ class _Value:
             data=self.step.reads,
             total="noise.add" if mode.noise else None,
             switch=(lambda c: self.switch(c, printer)) if self.record else None,
+            shifted=self.emitter.shifted,
         )
         code = printer.code(expr)
         self.emitter.helpers |= printer.helpers
