@@ -32,29 +32,30 @@ gru = Spec(
 
 @gru.register
 def numpy_gru(x, h0, wx, wh, bx, bh):
-    (T, N), H = x.shape[:2], h0.shape[1]
+    T, H = len(x), h0.shape[1]
     a = x @ wx.T + bx
-    sg, r, z, g, h = np.empty((5, T, N, H), x.dtype)
-    before = np.empty_like(h)
+    r, z, g, sg, before, h = (np.empty_like(a[:, :, :H]) for _ in range(6))
     state = h0
     for t in range(T):
         before[t] = state
-        ar, az, ag = np.split(a[t], 3, axis=1)
-        sr, sz, sg[t] = np.split(state @ wh.T + bh, 3, axis=1)
-        r[t], z[t] = _sigmoid(ar + sr), _sigmoid(az + sz)
-        g[t] = np.tanh(ag + r[t] * sg[t])
+        s = state @ wh.T + bh
+        gates = _sigmoid(a[t, :, : 2 * H] + s[:, : 2 * H])
+        r[t], z[t], sg[t] = gates[:, :H], gates[:, H:], s[:, 2 * H :]
+        g[t] = np.tanh(a[t, :, 2 * H :] + r[t] * sg[t])
         state = h[t] = (1 - z[t]) * g[t] + z[t] * state
 
     def pullback(dh):
-        da, ds = np.empty((2, T, N, 3 * H), x.dtype)
+        da, ds = np.empty_like(a), np.empty_like(a)
+        dh_to_dz = (before - g) * z * (1 - z)
+        dh_to_dg = (1 - z) * (1 - g**2)
+        dg_to_dr = sg * r * (1 - r)
         dstate = np.zeros_like(h0)  # what comes back from the next step
         for t in reversed(range(T)):
             dt = dh[t] + dstate
-            dg = dt * (1 - z[t]) * (1 - g[t] ** 2)
-            dz = dt * (before[t] - g[t]) * z[t] * (1 - z[t])
-            dr = dg * sg[t] * r[t] * (1 - r[t])
-            da[t] = np.concatenate([dr, dz, dg], axis=1)
-            ds[t] = np.concatenate([dr, dz, dg * r[t]], axis=1)
+            dg = dt * dh_to_dg[t]
+            gates = np.concatenate([dg * dg_to_dr[t], dt * dh_to_dz[t]], axis=1)
+            da[t] = np.concatenate([gates, dg], axis=1)
+            ds[t] = np.concatenate([gates, dg * r[t]], axis=1)
             dstate = ds[t] @ wh + dt * z[t]
         return {
             "x": da @ wx,

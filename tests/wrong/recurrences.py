@@ -94,7 +94,7 @@ def dwx_of_gru_from_the_last_state(x, h0, wx, wh, bx, bh):
 def dh0_of_gru_without_what_z_lets_through(x, h0, wx, wh, bx, bh):
     """h0 reaches the first state through the gates only."""
     h, pullback = right_gru(x, h0, wx, wh, bx, bh)
-    later, later_pullback = right_gru(x[1:], h[0], wx, wh, bx, bh)
+    _, later_pullback = right_gru(x[1:], h[0], wx, wh, bx, bh)
     _, first = right_cell(x[0], h0, wx, wh, bx, bh)
     H = h0.shape[1]
     z = 0.5 + 0.5 * np.tanh(0.5 * (x[0] @ wx.T + bx + h0 @ wh.T + bh)[:, H : 2 * H])
