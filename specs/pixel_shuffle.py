@@ -7,8 +7,9 @@ pixel_shuffle = Spec(
     x=Input("N C*R*R H W"),
     R=Constant(1, 2, 3),
     y=Output("N C R*H R*W"),
+    ranges={"c": "C", "r": "R", "t": "R"},
     definition="""
-        y[n,c,i,j] = x[n,(c*R + i%R)*R + j%R,i//R,j//R]
+        y[n,c,R*h+r,R*w+t] = x[n,(c*R+r)*R+t,h,w]
     """,
 )
 

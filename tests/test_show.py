@@ -31,10 +31,10 @@ STEPS = """
     pre[t,n,k] = sum[d](x[t,n,d]*w[k,d]) + sum[m](h[t-1,n,m]*u[k,m])
     h[-1,n,k] = h0[n,k]
 """
-RNN = Spec("rnn", x=Input("T N D"), h0=Input("N K"), u=Param("K K"), w=Param("K D"),
+RNN = Spec("plain_rnn", x=Input("T N D"), h0=Input("N K"), u=Param("K K"), w=Param("K D"),
            h=Output("T N K"), definition=STEPS)  # fmt: skip
 CATALOGUE = _catalogue()
-SPECS = {**CATALOGUE, "rnn": RNN}
+SPECS = {**CATALOGUE, RNN.name: RNN}
 
 
 @cache
@@ -192,7 +192,7 @@ def test_latex_names():
     assert r"\mu_{c} &= \frac{1}{N} \sum_{n} x_{n,c} \\" in rows
     shown = emit(oracle("lstm_cell"), "latex", "lstm_cell")
     assert r"\mathrm{d}\mathrm{c\_next}_{n,u} &\mathrel{+}= " in shown
-    assert r"& \text{for $t = T-1, \ldots, 0$:} \\" in emit(oracle("rnn"), "latex", "rnn")
+    assert r"& \text{for $t = T-1, \ldots, 0$:} \\" in emit(oracle(RNN.name), "latex", "rnn")
 
 
 def test_a_finding_shows_what_its_gradient_reads():
@@ -201,7 +201,7 @@ def test_a_finding_shows_what_its_gradient_reads():
     assert gradient_equations(d, "gamma") == "dgamma[c] = Σ[n] dy[n,c]·xhat[n,c]"
     lines = gradient_equations(d, "x").splitlines()
     assert [line.split("[")[0] for line in lines] == ["dx", "dxhat", "dsigma", "dvar", "dmu"]
-    lines = gradient_equations(oracle("rnn").derivation, "h0").splitlines()
+    lines = gradient_equations(oracle(RNN.name).derivation, "h0").splitlines()
     assert lines[:2] == ["dh0[n,k]       = dh[-1,n,k]", "for t = T-1, ..., 0:"]
 
 
@@ -260,6 +260,7 @@ def reread(spec):
     for a, b in {"·": "*", "²": "**2", "³": "**3", "≤": "<=", "≥": ">=", "π": "pi", "∞": "inf",
                  "√D": "sqrt(D)", "√(": "sqrt("}.items():  # fmt: skip
         shown = shown.replace(a, b)
+    shown = re.sub(r"⌊([^⌊⌋]+)/(\w+)⌋", r"((\1)//\2)", shown).replace("^", "**")
     lines = [line.split("   for all")[0].strip() for line in shown.splitlines()
              if "= " in line and "(+=" not in line]  # fmt: skip
     tensors = {**spec.tensors}
@@ -279,7 +280,12 @@ def reread(spec):
     )
 
 
-@pytest.mark.parametrize("name", [n for n in CATALOGUE if n != "max_pool2d"])
+# No equations of a definition: where a maximum is first attained, a loop over time, and what is
+# added outside of a tensor.
+UNREADABLE = ("max_pool2d", "gru", "rnn", "local_response_norm")
+
+
+@pytest.mark.parametrize("name", [n for n in CATALOGUE if n not in UNREADABLE])
 def test_what_is_printed_is_what_is_computed(name):
     """Read back as a definition, the printed equations give the gradients of the oracle."""
     spec, again = SPECS[name], reread(SPECS[name])
