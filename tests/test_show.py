@@ -71,12 +71,12 @@ max_pool2d: cotangents, given dy
 """
 
 RECURRENT = f"""\
-rnn: definition
+plain_rnn: definition
   h[t,n,k]   = tanh(pre[t,n,k])
   pre[t,n,k] = Σ[d] x[t,n,d]·w[k,d] + Σ[m] h[t-1,n,m]·u[k,m]
   h[-1,n,k]  = h0[n,k]
 
-rnn: cotangents, given dh
+plain_rnn: cotangents, given dh
   for t = T-1, ..., 0:
     dpre[t,n,k]  = dh[t,n,k]·(1 - h[t,n,k]²)
     dh[t-1,n,m] += Σ[k] dpre[t,n,k]·u[k,m]
