@@ -21,10 +21,10 @@ STEPS = """
     pre[t,n,k] = sum[d](x[t,n,d]*w[k,d]) + sum[m](h[t-1,n,m]*u[k,m])
     h[-1,n,k] = h0[n,k]
 """
-RNN = Spec("rnn", x=Input("T N D"), h0=Input("N K"), u=Param("K K"), w=Param("K D"),
+RNN = Spec("plain_rnn", x=Input("T N D"), h0=Input("N K"), u=Param("K K"), w=Param("K D"),
            h=Output("T N K"), definition=STEPS)  # fmt: skip
 CATALOGUE = _catalogue()
-SPECS = {**CATALOGUE, "rnn": RNN}
+SPECS = {**CATALOGUE, RNN.name: RNN}
 
 
 @cache

@@ -84,7 +84,7 @@ def test_batch_norm_is_set_as_in_print():
 
 def test_a_loop_and_scattering_are_said():
     """What is no equation stands in rows of their own, or behind the equation."""
-    *_, math = page("rnn").findall(f"{{{SPACE}}}math")
+    *_, math = page("plain_rnn").findall(f"{{{SPACE}}}math")
     assert said(math[0][0]) == "for\u00a0t=T−1,…,0:"
     marked = ["border-left" in row[0].get("style", "") for row in math[0]]
     assert marked[:4] == [False, True, True, False]

@@ -101,7 +101,7 @@ SAID = {
     "causal_attention": "A branch that is not taken contributes nothing",
     "lstm_cell": "Each of them reads another part of z",
     "dropout": "No gradient is asked for mask",
-    "rnn": "From one t to the next, pre and h depend on each other, and so do their cotangents, "
+    "plain_rnn": "From one t to the next, pre and h depend on each other, and so do their cotangents, "
     "backwards in time: what follows is found together for t = T-1, ..., 0:",
 }
 
@@ -117,7 +117,7 @@ def test_a_maximum_and_a_given_cotangent():
     assert "there y_pick is 1, elsewhere 0." in joined(told("max_pool2d"))
     head = "dc_next is given, and c_next occurs in h_next too, which adds one term to it:"
     assert head in joined(told("lstm_cell"))
-    assert "With these known for all turns of the loop:" in told("rnn")
+    assert "With these known for all turns of the loop:" in told("plain_rnn")
 
 
 @pytest.mark.parametrize("name", SPECS)

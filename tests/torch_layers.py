@@ -52,6 +52,10 @@ def forwards() -> dict[str, Callable[..., Any]]:
         T = q.shape[1]
         return attention(q, k, v, visible=torch.ones(T, T, dtype=torch.bool).tril())
 
+    def cosine_similarity(x, z, *, eps):
+        # Not F.cosine_similarity: below eps its gradient is not that of its own forward.
+        return (F.normalize(x, dim=1, eps=eps) * F.normalize(z, dim=1, eps=eps)).sum(1)
+
     def lstm_cell(x, h, c, wx, wh, b):
         return torch.lstm_cell(x, (h, c), wx, wh, b, torch.zeros_like(b))
 
@@ -85,6 +89,35 @@ def forwards() -> dict[str, Callable[..., Any]]:
     def triplet(a, p, q, *, margin, eps):
         return F.triplet_margin_loss(a, p, q, margin=margin, eps=eps)
 
+    def unrolled(cell, x, h0, wx, wh, bx, bh):
+        states = [h0]
+        for x_t in x:
+            states.append(cell(x_t, states[-1], wx, wh, bx, bh))
+        return torch.stack(states[1:])
+
+    def gru(x, h0, wx, wh, bx, bh):
+        return unrolled(torch.gru_cell, x, h0, wx, wh, bx, bh)
+
+    def rnn(x, h0, wx, wh, b):
+        return unrolled(torch.rnn_tanh_cell, x, h0, wx, wh, b, torch.zeros_like(b))
+
+    def local_response_norm(x, *, K, alpha, beta, bias):
+        return F.local_response_norm(x, K, K * alpha, beta, bias)  # torch averages, the paper adds
+
+    def rotary_embedding(x, *, base):
+        T, D = x.shape[1], x.shape[2] // 2
+        steps = base ** (-torch.arange(D, dtype=torch.float64) / D)
+        angle = torch.outer(torch.arange(T, dtype=torch.float64), steps)
+        turned = torch.view_as_complex(x.unflatten(2, (D, 2))) * torch.exp(1j * angle)
+        return torch.view_as_real(turned).flatten(2)
+
+    def squeeze_excite(x, w1, b1, w2, b2):
+        s = F.linear(F.relu(F.linear(x.mean((2, 3)), w1, b1)), w2, b2).sigmoid()
+        return x * s[:, :, None, None]
+
+    def weight_norm(x, v, g, b):
+        return F.linear(x, v * (g / v.norm(dim=1))[:, None], b)
+
     return {
         "attention": attention,
         "avg_pool2d": lambda x, *, K, S: F.avg_pool2d(x, K, S),
@@ -94,7 +127,15 @@ def forwards() -> dict[str, Callable[..., Any]]:
         "bce_with_logits": lambda x, t: F.binary_cross_entropy_with_logits(x, t),
         "causal_attention": causal_attention,
         "contrastive": contrastive,
+        "bilinear": lambda x, z, w, b: F.bilinear(x, z, w, b),
+        "causal_attention": causal_attention,
+        "channel_shuffle": lambda x, *, G: F.channel_shuffle(x, G),
+        "conv1d": lambda x, w, b, *, S, P, D: F.conv1d(x, w, b, S, P, D),
         "conv2d": lambda x, w, b, *, S, P, D: F.conv2d(x, w, b, S, P, D),
+        "cosine_similarity": cosine_similarity,
+        "depthwise_conv2d": lambda x, w, b, *, S, P: F.conv2d(
+            x, w[:, None], b, S, P, groups=len(w)
+        ),
         "dropout": lambda x, mask, *, p: x * mask / (1 - p),
         "elu": lambda x, *, alpha: F.elu(x, alpha),
         "embedding": lambda ids, w: F.embedding(ids, w),
@@ -109,10 +150,19 @@ def forwards() -> dict[str, Callable[..., Any]]:
         "huber": lambda x, t, *, delta: F.huber_loss(x, t, delta=delta),
         "kl_divergence": lambda x, t: F.kl_div(x, t, reduction="batchmean"),
         "label_smoothing": lambda x, t, *, eps: F.cross_entropy(x, t, label_smoothing=eps),
+        "global_avg_pool": lambda x: F.adaptive_avg_pool2d(x, 1)[:, :, 0, 0],
+        "group_norm": lambda x, gamma, beta, *, G, eps: F.group_norm(x, G, gamma, beta, eps),
+        "gru": gru,
+        "gru_cell": lambda x, h, wx, wh, bx, bh: torch.gru_cell(x, h, wx, wh, bx, bh),
+        "instance_norm": lambda x, gamma, beta, *, eps: F.instance_norm(
+            x, weight=gamma, bias=beta, eps=eps
+        ),
+        "l2_normalize": lambda x, *, eps: F.normalize(x, dim=1, eps=eps),
         "layer_norm": lambda x, gamma, beta, *, eps: F.layer_norm(x, x.shape[1:], gamma, beta, eps),
         "leaky_relu": lambda x, *, slope: F.leaky_relu(x, slope),
         "linear": lambda x, w, b: F.linear(x, w, b),
         "linear_batch_norm": linear_batch_norm,
+        "local_response_norm": local_response_norm,
         "log_softmax": lambda x: F.log_softmax(x, dim=1),
         "lstm_cell": lstm_cell,
         "max_pool2d": lambda x, *, K, S: F.max_pool2d(x, K, S),
@@ -131,6 +181,18 @@ def forwards() -> dict[str, Callable[..., Any]]:
         "swiglu": lambda x, w, v, o: (F.silu(x @ w.T) * (x @ v.T)) @ o.T,
         "tanh": lambda x: torch.tanh(x),
         "triplet": triplet,
+        "pixel_shuffle": lambda x, *, R: F.pixel_shuffle(x, R),
+        "prelu": lambda x, a: F.prelu(x, a),
+        "relu": lambda x: F.relu(x),
+        "rms_norm": lambda x, gamma, *, eps: F.rms_norm(x, x.shape[1:], gamma, eps),
+        "rnn": rnn,
+        "rotary_embedding": rotary_embedding,
+        "softmax": lambda x: F.softmax(x, dim=1),
+        "softmax_cross_entropy": lambda x, t: F.cross_entropy(x, t),
+        "squeeze_excite": squeeze_excite,
+        "transposed_conv2d": lambda x, w, b, *, S, P: F.conv_transpose2d(x, w, b, S, P),
+        "upsample_nearest": lambda x, *, S: F.interpolate(x, scale_factor=S, mode="nearest"),
+        "weight_norm": weight_norm,
     }
 
 
@@ -246,13 +308,19 @@ def largest(array: Any) -> float:
     return max((abs(float(a)) for a in np.ravel(array)), default=0.0)
 
 
+def pairing(point: Point, magnitudes: Mapping[str, Any]) -> float:
+    """Return the sum of the absolute values of the terms of <dy, J v>, from those of J^T dy."""
+    return sum(float(np.sum(np.abs(point.tangents[k]) * m)) for k, m in magnitudes.items())
+
+
 def assert_agree(
     spec: Spec, point: Point, got: Derivatives, expected: Derivatives, relative: float
 ) -> None:
     """Assert that all arrays have the same shape and agree relative to their own size.
 
     A gradient whose terms cancel (that of a bias before batch norm is 0) says nothing of the
-    size of its rounding errors: there it is relative to the absolute values of its terms.
+    size of its rounding errors: there it is relative to the absolute values of its terms, and so
+    is a tangent.
     """
     terms = cache(lambda: exactly(spec, point.astype("float64")).magnitudes)
     for (what, a), (_, b) in zip(got.parts(), expected.parts(), strict=True):
@@ -260,4 +328,6 @@ def assert_agree(
         scale, difference = largest(b), largest(np.subtract(a, b, dtype=float))
         if difference > relative * scale and what.startswith("gradient of "):
             scale = max(scale, largest(terms()[what.removeprefix("gradient of ")]))
+        elif difference > relative * scale and what.startswith("tangent "):
+            scale = max(scale, pairing(point, terms()) / max(map(largest, point.cotangents)))
         assert difference <= relative * scale, f"{what} at {point.sizes}: {a} is not {b}"

@@ -100,11 +100,12 @@ def resolve(equations: Sequence[Equation], source: Source, declared: Declared) -
         for index in scope.order:
             if index not in scope.sizes:
                 letter = scope.letters[index]
+                likely = letter.upper() if letter.upper() in declared.sizes else "N"
                 binding = (e.at for e in walk(scope.equation.body)
                            if isinstance(e, Reduce) and index in e.indices)  # fmt: skip
                 raise source.error(
                     f"the range of index {letter} does not show: no tensor has a plain [{letter}] "
-                    f'of known size here; declare it, ranges={{"{letter}": "N"}}',
+                    f'of known size here; declare it, ranges={{"{letter}": "{likely}"}}',
                     next(binding, scope.equation.at),
                 )
     return scopes, shapes, origins
