@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from catalogue import CATALOGUE, SPECS, oracle
+from catalogue import CATALOGUE, RNN, SPECS, oracle
 
 from gradverify import (
     Constant,
@@ -357,8 +357,12 @@ def reread(spec):
     )
 
 
-@pytest.mark.parametrize("name", [n for n in CATALOGUE if n not in ("max_pool2d", "maxout")])
-    shown = re.sub(r"⌊([^⌊⌋]+)/(\w+)⌋", r"((\1)//\2)", shown)
+# Max pooling and maxout pick, loops over time are printed as loops, and what local response
+# normalization adds outside of its tensor cannot be said in a definition.
+UNREADABLE = {"max_pool2d", "maxout", "rnn", "gru", "lstm", "local_response_norm"}
+
+
+@pytest.mark.parametrize("name", sorted(CATALOGUE.keys() - UNREADABLE))
 def test_what_is_printed_is_what_is_computed(name):
     """Read back as a definition, the printed equations give the gradients of the oracle."""
     spec, again = SPECS[name], reread(SPECS[name])
