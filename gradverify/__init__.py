@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from gradverify.errors import GradverifyError, SpecError, UsageError
     from gradverify.layer import Layer
     from gradverify.loading import catalog
+    from gradverify.parts import Part
     from gradverify.result import Finding, Report, Status, Verdict
     from gradverify.spec import Spec
 
@@ -18,13 +19,13 @@ if TYPE_CHECKING:
 # gradverify (as the pytest plugin of a project that does not use it does) costs nothing.
 _HOMES = {
     "Constant": "declare", "Finding": "result", "GradverifyError": "errors", "Input": "declare",
-    "Layer": "layer", "Output": "declare", "Param": "declare", "Report": "result", "Spec": "spec",
-    "SpecError": "errors", "Status": "result", "UsageError": "errors", "Verdict": "result",
-    "catalog": "loading", "verify": "engine",
+    "Layer": "layer", "Output": "declare", "Param": "declare", "Part": "parts", "Report": "result",
+    "Spec": "spec", "SpecError": "errors", "Status": "result", "UsageError": "errors",
+    "Verdict": "result", "catalog": "loading", "verify": "engine",
 }  # fmt: skip
 
 __all__ = [
-    "Constant", "Finding", "GradverifyError", "Input", "Layer", "Output", "Param", "Report",
+    "Constant", "Finding", "GradverifyError", "Input", "Layer", "Output", "Param", "Part", "Report",
     "Spec", "SpecError", "Status", "UsageError", "Verdict", "catalog", "verify",
 ]  # fmt: skip
 

@@ -34,7 +34,7 @@ class Step:
     reads: Mapping[sympy.Symbol, Read]
     guarded: bool = False
     pick: str | None = None
-    at: tuple[int, int] = (1, 0)
+    at: tuple[int, ...] = (1, 0)
 
     @cached_property
     def sources(self) -> frozenset[str]:

@@ -1,0 +1,433 @@
+"""Calls of parts, written out as the plain equations that they stand for."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
+from string import ascii_lowercase
+
+from gradverify.errors import SpecError
+from gradverify.notation.dims import same, tidy
+from gradverify.notation.parse import Equation, Invocation, Source
+from gradverify.notation.ranges import INDEX, Declared, infer
+from gradverify.notation.tree import (
+    ONE,
+    ZERO,
+    Call,
+    Expr,
+    Name,
+    Read,
+    Reduce,
+    free_names,
+    rebuild,
+    text,
+    walk,
+)
+
+Binding = dict[str, Expr]
+Shape = tuple[Expr, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A definition that equations may call.
+
+    `dims` are its dimensions in order of appearance, `given` what is said of dimensions and
+    constants where the part is declared.
+    """
+
+    equations: tuple[Equation, ...]
+    declared: Declared
+    inputs: tuple[str, ...]
+    dims: tuple[str, ...]
+    where: tuple[Expr, ...]
+    given: Mapping[str, Expr]
+
+    @property
+    def params(self) -> tuple[str, ...]:
+        """What it is given besides its inputs; each call of it reads the same."""
+        return tuple(k for k in self.declared.given if k not in self.inputs)
+
+
+@dataclass(frozen=True)
+class Composed:
+    """Plain equations and what they may refer to.
+
+    `bindings` say, by part, what its dimensions and constants are in the composition, as far as
+    its parameters need them; `where` are the constraints of all parts.
+    """
+
+    equations: tuple[Equation, ...]
+    declared: Declared
+    bindings: Mapping[str, Binding]
+    where: tuple[Expr, ...]
+
+
+def compose(
+    lines: Sequence[Equation | Invocation],
+    source: Source,
+    declared: Declared,
+    parts: Mapping[str, Part],
+) -> Composed:
+    """Return the equations that the lines of a definition stand for, calls written out.
+
+    The parameter w of a part fc becomes fc_w, its constant eps fc_eps and its intermediate
+    tensor z fc_z; what it takes and gives are the tensors of the call. Its dimensions are bound
+    by the shapes of these. Raises SpecError, with the place, where a call does not fit.
+    """
+    return _Composer(lines, source, declared, parts).run()
+
+
+def unify(binding: Binding, dims: Sequence[str], formal: Shape, actual: Shape) -> None:
+    """Bind the dimensions that stand plainly in a formal shape to the sizes of the actual one."""
+    for size, found in zip(formal, actual, strict=True):
+        if isinstance(size, Name) and size.id in dims:
+            binding.setdefault(size.id, found)
+
+
+def substitute(expr: Expr, binding: Mapping[str, Expr]) -> Expr:
+    """Return a size or constraint with its names replaced."""
+    if isinstance(expr, Name):
+        return binding.get(expr.id, expr)
+    return rebuild(expr, lambda e: substitute(e, binding))
+
+
+def fresh(stem: str, taken: set[str]) -> str:
+    """Return `stem`, or stem2, stem3, ... where it is taken; it is taken from now on."""
+    name = next(n for k in count(1) if (n := stem if k == 1 else f"{stem}{k}") not in taken)
+    taken.add(name)
+    return name
+
+
+@dataclass
+class _Composer:
+    """The state of one composition: calls are written out as soon as their shapes show."""
+
+    lines: Sequence[Equation | Invocation]
+    source: Source
+    declared: Declared
+    parts: Mapping[str, Part]
+    bindings: dict[str, Binding] = field(default_factory=dict)
+    where: dict[Expr, None] = field(default_factory=dict)
+
+    def run(self) -> Composed:
+        self._check_calls()
+        pending = {k: x for k, x in enumerate(self.lines) if isinstance(x, Invocation)}
+        written: dict[int, list[Equation]] = {
+            k: [x] for k, x in enumerate(self.lines) if isinstance(x, Equation)
+        }
+        while pending:
+            shapes = self._shapes([e for k in written for e in written[k]], pending.values())
+            ready = [k for k, x in pending.items() if all(a.tensor in shapes for a in x.args)]
+            # In a recurrence whose state shows nowhere else, some call has to be the first.
+            for k in ready or [*pending][:1]:
+                call = pending.pop(k)
+                written[k] = self._write(call, self._bind(call, shapes))
+        equations = tuple(e for k in sorted(written) for e in written[k])
+        return Composed(equations, self.declared, self.bindings, tuple(self.where))
+
+    def _check_calls(self) -> None:
+        """Check what can be checked before any shape is known, and reserve the names."""
+        self.ranks = {k: len(shape) for k, shape in self.declared.shapes.items()}
+        for line in self.lines:
+            if isinstance(line, Equation):
+                self.ranks.setdefault(line.target, len(line.subscripts))
+            else:
+                self._check_call(line)
+        self.taken = {*self.ranks, *self.declared.sizes, *self.declared.constants}
+        seen: set[str] = set()
+        for call in self.lines:
+            if not isinstance(call, Invocation):
+                continue
+            part = self.parts[call.part]
+            for actual in call.args:
+                if actual.tensor not in self.ranks:
+                    raise self.source.error(
+                        f"{actual.tensor} is no tensor of this spec: a part takes tensors, and "
+                        "nothing declares or defines this one",
+                        actual.at,
+                    )
+            if call.part in seen:
+                continue
+            seen.add(call.part)
+            constants = [c for c in part.declared.constants if c not in part.given]
+            for own in (*part.params, *constants):
+                name = f"{call.part}_{own}"
+                if name in self.taken or name in self.parts:
+                    raise self.source.error(
+                        f"{own} of the part {call.part} is called {name} here, and something else "
+                        "is called so already: rename that, or the part",
+                        call.at,
+                    )
+                self.taken.add(name)
+
+    def _check_call(self, call: Invocation) -> None:
+        part, outputs = self.parts[call.part], self.parts[call.part].declared.wanted
+        for what, names, found in (
+            ("takes", part.inputs, call.args),
+            ("gives", outputs, call.targets),
+        ):
+            if len(names) != len(found):
+                raise self.source.error(
+                    f"{call.part} {what} {len(names)} tensor(s), {', '.join(names)}, "
+                    f"not {len(found)}",
+                    call.at,
+                )
+        for name, target in zip(outputs, call.targets, strict=True):
+            rank = len(target.subscripts) + len(part.declared.shapes[name])
+            self.ranks.setdefault(target.tensor, rank)
+
+    def _letters(self, call: Invocation) -> tuple[str, ...]:
+        """Return the indices over which a call is mapped: the subscripts of its targets."""
+        first, *others = (t.subscripts for t in call.targets)
+        names = tuple(s.id for s in first if isinstance(s, Name))
+        plain = len(set(names)) == len(first) and all(INDEX.fullmatch(n) for n in names)
+        if not plain or any(o != first for o in others):
+            raise self.source.error(
+                "what a part gives has plain leading indices, the same for all: h[t], c[t] = ...",
+                call.targets[0].at,
+            )
+        return names
+
+    # -- shapes
+
+    def _shapes(
+        self, equations: Sequence[Equation], pending: Iterable[Invocation]
+    ) -> dict[str, Shape]:
+        """Return the shapes that show, each pending call standing for an equation that defines
+        its targets and reads its arguments in one way or another."""
+        stand_ins = []
+        for call in pending:
+            letters = self._letters(call)
+            used = {n for a in call.args for s in a.subscripts for n in free_names(s)}
+            pool = [Name(x) for x in self._free({*letters, *used})]
+            body: Expr = ZERO
+            for a in call.args:
+                rest = self.ranks[a.tensor] - len(a.subscripts)
+                self._check_letters(pool, rest, call)
+                read: Expr = replace(a, subscripts=(*a.subscripts, *pool[:rest]))
+                if rest > 0:
+                    read = Reduce("sum", tuple(x.id for x in pool[:rest]), read, a.at)
+                body = Call("+", (body, read), a.at)
+            for t in call.targets:
+                rest = self.ranks[t.tensor] - len(t.subscripts)
+                self._check_letters(pool, rest, call)
+                subscripts = (*t.subscripts, *pool[:rest])
+                ranges = self._ranges(letters)
+                stand_ins.append(Equation(t.tensor, subscripts, body, False, t.at, ranges))
+        return infer([*equations, *stand_ins], self.source, self.declared)[1]
+
+    def _ranges(self, letters: Sequence[str]) -> Mapping[str, Expr]:
+        """Return the declared ranges of the indices that a call is mapped over."""
+        return {k: n for k, n in self.declared.ranges.items() if k in letters}
+
+    def _free(self, used: set[str]) -> list[str]:
+        return [x for x in ascii_lowercase if x not in used and x not in self.taken]
+
+    def _check_letters(self, pool: Sequence[object], wanted: int, call: Invocation) -> None:
+        if wanted > len(pool):
+            raise self.source.error(
+                f"no letters are left for the indices of {call.part}: "
+                "give tensors and constants of one letter longer names",
+                call.at,
+            )
+
+    def _bind(self, call: Invocation, shapes: Mapping[str, Shape]) -> Binding:
+        """Return what the dimensions and constants of a part are in one call of it."""
+        part = self.parts[call.part]
+        constants = {c: Name(f"{call.part}_{c}") for c in part.declared.constants}
+        binding: Binding = {**constants, **part.given, **self.bindings.get(call.part, {})}
+        pairs = [
+            *zip(part.inputs, call.args, strict=True),
+            *zip(part.declared.wanted, call.targets, strict=True),
+        ]
+        for name, actual in pairs:
+            formal, rank = part.declared.shapes[name], self.ranks[actual.tensor]
+            if rank != len(actual.subscripts) + len(formal):
+                raise self._mismatch(call, name, binding, actual, shapes)
+            if actual.tensor in shapes:
+                unify(binding, part.dims, formal, shapes[actual.tensor][len(actual.subscripts) :])
+        first = call.part not in self.bindings
+        for dim in part.dims:
+            if dim in binding:
+                continue
+            if dim in self.taken | self.declared.sizes:
+                new = fresh(dim, self.taken | self.declared.sizes)
+                raise self.source.error(
+                    f"nothing says what {dim} of {call.part} is, and {dim} has a meaning here "
+                    f'already: write {call.part}=Part(..., {dim}="{new}")',
+                    call.at,
+                )
+            binding[dim] = Name(dim)
+        if first:
+            self._declare(call.part, binding)
+        for name, actual in pairs:
+            formal = part.declared.shapes[name]
+            found = shapes.get(actual.tensor)
+            if found is not None and not all(
+                same(substitute(a, binding), b)
+                for a, b in zip(formal, found[len(actual.subscripts) :], strict=True)
+            ):
+                raise self._mismatch(call, name, binding, actual, shapes)
+            if name in part.declared.integers and actual.tensor not in self.declared.integers:
+                raise self.source.error(
+                    f"{name} of {call.part} holds integers, but {actual.tensor} does not: "
+                    "declare it Input(..., dtype=int)",
+                    actual.at,
+                )
+        return binding
+
+    def _declare(self, name: str, binding: Binding) -> None:
+        """Make the parameters and constants of a part known; its first call binds their sizes."""
+        part, declared = self.parts[name], self.declared
+        shapes = {
+            f"{name}_{p}": tuple(tidy(substitute(s, binding)) for s in part.declared.shapes[p])
+            for p in part.params
+        }
+        constants = {c: f"{name}_{c}" for c in part.declared.constants if c not in part.given}
+        sizes = {n for k in part.dims for n in free_names(binding[k])}
+        sizes |= {constants[c] for c in constants if c in part.declared.sizes}
+        outside = part.declared.outside
+        self.declared = replace(
+            declared,
+            shapes={**declared.shapes, **shapes},
+            given=(*declared.given, *shapes),
+            sizes=declared.sizes | sizes,
+            constants=(*declared.constants, *constants.values()),
+            outside={**declared.outside,
+                     **{f"{name}_{p}": outside[p] for p in part.params if p in outside}},
+        )  # fmt: skip
+        held = {n for p in part.params for s in part.declared.shapes[p] for n in free_names(s)}
+        own = {d for d in part.dims if binding[d] == Name(d) and d not in declared.sizes}
+        self.bindings[name] = {k: v for k, v in binding.items() if k in held | own | {*constants}}
+
+    def _mismatch(
+        self,
+        call: Invocation,
+        name: str,
+        binding: Binding,
+        actual: Read,
+        shapes: Mapping[str, Shape],
+    ) -> SpecError:
+        formal = self.parts[call.part].declared.shapes[name]
+        here = [(s, substitute(s, binding)) for s in formal]
+        bound = {text(s): f"{text(s)} = {text(n)}" for s, n in here if s != n}
+        known = shapes.get(actual.tensor)
+        if known is None:
+            rank = self.ranks[actual.tensor] - len(actual.subscripts)
+            found = f"{max(rank, 0)} dimension(s)"
+        else:
+            found = f"the shape {_shape_text(known[len(actual.subscripts) :])}"
+        return self.source.error(
+            f"{name} of {call.part} has the shape {_shape_text(formal)}"
+            + (f" with {', '.join(bound.values())}" if bound else "")
+            + f", but {text(actual)} has {found}",
+            actual.at,
+        )
+
+    # -- equations
+
+    def _write(self, call: Invocation, binding: Binding) -> list[Equation]:
+        """Return the equations of a part with the names that they have in one call of it."""
+        part, letters = self.parts[call.part], self._letters(call)
+        lead = tuple(Name(x, call.at) for x in letters)
+        homes = {p: Read(f"{call.part}_{p}", ()) for p in part.params}
+        homes |= dict(zip(part.declared.wanted, call.targets, strict=True))
+        inside = {e.target: None for e in part.equations if e.target not in homes}
+        padded = [x for x in part.inputs if x in part.declared.outside]
+        for name in (*inside, *padded):
+            homes[name] = Read(fresh(f"{call.part}_{name}", self.taken), lead)
+        actuals = dict(zip(part.inputs, call.args, strict=True))
+        homes = {**actuals, **homes}
+        renamed = self._renamed(call, letters)
+        equations = []
+        for name in padded:
+            axes = tuple(Name(x) for x in self._free({*letters}))
+            self._check_letters(axes, len(part.declared.shapes[name]), call)
+            axes = axes[: len(part.declared.shapes[name])]
+            copy, actual = homes[name], actuals[name]
+            body = replace(actual, subscripts=(*actual.subscripts, *axes))
+            equations.append(Equation(copy.tensor, (*lead, *axes), body, False, call.at,
+                                      self._ranges(letters)))  # fmt: skip
+        outside = {
+            homes[k].tensor: v
+            for k, v in part.declared.outside.items()
+            if k in inside or k in padded
+        }
+        self.declared = replace(self.declared, outside={**self.declared.outside, **outside})
+        writer = _Writer(homes, {**binding, **renamed}, {k: v.id for k, v in renamed.items()},
+                         call.at)  # fmt: skip
+        for e in part.equations:
+            target = homes[e.target]
+            ranges = part.declared.ranges if e.ranges is None else e.ranges
+            subscripts = tuple(writer.visit(s) for s in e.subscripts)
+            equations.append(
+                Equation(
+                    target.tensor, (*target.subscripts, *subscripts), writer.visit(e.body), e.adds,
+                    call.at,
+                    {**{writer.letters.get(k, k): tidy(substitute(n, binding))
+                        for k, n in ranges.items()}, **self._ranges(letters)},
+                )
+            )  # fmt: skip
+        self._constrain(part, binding)
+        return [replace(e, at=(*call.at[:2], k)) for k, e in enumerate(equations)]
+
+    def _renamed(self, call: Invocation, letters: Sequence[str]) -> dict[str, Name]:
+        """Return other letters for the indices of a part that mean something else here."""
+        part = self.parts[call.part]
+        known = {*part.declared.shapes, *part.declared.constants}
+        known |= {e.target for e in part.equations}
+        own: dict[str, None] = {}
+        for e in (x for q in part.equations for y in (*q.subscripts, q.body) for x in walk(y)):
+            names = e.indices if isinstance(e, Reduce) else [e.id] if isinstance(e, Name) else []
+            own |= {n: None for n in names if INDEX.fullmatch(n) and n not in known}
+        mapped = {*letters, *(n for a in call.args for s in a.subscripts for n in free_names(s))}
+        clash = [x for x in own if x in mapped or x in self.taken]
+        pool = self._free({*own, *mapped})
+        self._check_letters(pool, len(clash), call)
+        # The next letters of the alphabet, so that i becomes j rather than a.
+        found: dict[str, Name] = {}
+        for x in clash:
+            pool.sort(key=lambda y: (y < x, y))
+            found[x] = Name(pool.pop(0))
+        return found
+
+    def _constrain(self, part: Part, binding: Binding) -> None:
+        # What it gives may be of a size, such as H-K+1, that is positive at some sizes only.
+        sizes = (n for k in part.declared.wanted for n in part.declared.shapes[k])
+        inner = [Call(">=", (n, ONE)) for n in sizes if isinstance(n, Call)]
+        for constraint in (*part.where, *inner):
+            found = substitute(constraint, binding)
+            if free_names(found):
+                self.where[found] = None
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """Rewrites expressions of a part: tensors to their homes, names to what they are bound to."""
+
+    homes: Mapping[str, Read]
+    names: Mapping[str, Expr]
+    letters: Mapping[str, str]
+    at: tuple[int, ...]
+
+    def visit(self, e: Expr) -> Expr:
+        match e:
+            case Name(id) if id in self.homes:
+                return replace(self.homes[id], at=self.at)  # a scalar tensor
+            case Name(id) if id in self.names:
+                return self.placed(self.names[id])
+            case Read(tensor, subscripts):
+                home = self.homes[tensor]
+                inner = tuple(self.visit(s) for s in subscripts)
+                return Read(home.tensor, (*home.subscripts, *inner), self.at)
+            case Reduce(kind, indices, body):
+                indices = tuple(self.letters.get(i, i) for i in indices)
+                return Reduce(kind, indices, self.visit(body), self.at)
+        return replace(rebuild(e, self.visit), at=self.at)
+
+    def placed(self, e: Expr) -> Expr:
+        return replace(rebuild(e, self.placed), at=self.at)
+
+
+def _shape_text(shape: Shape) -> str:
+    return "(" + ", ".join(text(s) for s in shape) + ")"

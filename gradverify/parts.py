@@ -1,0 +1,170 @@
+"""A spec made of specs: Part, what parts add to the spec that declares them, and chains."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+from gradverify.declare import Constant, Tensor, parse_range
+from gradverify.errors import SpecError, nearest
+from gradverify.notation import compose
+from gradverify.notation.dims import parse_shape
+from gradverify.notation.parse import Equation, Invocation, Source, parse_equations
+from gradverify.notation.parse import parse_expression as parse
+from gradverify.notation.ranges import Declared
+from gradverify.notation.tree import Expr, Name, Number, free_names, text
+
+Shapes = Mapping[str, tuple[Expr, ...]]
+
+
+@dataclass(frozen=True, init=False)
+class Part:
+    """A spec that the definition of another calls: `y = fc(x)` with `fc=Part(linear, K="H")`.
+
+    What is given binds dimensions (`K="H"`, `K="4*D"`, `K=3`) and constants (`eps=1e-5`, or a
+    constant of the other spec, `eps="eps"`); the shapes at a call bind all other dimensions.
+    """
+
+    spec: Any  # a Spec, whose module imports this one
+    given: Mapping[str, str | float]
+
+    def __init__(self, spec: Any, /, **given: str | float) -> None:
+        if not all(hasattr(spec, k) for k in ("dims", "constants", "equations")):
+            raise SpecError(f"Part({spec!r}): the first argument is a Spec")
+        known = (*spec.dims, *spec.constants)
+        for name in given:
+            if name not in known:
+                raise SpecError(
+                    f"Part({spec.name}, {name}=...): {spec.name} has no dimension or constant "
+                    f"{name}; {nearest(name, known)}"
+                )
+        object.__setattr__(self, "spec", spec)
+        object.__setattr__(self, "given", given)
+
+    def callee(self, name: str, constants: Mapping[str, Constant]) -> compose.Part:
+        """Return the part called `name` of a spec with such constants, as the notation has it."""
+        given = {k: self._value(f"{name}=Part(..., {k}={v!r})", k, v, constants)
+                 for k, v in self.given.items()}  # fmt: skip
+        spec = self.spec
+        return compose.Part(
+            spec.equations, spec.program.declared, spec.inputs, spec.dims, spec.where, given
+        )
+
+    def _value(
+        self, what: str, name: str, value: str | float, constants: Mapping[str, Constant]
+    ) -> Expr:
+        if name in self.spec.dims:
+            sizes = parse_shape(str(value), what)
+            if len(sizes) != 1:
+                raise SpecError(f'{what}: a dimension is one size, such as "4*D"')
+            return sizes[0]
+        found: Expr
+        if isinstance(value, str):
+            found = parse(Source(value, what))
+            if not isinstance(found, Name) or found.id not in constants:
+                raise SpecError(f"{what}: {value} is no number and no constant of this spec")
+            integer = constants[found.id].is_integer
+        else:
+            constant = Constant(value)
+            found, integer = Number(Fraction(value)), constant.is_integer
+        if name in self.spec.program.declared.sizes and not integer:
+            raise SpecError(f"{what}: {name} of {self.spec.name} is an integer")
+        return found
+
+
+@dataclass(frozen=True)
+class Body:
+    """What a spec declares, its parts included, and its equations (None without a definition).
+
+    `declared` and `source` are what the equations refer to and where they stand.
+    """
+
+    tensors: Mapping[str, Tensor]
+    constants: Mapping[str, tuple[Any, ...]]
+    shapes: Shapes
+    where: tuple[Expr, ...]
+    equations: tuple[Equation, ...]
+    declared: Declared
+    source: Source
+
+
+def expand(
+    declared: Mapping[str, Tensor | Constant | Part],
+    definition: str | None,
+    ranges: Mapping[str, Expr],
+) -> Body:
+    """Return a spec's declarations with its parts' parameters and constants in their places.
+
+    SpecError shows what cannot be read, and a call of a part that does not fit.
+    """
+    tensors = {k: v for k, v in declared.items() if isinstance(v, Tensor)}
+    constants = {k: v for k, v in declared.items() if isinstance(v, Constant)}
+    parts = {k: v for k, v in declared.items() if isinstance(v, Part)}
+    shapes = {k: parse_shape(t.shape, k) for k, t in tensors.items()}
+    source = Source("" if definition is None else definition).dedented()
+    lines = () if definition is None else parse_equations(source, parts)
+    for line in lines:
+        if isinstance(line, Invocation) and parts[line.part].spec.program is None:
+            raise source.error(
+                f"{line.part} has no definition, so the definition of another cannot call it",
+                line.at,
+            )
+    callees = {k: p.callee(k, constants) for k, p in parts.items() if p.spec.program is not None}
+    sizes = [s for shape in shapes.values() for s in shape]
+    sizes += [s for p in callees.values() for k, s in p.given.items() if k in p.dims]
+    integers = {k for k, c in constants.items() if c.is_integer}
+    names = {n for s in sizes for n in free_names(s)} - constants.keys()
+    own = Declared(
+        shapes=shapes,
+        given=tuple(k for k, t in tensors.items() if t.kind != "output"),
+        wanted=tuple(k for k, t in tensors.items() if t.kind == "output"),
+        integers=frozenset(k for k, t in tensors.items() if t.integer),
+        sizes=frozenset(names | integers),
+        constants=tuple(constants),
+        ranges=ranges,
+        outside={k: t.outside for k, t in tensors.items() if t.outside is not None},
+    )
+    unused = [k for k in parts if not any(isinstance(x, Invocation) and x.part == k for x in lines)]
+    if unused:
+        raise SpecError(
+            f"no equation calls the part {unused[0]}: write e.g. y = {unused[0]}(x) in definition"
+        )
+    found = compose.compose(lines, source, own, callees)
+    return _merged(declared, found, source)
+
+
+def _merged(
+    declared: Mapping[str, Tensor | Constant | Part], found: compose.Composed, source: Source
+) -> Body:
+    tensors: dict[str, Tensor] = {}
+    constants: dict[str, tuple[Any, ...]] = {}
+    for key, value in declared.items():
+        if isinstance(value, Tensor):
+            tensors[key] = value
+        elif isinstance(value, Constant):
+            constants[key] = value.values
+        else:
+            binding, spec = found.bindings[key], value.spec
+            for p in spec.params:
+                shape = found.declared.shapes[f"{key}_{p}"]
+                tensors[f"{key}_{p}"] = _moved(spec.tensors[p], shape, binding, p)
+            constants |= {f"{key}_{c}": values for c, values in spec.constants.items()
+                          if c not in value.given}  # fmt: skip
+    shapes = {k: found.declared.shapes[k] for k in tensors}
+    return Body(
+        tensors, constants, shapes, found.where, found.equations, found.declared, source
+    )  # fmt: skip
+
+
+def _moved(tensor: Tensor, shape: Sequence[Expr], binding: Mapping[str, Expr], name: str) -> Tensor:
+    """Return a part's tensor with the sizes that it has in the composition."""
+    bounds = tensor.range
+    if bounds is not None:
+        ends = (compose.substitute(e, binding) for e in parse_range(bounds, name))
+        bounds = "..".join(map(text, ends))
+    return replace(tensor, shape=shape_text(shape), range=bounds)
+
+
+def shape_text(shape: Sequence[Expr]) -> str:
+    """Return a shape as it is declared, such as "N 4*H"."""
+    return " ".join(text(size).replace(" ", "") for size in shape)
