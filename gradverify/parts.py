@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
-from gradverify.declare import Constant, Tensor, parse_range
+from gradverify.declare import Constant, Output, Tensor, parse_range
 from gradverify.errors import SpecError, nearest
 from gradverify.notation import compose
 from gradverify.notation.dims import parse_shape
@@ -41,11 +41,14 @@ class Part:
         object.__setattr__(self, "spec", spec)
         object.__setattr__(self, "given", given)
 
+    def values(self, name: str, constants: Mapping[str, Constant]) -> dict[str, Expr]:
+        """Return what is given to the part called `name` of a spec with such constants."""
+        return {k: self._value(f"{name}=Part(..., {k}={v!r})", k, v, constants)
+                for k, v in self.given.items()}  # fmt: skip
+
     def callee(self, name: str, constants: Mapping[str, Constant]) -> compose.Part:
         """Return the part called `name` of a spec with such constants, as the notation has it."""
-        given = {k: self._value(f"{name}=Part(..., {k}={v!r})", k, v, constants)
-                 for k, v in self.given.items()}  # fmt: skip
-        spec = self.spec
+        spec, given = self.spec, self.values(name, constants)
         return compose.Part(
             spec.equations, spec.program.declared, spec.inputs, spec.dims, spec.where, given
         )
@@ -67,7 +70,7 @@ class Part:
         else:
             constant = Constant(value)
             found, integer = Number(Fraction(value)), constant.is_integer
-        if name in self.spec.program.declared.sizes and not integer:
+        if Constant(*self.spec.constants[name]).is_integer and not integer:
             raise SpecError(f"{what}: {name} of {self.spec.name} is an integer")
         return found
 
@@ -168,3 +171,73 @@ def _moved(tensor: Tensor, shape: Sequence[Expr], binding: Mapping[str, Expr], n
 def shape_text(shape: Sequence[Expr]) -> str:
     """Return a shape as it is declared, such as "N 4*H"."""
     return " ".join(text(size).replace(" ", "") for size in shape)
+
+
+def chain(parts: Mapping[str, Part]) -> tuple[dict[str, Tensor | Constant | Part], str]:
+    """Return the declarations and the definition of specs in a row.
+
+    The first output of each is the first input of the next. Other inputs are inputs of the
+    chain, with the part's name in front, and so are outputs on the way; a dimension that the
+    tensor handed on does not bind gets its own name, or K2, K3, ... where that is taken.
+    """
+    declared: dict[str, Tensor | Constant | Part] = {}
+    lines: list[str] = []
+    taken = {n for p in parts.values() for v in p.given.values() for n in _capitals(v)}
+    handed = ""
+    shape: tuple[Expr, ...] = ()
+    for name, part in parts.items():
+        spec, last = part.spec, name == [*parts][-1]
+        if not spec.inputs:
+            raise SpecError(f"{name} takes no input, so it cannot stand in a chain")
+        given, binding = _placed(name, part, shape if lines else None, declared, taken)
+
+        def own(tensor: str, plain: bool, part: str = name) -> str:
+            free = plain and tensor not in declared and tensor not in parts
+            return tensor if free else f"{part}_{tensor}"
+
+        takes = {x: own(x, not lines) for x in spec.inputs}
+        if lines:
+            takes[spec.inputs[0]] = handed
+        for x in spec.inputs:
+            if takes[x] != handed:
+                sizes = [compose.size(s, binding) for s in spec.shapes[x]]
+                declared[takes[x]] = _moved(spec.tensors[x], sizes, binding, x)
+        declared[name] = Part(spec, **given)
+        gives = {y: own(y, last) for y in spec.outputs}
+        for y in spec.outputs if last else ():
+            sizes = [compose.size(s, binding) for s in spec.shapes[y]]
+            declared[gives[y]] = Output(shape_text(sizes))
+        lines.append(f"{', '.join(gives.values())} = {name}({', '.join(takes.values())})")
+        handed = gives[spec.outputs[0]]
+        shape = tuple(compose.size(s, binding) for s in spec.shapes[spec.outputs[0]])
+    return declared, "\n".join(lines)
+
+
+def _placed(
+    name: str,
+    part: Part,
+    shape: tuple[Expr, ...] | None,
+    declared: dict[str, Tensor | Constant | Part],
+    taken: set[str],
+) -> tuple[dict[str, str | float], dict[str, Expr]]:
+    """Return what to give to a part that is handed a tensor of `shape`, and what is bound then."""
+    spec, given = part.spec, dict(part.given)
+    for c, values in spec.constants.items():
+        if c not in given and Constant(*values).is_integer:
+            # It may stand in shapes of the chain, so it is a constant of the chain's own.
+            given[c] = compose.fresh(c, taken)
+            declared[str(given[c])] = Constant(*values)
+    constants = {k: v for k, v in declared.items() if isinstance(v, Constant)}
+    binding = Part(spec, **given).values(name, constants)
+    if shape is not None and len(shape) == len(spec.shapes[spec.inputs[0]]):
+        compose.unify(binding, spec.dims, spec.shapes[spec.inputs[0]], shape)
+    for dim in spec.dims:
+        if dim not in binding:
+            given[dim] = compose.fresh(dim, taken)
+            binding[dim] = Name(str(given[dim]))
+    binding |= {c: Name(f"{name}_{c}") for c in spec.constants if c not in binding}
+    return given, binding
+
+
+def _capitals(given: str | float) -> tuple[str, ...]:
+    return free_names(parse(Source(given, "a size"))) if isinstance(given, str) else ()

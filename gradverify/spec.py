@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice, product
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, cast, overload
 
 from gradverify.declare import Constant, Tensor, checked_dtypes, parse_range
 from gradverify.errors import SpecError
@@ -21,7 +21,7 @@ from gradverify.notation.dims import (
 from gradverify.notation.parse import Equation
 from gradverify.notation.statements import Program, lower
 from gradverify.notation.tree import ONE, Call, Expr, free_names, text
-from gradverify.parts import Body, Part, expand
+from gradverify.parts import Body, Part, chain, expand
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -82,6 +82,23 @@ class Spec:
             self._declare(tensors, where, ranges or {})
         except SpecError as error:
             raise SpecError(f"spec {name!r}: {error}") from None
+
+    @classmethod
+    def chain(cls, name: str, /, **parts: "Spec | Part") -> "Spec":
+        """Return a spec of specs in a row: `Spec.chain("mlp", fc1=linear, act=relu, fc2=linear)`.
+
+        The first output of each is the first input of the next. Other inputs of later specs are
+        inputs with the part's name in front; a dimension that nothing binds gets its own name,
+        or K2, K3, ... where that is taken. The `definition` it writes can be read.
+        """
+        frame = sys._getframe(1)
+        if not parts:
+            raise SpecError(f"Spec.chain({name!r}): name the specs, fc1=linear, act=relu, ...")
+        wrapped = {k: p if isinstance(p, Part) else Part(p) for k, p in parts.items()}
+        declared, definition = chain(wrapped)
+        spec = cls(name, definition=definition, **cast(dict[str, Any], declared))
+        spec._set(location=f"{frame.f_code.co_filename}:{frame.f_lineno}")
+        return spec
 
     def _set(self, **values: Any) -> None:
         for key, value in values.items():

@@ -6,9 +6,9 @@ from itertools import count
 from string import ascii_lowercase
 
 from gradverify.errors import SpecError
-from gradverify.notation.dims import same, tidy
+from gradverify.notation.dims import same, tidy, times
 from gradverify.notation.parse import Equation, Invocation, Source
-from gradverify.notation.ranges import INDEX, Declared, infer
+from gradverify.notation.ranges import INDEX, Declared, check_ranges, infer
 from gradverify.notation.tree import (
     ONE,
     ZERO,
@@ -79,16 +79,25 @@ def compose(
 
 def unify(binding: Binding, dims: Sequence[str], formal: Shape, actual: Shape) -> None:
     """Bind the dimensions that stand plainly in a formal shape to the sizes of the actual one."""
-    for size, found in zip(formal, actual, strict=True):
-        if isinstance(size, Name) and size.id in dims:
-            binding.setdefault(size.id, found)
+    for wanted, found in zip(formal, actual, strict=True):
+        if isinstance(wanted, Name) and wanted.id in dims:
+            binding.setdefault(wanted.id, found)
 
 
 def substitute(expr: Expr, binding: Mapping[str, Expr]) -> Expr:
     """Return a size or constraint with its names replaced."""
     if isinstance(expr, Name):
         return binding.get(expr.id, expr)
-    return rebuild(expr, lambda e: substitute(e, binding))
+    found = rebuild(expr, lambda e: substitute(e, binding))
+    if isinstance(found, Call) and found.function == "*":
+        return times(*found.args)  # where a constant is given as a number: 2*1, 1*K
+    return found
+
+
+def size(formal: Expr, binding: Mapping[str, Expr]) -> Expr:
+    """Return a size of a part as it is in a composition."""
+    found = substitute(formal, binding)
+    return found if isinstance(formal, Name) else tidy(found)
 
 
 def fresh(stem: str, taken: set[str]) -> str:
@@ -214,7 +223,9 @@ class _Composer:
                 subscripts = (*t.subscripts, *pool[:rest])
                 ranges = self._ranges(letters)
                 stand_ins.append(Equation(t.tensor, subscripts, body, False, t.at, ranges))
-        return infer([*equations, *stand_ins], self.source, self.declared)[1]
+        scopes, shapes, _ = infer([*equations, *stand_ins], self.source, self.declared)
+        self.scopes = scopes[: len(equations)]
+        return shapes
 
     def _ranges(self, letters: Sequence[str]) -> Mapping[str, Expr]:
         """Return the declared ranges of the indices that a call is mapped over."""
@@ -251,6 +262,9 @@ class _Composer:
             if dim in binding:
                 continue
             if dim in self.taken | self.declared.sizes:
+                # What would bind it may be a shape that does not show, for want of a range.
+                hidden = {a.tensor for a in call.args if a.tensor not in shapes}
+                check_ranges((s for s in self.scopes if s.equation.target in hidden), self.source)
                 new = fresh(dim, self.taken | self.declared.sizes)
                 raise self.source.error(
                     f"nothing says what {dim} of {call.part} is, and {dim} has a meaning here "
@@ -280,7 +294,7 @@ class _Composer:
         """Make the parameters and constants of a part known; its first call binds their sizes."""
         part, declared = self.parts[name], self.declared
         shapes = {
-            f"{name}_{p}": tuple(tidy(substitute(s, binding)) for s in part.declared.shapes[p])
+            f"{name}_{p}": tuple(size(s, binding) for s in part.declared.shapes[p])
             for p in part.params
         }
         constants = {c: f"{name}_{c}" for c in part.declared.constants if c not in part.given}
@@ -345,8 +359,8 @@ class _Composer:
             self._check_letters(axes, len(part.declared.shapes[name]), call)
             axes = axes[: len(part.declared.shapes[name])]
             copy, actual = homes[name], actuals[name]
-            body = replace(actual, subscripts=(*actual.subscripts, *axes))
-            equations.append(Equation(copy.tensor, (*lead, *axes), body, False, call.at,
+            whole = replace(actual, subscripts=(*actual.subscripts, *axes))
+            equations.append(Equation(copy.tensor, (*lead, *axes), whole, False, call.at,
                                       self._ranges(letters)))  # fmt: skip
         outside = {
             homes[k].tensor: v
@@ -358,16 +372,12 @@ class _Composer:
                          call.at)  # fmt: skip
         for e in part.equations:
             target = homes[e.target]
-            ranges = part.declared.ranges if e.ranges is None else e.ranges
-            subscripts = tuple(writer.visit(s) for s in e.subscripts)
-            equations.append(
-                Equation(
-                    target.tensor, (*target.subscripts, *subscripts), writer.visit(e.body), e.adds,
-                    call.at,
-                    {**{writer.letters.get(k, k): tidy(substitute(n, binding))
-                        for k, n in ranges.items()}, **self._ranges(letters)},
-                )
-            )  # fmt: skip
+            ranges = {**_left_ranges(e, part.declared),
+                      **(part.declared.ranges if e.ranges is None else e.ranges)}  # fmt: skip
+            placed = {writer.letters.get(k, k): size(n, binding) for k, n in ranges.items()}
+            subscripts = (*target.subscripts, *map(writer.visit, e.subscripts))
+            body, placed = writer.visit(e.body), {**placed, **self._ranges(letters)}
+            equations.append(Equation(target.tensor, subscripts, body, e.adds, call.at, placed))
         self._constrain(part, binding)
         return [replace(e, at=(*call.at[:2], k)) for k, e in enumerate(equations)]
 
@@ -417,9 +427,8 @@ class _Writer:
             case Name(id) if id in self.names:
                 return self.placed(self.names[id])
             case Read(tensor, subscripts):
-                home = self.homes[tensor]
-                inner = tuple(self.visit(s) for s in subscripts)
-                return Read(home.tensor, (*home.subscripts, *inner), self.at)
+                home, own = self.homes[tensor], map(self.visit, subscripts)
+                return Read(home.tensor, (*home.subscripts, *own), self.at)
             case Reduce(kind, indices, body):
                 indices = tuple(self.letters.get(i, i) for i in indices)
                 return Reduce(kind, indices, self.visit(body), self.at)
@@ -427,6 +436,13 @@ class _Writer:
 
     def placed(self, e: Expr) -> Expr:
         return replace(rebuild(e, self.placed), at=self.at)
+
+
+def _left_ranges(equation: Equation, declared: Declared) -> dict[str, Expr]:
+    """Return the ranges that a declared output's shape gives the indices on a left side."""
+    shape = declared.shapes.get(equation.target, ())
+    pairs = zip(equation.subscripts, shape, strict=False)
+    return {s.id: n for s, n in pairs if isinstance(s, Name) and INDEX.fullmatch(s.id)}
 
 
 def _shape_text(shape: Shape) -> str:

@@ -1,7 +1,7 @@
 """Which index runs over which range, in each equation; and the shapes that follow from it."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fractions import Fraction
@@ -71,6 +71,12 @@ def resolve(equations: Sequence[Equation], source: Source, declared: Declared) -
     the wrong number, and ranges that conflict or do not show.
     """
     scopes, shapes, origins = infer(equations, source, declared)
+    check_ranges(scopes, source)
+    return scopes, shapes, origins
+
+
+def check_ranges(scopes: Iterable[Scope], source: Source) -> None:
+    """Raise SpecError, with the place, for an index whose range does not show."""
     for scope in scopes:
         for index in scope.order:
             if index not in scope.sizes:
@@ -82,7 +88,6 @@ def resolve(equations: Sequence[Equation], source: Source, declared: Declared) -
                     f'of known size here; declare it, ranges={{"{letter}": "N"}}',
                     next(binding, scope.equation.at),
                 )
-    return scopes, shapes, origins
 
 
 def infer(equations: Sequence[Equation], source: Source, declared: Declared) -> Resolved:
