@@ -16,7 +16,7 @@ transformer_block = Spec(
     "transformer_block",
     x=Input("B T D"),
     norm1=Part(layer_norm, eps="eps"),
-    attend=Part(catalog("multi_head_attention"), G="G"),
+    attention=Part(catalog("multi_head_attention"), G="G"),
     norm2=Part(layer_norm, eps="eps"),
     fc1=Part(linear, K="H"),
     act=Part(gelu),
@@ -26,7 +26,7 @@ transformer_block = Spec(
     y=Output("B T D"),
     definition="""
         u[b] = norm1(x[b])
-        a    = attend(u)
+        a    = attention(u)
         r[b,t,d] = x[b,t,d] + a[b,t,d]
         s[b] = norm2(r[b])
         z[b] = fc1(s[b])
@@ -42,14 +42,14 @@ def numpy_transformer_block(
     x,
     norm1_gamma,
     norm1_beta,
-    attend_query_w,
-    attend_query_b,
-    attend_key_w,
-    attend_key_b,
-    attend_value_w,
-    attend_value_b,
-    attend_out_w,
-    attend_out_b,
+    attention_query_w,
+    attention_query_b,
+    attention_key_w,
+    attention_key_b,
+    attention_value_w,
+    attention_value_b,
+    attention_out_w,
+    attention_out_b,
     norm2_gamma,
     norm2_beta,
     fc1_w,
@@ -61,11 +61,11 @@ def numpy_transformer_block(
     eps,
 ):
     u, norm1_back = _layer_norm(x, norm1_gamma, norm1_beta, eps)
-    q, query_back = _linear(u, attend_query_w, attend_query_b)
-    k, key_back = _linear(u, attend_key_w, attend_key_b)
-    v, value_back = _linear(u, attend_value_w, attend_value_b)
+    q, query_back = _linear(u, attention_query_w, attention_query_b)
+    k, key_back = _linear(u, attention_key_w, attention_key_b)
+    v, value_back = _linear(u, attention_value_w, attention_value_b)
     a, heads_back = _heads(q, k, v, G)
-    a, out_back = _linear(a, attend_out_w, attend_out_b)
+    a, out_back = _linear(a, attention_out_w, attention_out_b)
     r = x + a
     s, norm2_back = _layer_norm(r, norm2_gamma, norm2_beta, eps)
     z, fc1_back = _linear(s, fc1_w, fc1_b)

@@ -600,7 +600,7 @@ def test_the_absolute_mode_sees_what_cancels():
     assert pullback(*point.cotangents)["b"].min() > 1e-3
 
 
-KINKED = ["relu", "leaky_relu", "prelu", "max_pool2d"]
+KINKED = ["relu", "leaky_relu", "prelu", "max_pool2d", "mlp", "residual_block"]
 
 
 @pytest.mark.parametrize("name", sorted(SPECS))

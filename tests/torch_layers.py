@@ -78,7 +78,9 @@ def forwards() -> dict[str, Callable[..., Any]]:
         def norm(x, k):
             return F.layer_norm(x, x.shape[2:], p[f"{k}_gamma"], p[f"{k}_beta"], eps)
 
-        inside = {k.removeprefix("attend_"): v for k, v in p.items() if k.startswith("attend_")}
+        inside = {
+            k.removeprefix("attention_"): v for k, v in p.items() if k.startswith("attention_")
+        }
         r = x + multi_head_attention(norm(x, "norm1"), G=G, **inside)
         h = F.linear(norm(r, "norm2"), p["fc1_w"], p["fc1_b"])
         return r + F.linear(F.gelu(h, approximate="tanh"), p["fc2_w"], p["fc2_b"])

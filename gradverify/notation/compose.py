@@ -6,7 +6,7 @@ from itertools import count
 from string import ascii_lowercase
 
 from gradverify.errors import SpecError
-from gradverify.notation.dims import same, tidy, times
+from gradverify.notation.dims import plus, same, tidy, times
 from gradverify.notation.parse import Equation, Invocation, Source
 from gradverify.notation.ranges import INDEX, Declared, check_ranges, infer
 from gradverify.notation.tree import (
@@ -89,8 +89,13 @@ def substitute(expr: Expr, binding: Mapping[str, Expr]) -> Expr:
     if isinstance(expr, Name):
         return binding.get(expr.id, expr)
     found = rebuild(expr, lambda e: substitute(e, binding))
-    if isinstance(found, Call) and found.function == "*":
-        return times(*found.args)  # where a constant is given as a number: 2*1, 1*K
+    match found:  # a constant that is given as a number: H + 2*0, 1*K, H//1
+        case Call("*", (a, b)):
+            return times(a, b)
+        case Call("+", (a, b)):
+            return plus(a, b)
+        case Call("//", (a, b)) if b == ONE:
+            return a
     return found
 
 
@@ -127,8 +132,10 @@ class _Composer:
         while pending:
             shapes = self._shapes([e for k in written for e in written[k]], pending.values())
             ready = [k for k, x in pending.items() if all(a.tensor in shapes for a in x.args)]
-            # In a recurrence whose state shows nowhere else, some call has to be the first.
-            for k in ready or [*pending][:1]:
+            if not ready:
+                # In a recurrence whose state shows nowhere else, some call has to be the first.
+                ready = [min(pending, key=lambda k: len(self._unify(pending[k], shapes)[1]))]
+            for k in ready:
                 call = pending.pop(k)
                 written[k] = self._write(call, self._bind(call, shapes))
         equations = tuple(e for k in sorted(written) for e in written[k])
@@ -142,7 +149,11 @@ class _Composer:
                 self.ranks.setdefault(line.target, len(line.subscripts))
             else:
                 self._check_call(line)
-        self.taken = {*self.ranks, *self.declared.sizes, *self.declared.constants}
+        # A size that is in the shape of an output only is still to be bound, by some part.
+        known = [n for k in self.declared.given for n in self.declared.shapes[k]]
+        known += [part.given[k] for part in self.parts.values() for k in part.given]
+        self.taken = {*self.ranks, *self.declared.constants,
+                      *(x for n in known for x in free_names(n))}  # fmt: skip
         seen: set[str] = set()
         for call in self.lines:
             if not isinstance(call, Invocation):
@@ -242,39 +253,44 @@ class _Composer:
                 call.at,
             )
 
-    def _bind(self, call: Invocation, shapes: Mapping[str, Shape]) -> Binding:
-        """Return what the dimensions and constants of a part are in one call of it."""
+    def _unify(self, call: Invocation, shapes: Mapping[str, Shape]) -> tuple[Binding, list[str]]:
+        """Return what the shapes of a call bind, and the dimensions that they do not bind."""
         part = self.parts[call.part]
         constants = {c: Name(f"{call.part}_{c}") for c in part.declared.constants}
         binding: Binding = {**constants, **part.given, **self.bindings.get(call.part, {})}
-        pairs = [
-            *zip(part.inputs, call.args, strict=True),
-            *zip(part.declared.wanted, call.targets, strict=True),
-        ]
-        for name, actual in pairs:
+        for name, actual in self._pairs(call):
             formal, rank = part.declared.shapes[name], self.ranks[actual.tensor]
             if rank != len(actual.subscripts) + len(formal):
                 raise self._mismatch(call, name, binding, actual, shapes)
             if actual.tensor in shapes:
                 unify(binding, part.dims, formal, shapes[actual.tensor][len(actual.subscripts) :])
-        first = call.part not in self.bindings
-        for dim in part.dims:
-            if dim in binding:
-                continue
-            if dim in self.taken | self.declared.sizes:
+        return binding, [d for d in part.dims if d not in binding]
+
+    def _pairs(self, call: Invocation) -> tuple[tuple[str, Read], ...]:
+        """Return the tensors of a part, each with what it is in a call."""
+        part = self.parts[call.part]
+        names, tensors = (*part.inputs, *part.declared.wanted), (*call.args, *call.targets)
+        return tuple(zip(names, tensors, strict=True))
+
+    def _bind(self, call: Invocation, shapes: Mapping[str, Shape]) -> Binding:
+        """Return what the dimensions and constants of a part are in one call of it."""
+        part = self.parts[call.part]
+        binding, unbound = self._unify(call, shapes)
+        for dim in unbound:
+            if dim in self.taken:
                 # What would bind it may be a shape that does not show, for want of a range.
                 hidden = {a.tensor for a in call.args if a.tensor not in shapes}
                 check_ranges((s for s in self.scopes if s.equation.target in hidden), self.source)
-                new = fresh(dim, self.taken | self.declared.sizes)
                 raise self.source.error(
                     f"nothing says what {dim} of {call.part} is, and {dim} has a meaning here "
-                    f'already: write {call.part}=Part(..., {dim}="{new}")',
+                    f'already: write {call.part}=Part(..., {dim}="{fresh(dim, self.taken)}")',
                     call.at,
                 )
+            self.taken.add(dim)
             binding[dim] = Name(dim)
-        if first:
-            self._declare(call.part, binding)
-        for name, actual in pairs:
+        if call.part not in self.bindings:
+            self._declare(call.part, binding, unbound)
+        for name, actual in self._pairs(call):
             formal = part.declared.shapes[name]
             found = shapes.get(actual.tensor)
             if found is not None and not all(
@@ -290,7 +306,7 @@ class _Composer:
                 )
         return binding
 
-    def _declare(self, name: str, binding: Binding) -> None:
+    def _declare(self, name: str, binding: Binding, own: Sequence[str]) -> None:
         """Make the parameters and constants of a part known; its first call binds their sizes."""
         part, declared = self.parts[name], self.declared
         shapes = {
@@ -311,8 +327,8 @@ class _Composer:
                      **{f"{name}_{p}": outside[p] for p in part.params if p in outside}},
         )  # fmt: skip
         held = {n for p in part.params for s in part.declared.shapes[p] for n in free_names(s)}
-        own = {d for d in part.dims if binding[d] == Name(d) and d not in declared.sizes}
-        self.bindings[name] = {k: v for k, v in binding.items() if k in held | own | {*constants}}
+        held |= {*own, *constants}
+        self.bindings[name] = {k: v for k, v in binding.items() if k in held}
 
     def _mismatch(
         self,
@@ -404,9 +420,8 @@ class _Composer:
     def _constrain(self, part: Part, binding: Binding) -> None:
         # What it gives may be of a size, such as H-K+1, that is positive at some sizes only.
         sizes = (n for k in part.declared.wanted for n in part.declared.shapes[k])
-        inner = [Call(">=", (n, ONE)) for n in sizes if isinstance(n, Call)]
-        for constraint in (*part.where, *inner):
-            found = substitute(constraint, binding)
+        inner = [Call(">=", (size(n, binding), ONE)) for n in sizes if isinstance(n, Call)]
+        for found in (*(substitute(c, binding) for c in part.where), *inner):
             if free_names(found):
                 self.where[found] = None
 
@@ -439,10 +454,13 @@ class _Writer:
 
 
 def _left_ranges(equation: Equation, declared: Declared) -> dict[str, Expr]:
-    """Return the ranges that a declared output's shape gives the indices on a left side."""
+    """Return the ranges that only the declared shape of an output gives, as that of p in
+    `y[p] = sum[r](x[p+r]*w[r])`: the tensor that it is in a composition has no declared shape."""
     shape = declared.shapes.get(equation.target, ())
-    pairs = zip(equation.subscripts, shape, strict=False)
-    return {s.id: n for s, n in pairs if isinstance(s, Name) and INDEX.fullmatch(s.id)}
+    reads = (e for e in walk(equation.body) if isinstance(e, Read))
+    shown = {s.id for e in reads for s in e.subscripts if isinstance(s, Name)}
+    return {s.id: n for s, n in zip(equation.subscripts, shape, strict=False)
+            if isinstance(s, Name) and INDEX.fullmatch(s.id) and s.id not in shown}  # fmt: skip
 
 
 def _shape_text(shape: Shape) -> str:
