@@ -437,15 +437,9 @@ def test_a_wrong_part_is_explained(part, said):
 
 def test_an_error_inside_a_part_points_at_its_call():
     """The equations of a part stand elsewhere: what is wrong with them here is shown at the call."""
-    ahead = Spec("ahead", x=Input("N"), y=Output("M"), k=Param("M"), where=["M < N"],
-                 definition="y[m] = k[m]*x[m+1]", ranges={"m": "M"})  # fmt: skip
-    spec = Spec("s", x=Input("N"), a=Part(ahead), y=Output("M"), definition="y = a(x)")
-    assert [text(w) for w in spec.where] == ["M < N"]
-    with pytest.raises(SpecError) as caught:
-        Spec("s", x=Input("N"), a=Part(ahead), y=Output("M"),
-             definition="y[m] = x[m]\n  \ny = a(x)")  # fmt: skip
-    assert "more than one equation defines y[0]" in str(caught.value)
-    assert str(caught.value).splitlines()[-2:] == ["    y[m] = x[m]", "    ^"]
+    shown = message_of("h = fc(x)\ny = out(h)\n\ny[n,k] = 0")
+    assert "more than one equation defines y[0,0]" in shown
+    assert shown.splitlines()[-2:] == ["    y = out(h)", "    ^"]
 
 
 def test_a_range_that_conflicts_is_shown_at_the_call():
