@@ -7,7 +7,7 @@ from typing import Any
 
 from gradverify.declare import Constant, Output, Tensor, parse_range
 from gradverify.errors import SpecError, nearest
-from gradverify.notation import compose
+from gradverify.notation import compose, inline
 from gradverify.notation.dims import parse_shape
 from gradverify.notation.parse import Equation, Invocation, Source, parse_equations
 from gradverify.notation.parse import parse_expression as parse
@@ -46,10 +46,10 @@ class Part:
         return {k: self._value(f"{name}=Part(..., {k}={v!r})", k, v, constants)
                 for k, v in self.given.items()}  # fmt: skip
 
-    def callee(self, name: str, constants: Mapping[str, Constant]) -> compose.Part:
+    def callee(self, name: str, constants: Mapping[str, Constant]) -> inline.Part:
         """Return the part called `name` of a spec with such constants, as the notation has it."""
         spec, given = self.spec, self.values(name, constants)
-        return compose.Part(
+        return inline.Part(
             spec.equations, spec.program.declared, spec.inputs, spec.dims, spec.where, given
         )
 
@@ -163,7 +163,7 @@ def _moved(tensor: Tensor, shape: Sequence[Expr], binding: Mapping[str, Expr], n
     """Return a part's tensor with the sizes that it has in the composition."""
     bounds = tensor.range
     if bounds is not None:
-        ends = (compose.substitute(e, binding) for e in parse_range(bounds, name))
+        ends = (inline.substitute(e, binding) for e in parse_range(bounds, name))
         bounds = "..".join(map(text, ends))
     return replace(tensor, shape=shape_text(shape), range=bounds)
 
@@ -200,16 +200,16 @@ def chain(parts: Mapping[str, Part]) -> tuple[dict[str, Tensor | Constant | Part
             takes[spec.inputs[0]] = handed
         for x in spec.inputs:
             if takes[x] != handed:
-                sizes = [compose.size(s, binding) for s in spec.shapes[x]]
+                sizes = [inline.size(s, binding) for s in spec.shapes[x]]
                 declared[takes[x]] = _moved(spec.tensors[x], sizes, binding, x)
         declared[name] = Part(spec, **given)
         gives = {y: own(y, last) for y in spec.outputs}
         for y in spec.outputs if last else ():
-            sizes = [compose.size(s, binding) for s in spec.shapes[y]]
+            sizes = [inline.size(s, binding) for s in spec.shapes[y]]
             declared[gives[y]] = Output(shape_text(sizes))
         lines.append(f"{', '.join(gives.values())} = {name}({', '.join(takes.values())})")
         handed = gives[spec.outputs[0]]
-        shape = tuple(compose.size(s, binding) for s in spec.shapes[spec.outputs[0]])
+        shape = tuple(inline.size(s, binding) for s in spec.shapes[spec.outputs[0]])
     return declared, "\n".join(lines)
 
 
@@ -225,7 +225,7 @@ def _placed(
     for c, values in spec.constants.items():
         if c not in given and Constant(*values).is_integer:
             # It may stand in shapes of the chain, so it is a constant of the chain's own.
-            given[c] = compose.fresh(c, taken)
+            given[c] = inline.fresh(c, taken)
             declared[str(given[c])] = Constant(*values)
     constants = {k: v for k, v in declared.items() if isinstance(v, Constant)}
     binding = Part(spec, **given).values(name, constants)
@@ -233,7 +233,7 @@ def _placed(
         compose.unify(binding, spec.dims, spec.shapes[spec.inputs[0]], shape)
     for dim in spec.dims:
         if dim not in binding:
-            given[dim] = compose.fresh(dim, taken)
+            given[dim] = inline.fresh(dim, taken)
             binding[dim] = Name(str(given[dim]))
     binding |= {c: Name(f"{name}_{c}") for c in spec.constants if c not in binding}
     return given, binding

@@ -49,7 +49,7 @@ ONLY = {
 # Modules beside the table: the order places each after the one it is built on.
 BESIDE = {"workers": "errors", "findings": "diagnose", "tally": "diagnose"}
 
-NOTATION = ["tree", "parse", "dims", "ranges", "compose", "statements", "check"]
+NOTATION = ["tree", "parse", "dims", "ranges", "inline", "compose", "statements", "check"]
 
 
 def level(unit: str) -> int:

@@ -252,6 +252,38 @@ def test_recurrences_may_stand_on_each_other():
         np.testing.assert_allclose(y, b, rtol=1e-13)
 
 
+def test_a_recurrence_can_be_a_part():
+    """Two LSTMs on top of each other: initial states of the upper one are inputs of its own."""
+    lstm = catalog("lstm")
+    spec = Spec.chain("stack", low=lstm, up=Part(lstm, H="M"))
+    assert spec.inputs == ("x", "h0", "c0", "up_h0", "up_c0")
+    assert spec.outputs == ("h", "c")
+    point = draw(spec, {"T": 3, "N": 2, "D": 2, "H": 4, "M": 3}, np.random.default_rng(4))
+    given = point.tensors
+    low = {k: given[k if k in given else f"low_{k}"] for k in lstm.given}
+    (h, _), _ = oracle(lstm).run(low, {}, point.sizes)
+    up = {k: h if k == "x" else given[f"up_{k}"] for k in lstm.given}
+    expected, _ = oracle(lstm).run(up, {}, {"T": 3, "N": 2, "D": 4, "H": 3})
+    got = by_oracle(spec, point)
+    for a, b in zip(got.outputs, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-13)
+    forward = sum(map(np.vdot, point.cotangents, got.tangents))
+    reverse = sum(np.vdot(got.gradients[k], point.tangents[k]) for k in spec.differentiable)
+    np.testing.assert_allclose(forward, reverse, rtol=1e-12)
+
+
+def test_scalar_tensors_go_through():
+    """A part may take, hold and give scalars; mapped, they have the leading indices."""
+    scale = Spec("scale", x=Input("N"), a=Param(""), y=Output("N"), s=Output(""),
+                 definition="m = mean[n](x[n])\ny[n] = a*(x[n] - m)\ns = m**2")  # fmt: skip
+    spec = Spec("s", x=Input("B N"), f=Part(scale), y=Output("B N"), s=Output("B"),
+                definition="y[b], s[b] = f(x[b])")  # fmt: skip
+    assert written(spec) == [
+        "f_m[b] = mean[n](x[b,n])", "y[b,n] = f_a*(x[b,n] - f_m[b])",
+        "s[b] = f_m[b]**2",
+    ]  # fmt: skip
+
+
 # -- parts of parts, padding, integers
 
 RELU_4D = Spec("relu4", x=Input("N C H W"), y=Output("N C H W"),
@@ -377,6 +409,10 @@ WRONG = [
      "y of out has the shape (N, K) with K = N, but y has the shape (K, N)", "y = "),
     ("h = fc(x[n])\ny = out(h)", {"x": Input("B N D")}, "index n is neither on the left", "n])"),
     ("y = fc(x)", {}, "no equation calls the part out", None),
+    (FITS, {"pi": Param("N")}, "pi is a number to the parts", None),
+    (FITS, {x: Param("N") for x in "abcdefghijklmnopqrstuvwz"}, "no letters are left", "h = "),
+    ("h = fc(x)\ny = out(h[n,k,k])", {}, "h has 2 dimension(s), not 3", "h[n,k,k]"),
+    ("h = fc(x)\ny = out(h)\nh[n] = 1", {}, "h has 1 dimension(s) but 2", "h = fc"),
     (FITS, {"fc": Part(BARE)}, "fc has no definition", "h = "),
     ("h[n,k] = fc[n,k]\ny = out(h)", {}, "fc is a part of this spec: call it", "fc[n,k]"),
     ("h[n,k] = fc + x[n,k]\ny = out(h)", {}, "fc is a part of this spec: call it", "fc + "),

@@ -2,50 +2,15 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import count
-from string import ascii_lowercase
 
 from gradverify.errors import SpecError
-from gradverify.notation.dims import plus, same, tidy, times
+from gradverify.notation.dims import same
+from gradverify.notation.inline import Binding, Part, Place, fresh, size, substitute, write
 from gradverify.notation.parse import Equation, Invocation, Source
 from gradverify.notation.ranges import INDEX, Declared, check_ranges, infer
-from gradverify.notation.tree import (
-    ONE,
-    ZERO,
-    Call,
-    Expr,
-    Name,
-    Read,
-    Reduce,
-    free_names,
-    rebuild,
-    text,
-    walk,
-)
+from gradverify.notation.tree import ONE, ZERO, Call, Expr, Name, Read, Reduce, free_names, text
 
-Binding = dict[str, Expr]
 Shape = tuple[Expr, ...]
-
-
-@dataclass(frozen=True)
-class Part:
-    """A definition that equations may call.
-
-    `dims` are its dimensions in order of appearance, `given` what is said of dimensions and
-    constants where the part is declared.
-    """
-
-    equations: tuple[Equation, ...]
-    declared: Declared
-    inputs: tuple[str, ...]
-    dims: tuple[str, ...]
-    where: tuple[Expr, ...]
-    given: Mapping[str, Expr]
-
-    @property
-    def params(self) -> tuple[str, ...]:
-        """What it is given besides its inputs; each call of it reads the same."""
-        return tuple(k for k in self.declared.given if k not in self.inputs)
 
 
 @dataclass(frozen=True)
@@ -82,34 +47,6 @@ def unify(binding: Binding, dims: Sequence[str], formal: Shape, actual: Shape) -
     for wanted, found in zip(formal, actual, strict=True):
         if isinstance(wanted, Name) and wanted.id in dims:
             binding.setdefault(wanted.id, found)
-
-
-def substitute(expr: Expr, binding: Mapping[str, Expr]) -> Expr:
-    """Return a size or constraint with its names replaced."""
-    if isinstance(expr, Name):
-        return binding.get(expr.id, expr)
-    found = rebuild(expr, lambda e: substitute(e, binding))
-    match found:  # a constant that is given as a number: H + 2*0, 1*K, H//1
-        case Call("*", (a, b)):
-            return times(a, b)
-        case Call("+", (a, b)):
-            return plus(a, b)
-        case Call("//", (a, b)) if b == ONE:
-            return a
-    return found
-
-
-def size(formal: Expr, binding: Mapping[str, Expr]) -> Expr:
-    """Return a size of a part as it is in a composition."""
-    found = substitute(formal, binding)
-    return found if isinstance(formal, Name) else tidy(found)
-
-
-def fresh(stem: str, taken: set[str]) -> str:
-    """Return `stem`, or stem2, stem3, ... where it is taken; it is taken from now on."""
-    name = next(n for k in count(1) if (n := stem if k == 1 else f"{stem}{k}") not in taken)
-    taken.add(name)
-    return name
 
 
 @dataclass
@@ -149,6 +86,8 @@ class _Composer:
                 self.ranks.setdefault(line.target, len(line.subscripts))
             else:
                 self._check_call(line)
+        for name in {"pi", "inf"} & self.ranks.keys() if self.parts else ():
+            raise SpecError(f"{name} is a number to the parts: give the tensor {name} another name")
         # A size that is in the shape of an output only is still to be bound, by some part.
         known = [n for k in self.declared.given for n in self.declared.shapes[k]]
         known += [part.given[k] for part in self.parts.values() for k in part.given]
@@ -196,19 +135,18 @@ class _Composer:
             rank = len(target.subscripts) + len(part.declared.shapes[name])
             self.ranks.setdefault(target.tensor, rank)
 
-    def _letters(self, call: Invocation) -> tuple[str, ...]:
-        """Return the indices over which a call is mapped: the subscripts of its targets."""
+    def _place(self, call: Invocation) -> Place:
+        """Return where a call stands; it is mapped over the subscripts of its targets."""
         first, *others = (t.subscripts for t in call.targets)
-        names = tuple(s.id for s in first if isinstance(s, Name))
-        plain = len(set(names)) == len(first) and all(INDEX.fullmatch(n) for n in names)
+        letters = tuple(s.id for s in first if isinstance(s, Name))
+        plain = len(set(letters)) == len(first) and all(INDEX.fullmatch(x) for x in letters)
         if not plain or any(o != first for o in others):
             raise self.source.error(
                 "what a part gives has plain leading indices, the same for all: h[t], c[t] = ...",
                 call.targets[0].at,
             )
-        return names
-
-    # -- shapes
+        ranges = {k: n for k, n in self.declared.ranges.items() if k in letters}
+        return Place(call, letters, self.source, self.taken, ranges)
 
     def _shapes(
         self, equations: Sequence[Equation], pending: Iterable[Invocation]
@@ -217,41 +155,21 @@ class _Composer:
         its targets and reads its arguments in one way or another."""
         stand_ins = []
         for call in pending:
-            letters = self._letters(call)
-            used = {n for a in call.args for s in a.subscripts for n in free_names(s)}
-            pool = [Name(x) for x in self._free({*letters, *used})]
+            place = self._place(call)
+            rest = {t: max(self.ranks[t.tensor] - len(t.subscripts), 0)
+                    for t in (*call.args, *call.targets)}  # fmt: skip
+            pool = place.free(place.mapped, max(rest.values()))
             body: Expr = ZERO
             for a in call.args:
-                rest = self.ranks[a.tensor] - len(a.subscripts)
-                self._check_letters(pool, rest, call)
-                read: Expr = replace(a, subscripts=(*a.subscripts, *pool[:rest]))
-                if rest > 0:
-                    read = Reduce("sum", tuple(x.id for x in pool[:rest]), read, a.at)
-                body = Call("+", (body, read), a.at)
+                axes = tuple(pool[: rest[a]])
+                read: Expr = replace(a, subscripts=(*a.subscripts, *map(Name, axes)))
+                body = Call("+", (body, Reduce("sum", axes, read, a.at) if axes else read), a.at)
             for t in call.targets:
-                rest = self.ranks[t.tensor] - len(t.subscripts)
-                self._check_letters(pool, rest, call)
-                subscripts = (*t.subscripts, *pool[:rest])
-                ranges = self._ranges(letters)
-                stand_ins.append(Equation(t.tensor, subscripts, body, False, t.at, ranges))
+                left = (*t.subscripts, *map(Name, pool[: rest[t]]))
+                stand_ins.append(Equation(t.tensor, left, body, False, t.at, place.ranges))
         scopes, shapes, _ = infer([*equations, *stand_ins], self.source, self.declared)
         self.scopes = scopes[: len(equations)]
         return shapes
-
-    def _ranges(self, letters: Sequence[str]) -> Mapping[str, Expr]:
-        """Return the declared ranges of the indices that a call is mapped over."""
-        return {k: n for k, n in self.declared.ranges.items() if k in letters}
-
-    def _free(self, used: set[str]) -> list[str]:
-        return [x for x in ascii_lowercase if x not in used and x not in self.taken]
-
-    def _check_letters(self, pool: Sequence[object], wanted: int, call: Invocation) -> None:
-        if wanted > len(pool):
-            raise self.source.error(
-                f"no letters are left for the indices of {call.part}: "
-                "give tensors and constants of one letter longer names",
-                call.at,
-            )
 
     def _unify(self, call: Invocation, shapes: Mapping[str, Shape]) -> tuple[Binding, list[str]]:
         """Return what the shapes of a call bind, and the dimensions that they do not bind."""
@@ -354,68 +272,12 @@ class _Composer:
             actual.at,
         )
 
-    # -- equations
-
     def _write(self, call: Invocation, binding: Binding) -> list[Equation]:
-        """Return the equations of a part with the names that they have in one call of it."""
-        part, letters = self.parts[call.part], self._letters(call)
-        lead = tuple(Name(x, call.at) for x in letters)
-        homes = {p: Read(f"{call.part}_{p}", ()) for p in part.params}
-        homes |= dict(zip(part.declared.wanted, call.targets, strict=True))
-        inside = {e.target: None for e in part.equations if e.target not in homes}
-        padded = [x for x in part.inputs if x in part.declared.outside]
-        for name in (*inside, *padded):
-            homes[name] = Read(fresh(f"{call.part}_{name}", self.taken), lead)
-        actuals = dict(zip(part.inputs, call.args, strict=True))
-        homes = {**actuals, **homes}
-        renamed = self._renamed(call, letters)
-        equations = []
-        for name in padded:
-            axes = tuple(Name(x) for x in self._free({*letters}))
-            self._check_letters(axes, len(part.declared.shapes[name]), call)
-            axes = axes[: len(part.declared.shapes[name])]
-            copy, actual = homes[name], actuals[name]
-            whole = replace(actual, subscripts=(*actual.subscripts, *axes))
-            equations.append(Equation(copy.tensor, (*lead, *axes), whole, False, call.at,
-                                      self._ranges(letters)))  # fmt: skip
-        outside = {
-            homes[k].tensor: v
-            for k, v in part.declared.outside.items()
-            if k in inside or k in padded
-        }
-        self.declared = replace(self.declared, outside={**self.declared.outside, **outside})
-        writer = _Writer(homes, {**binding, **renamed}, {k: v.id for k, v in renamed.items()},
-                         call.at)  # fmt: skip
-        for e in part.equations:
-            target = homes[e.target]
-            ranges = {**_left_ranges(e, part.declared),
-                      **(part.declared.ranges if e.ranges is None else e.ranges)}  # fmt: skip
-            placed = {writer.letters.get(k, k): size(n, binding) for k, n in ranges.items()}
-            subscripts = (*target.subscripts, *map(writer.visit, e.subscripts))
-            body, placed = writer.visit(e.body), {**placed, **self._ranges(letters)}
-            equations.append(Equation(target.tensor, subscripts, body, e.adds, call.at, placed))
-        self._constrain(part, binding)
-        return [replace(e, at=(*call.at[:2], k)) for k, e in enumerate(equations)]
-
-    def _renamed(self, call: Invocation, letters: Sequence[str]) -> dict[str, Name]:
-        """Return other letters for the indices of a part that mean something else here."""
         part = self.parts[call.part]
-        known = {*part.declared.shapes, *part.declared.constants}
-        known |= {e.target for e in part.equations}
-        own: dict[str, None] = {}
-        for e in (x for q in part.equations for y in (*q.subscripts, q.body) for x in walk(y)):
-            names = e.indices if isinstance(e, Reduce) else [e.id] if isinstance(e, Name) else []
-            own |= {n: None for n in names if INDEX.fullmatch(n) and n not in known}
-        mapped = {*letters, *(n for a in call.args for s in a.subscripts for n in free_names(s))}
-        clash = [x for x in own if x in mapped or x in self.taken]
-        pool = self._free({*own, *mapped})
-        self._check_letters(pool, len(clash), call)
-        # The next letters of the alphabet, so that i becomes j rather than a.
-        found: dict[str, Name] = {}
-        for x in clash:
-            pool.sort(key=lambda y: (y < x, y))
-            found[x] = Name(pool.pop(0))
-        return found
+        equations, outside = write(part, binding, self._place(call))
+        self.declared = replace(self.declared, outside={**self.declared.outside, **outside})
+        self._constrain(part, binding)
+        return equations
 
     def _constrain(self, part: Part, binding: Binding) -> None:
         # What it gives may be of a size, such as H-K+1, that is positive at some sizes only.
@@ -424,43 +286,6 @@ class _Composer:
         for found in (*(substitute(c, binding) for c in part.where), *inner):
             if free_names(found):
                 self.where[found] = None
-
-
-@dataclass(frozen=True)
-class _Writer:
-    """Rewrites expressions of a part: tensors to their homes, names to what they are bound to."""
-
-    homes: Mapping[str, Read]
-    names: Mapping[str, Expr]
-    letters: Mapping[str, str]
-    at: tuple[int, ...]
-
-    def visit(self, e: Expr) -> Expr:
-        match e:
-            case Name(id) if id in self.homes:
-                return replace(self.homes[id], at=self.at)  # a scalar tensor
-            case Name(id) if id in self.names:
-                return self.placed(self.names[id])
-            case Read(tensor, subscripts):
-                home, own = self.homes[tensor], map(self.visit, subscripts)
-                return Read(home.tensor, (*home.subscripts, *own), self.at)
-            case Reduce(kind, indices, body):
-                indices = tuple(self.letters.get(i, i) for i in indices)
-                return Reduce(kind, indices, self.visit(body), self.at)
-        return replace(rebuild(e, self.visit), at=self.at)
-
-    def placed(self, e: Expr) -> Expr:
-        return replace(rebuild(e, self.placed), at=self.at)
-
-
-def _left_ranges(equation: Equation, declared: Declared) -> dict[str, Expr]:
-    """Return the ranges that only the declared shape of an output gives, as that of p in
-    `y[p] = sum[r](x[p+r]*w[r])`: the tensor that it is in a composition has no declared shape."""
-    shape = declared.shapes.get(equation.target, ())
-    reads = (e for e in walk(equation.body) if isinstance(e, Read))
-    shown = {s.id for e in reads for s in e.subscripts if isinstance(s, Name)}
-    return {s.id: n for s, n in zip(equation.subscripts, shape, strict=False)
-            if isinstance(s, Name) and INDEX.fullmatch(s.id) and s.id not in shown}  # fmt: skip
 
 
 def _shape_text(shape: Shape) -> str:
