@@ -16,7 +16,7 @@ transformer_block = Spec(
     "transformer_block",
     x=Input("B T D"),
     norm1=Part(layer_norm, eps="eps"),
-    attention=Part(catalog("multi_head_attention"), G="G"),
+    attn=Part(catalog("multi_head_attention"), G="G"),
     norm2=Part(layer_norm, eps="eps"),
     fc1=Part(linear, K="H"),
     act=Part(gelu),
@@ -26,7 +26,7 @@ transformer_block = Spec(
     y=Output("B T D"),
     definition="""
         u[b] = norm1(x[b])
-        a    = attention(u)
+        a    = attn(u)
         r[b,t,d] = x[b,t,d] + a[b,t,d]
         s[b] = norm2(r[b])
         z[b] = fc1(s[b])
@@ -42,14 +42,14 @@ def numpy_transformer_block(
     x,
     norm1_gamma,
     norm1_beta,
-    attention_query_w,
-    attention_query_b,
-    attention_key_w,
-    attention_key_b,
-    attention_value_w,
-    attention_value_b,
-    attention_out_w,
-    attention_out_b,
+    attn_query_w,
+    attn_query_b,
+    attn_key_w,
+    attn_key_b,
+    attn_value_w,
+    attn_value_b,
+    attn_out_w,
+    attn_out_b,
     norm2_gamma,
     norm2_beta,
     fc1_w,
@@ -61,11 +61,11 @@ def numpy_transformer_block(
     eps,
 ):
     u, norm1_back = _layer_norm(x, norm1_gamma, norm1_beta, eps)
-    q, query_back = _linear(u, attention_query_w, attention_query_b)
-    k, key_back = _linear(u, attention_key_w, attention_key_b)
-    v, value_back = _linear(u, attention_value_w, attention_value_b)
+    q, query_back = _linear(u, attn_query_w, attn_query_b)
+    k, key_back = _linear(u, attn_key_w, attn_key_b)
+    v, value_back = _linear(u, attn_value_w, attn_value_b)
     a, heads_back = _heads(q, k, v, G)
-    a, out_back = _linear(a, attention_out_w, attention_out_b)
+    a, out_back = _linear(a, attn_out_w, attn_out_b)
     r = x + a
     s, norm2_back = _layer_norm(r, norm2_gamma, norm2_beta, eps)
     z, fc1_back = _linear(s, fc1_w, fc1_b)

@@ -78,9 +78,7 @@ def forwards() -> dict[str, Callable[..., Any]]:
         def norm(x, k):
             return F.layer_norm(x, x.shape[2:], p[f"{k}_gamma"], p[f"{k}_beta"], eps)
 
-        inside = {
-            k.removeprefix("attention_"): v for k, v in p.items() if k.startswith("attention_")
-        }
+        inside = {k.removeprefix("attn_"): v for k, v in p.items() if k.startswith("attn_")}
         r = x + multi_head_attention(norm(x, "norm1"), G=G, **inside)
         h = F.linear(norm(r, "norm2"), p["fc1_w"], p["fc1_b"])
         return r + F.linear(F.gelu(h, approximate="tanh"), p["fc2_w"], p["fc2_b"])
