@@ -182,7 +182,7 @@ def chain(parts: Mapping[str, Part]) -> tuple[dict[str, Tensor | Constant | Part
     """
     declared: dict[str, Tensor | Constant | Part] = {}
     lines: list[str] = []
-    taken = {n for p in parts.values() for v in p.given.values() for n in _capitals(v)}
+    taken = {n for p in parts.values() for v in p.given.values() for n in _named(v)}
     handed = ""
     shape: tuple[Expr, ...] = ()
     for name, part in parts.items():
@@ -239,5 +239,5 @@ def _placed(
     return given, binding
 
 
-def _capitals(given: str | float) -> tuple[str, ...]:
+def _named(given: str | float) -> tuple[str, ...]:
     return free_names(parse(Source(given, "a size"))) if isinstance(given, str) else ()
