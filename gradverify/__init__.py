@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from gradverify.errors import GradverifyError, SpecError, UsageError
     from gradverify.layer import Layer
     from gradverify.loading import catalog
+    from gradverify.parts import Part
     from gradverify.result import Finding, Report, Status, Verdict
     from gradverify.spec import Spec
 
@@ -20,14 +21,14 @@ if TYPE_CHECKING:
 _HOMES = {
     "Buffer": "declare", "Constant": "declare", "Finding": "result", "GradverifyError": "errors",
     "Input": "declare", "Layer": "layer", "Output": "declare", "Param": "declare",
-    "Report": "result", "Spec": "spec", "SpecError": "errors", "Status": "result",
-    "UsageError": "errors", "Verdict": "result", "catalog": "loading",
+    "Part": "parts", "Report": "result", "Spec": "spec", "SpecError": "errors",
+    "Status": "result", "UsageError": "errors", "Verdict": "result", "catalog": "loading",
     "oracle": "derivatives", "verify": "engine",
 }  # fmt: skip
 
 __all__ = [
     "Buffer", "Constant", "Finding", "GradverifyError", "Input", "Layer", "Output", "Param",
-    "Report", "Spec", "SpecError", "Status", "UsageError", "Verdict", "catalog", "oracle",
+    "Part", "Report", "Spec", "SpecError", "Status", "UsageError", "Verdict", "catalog", "oracle",
     "verify",
 ]  # fmt: skip
 

@@ -3,11 +3,11 @@
 import keyword
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice, product
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, cast, overload
 
 from gradverify.declare import Constant, Tensor, checked_dtypes, parse_range
 from gradverify.errors import SpecError
@@ -19,10 +19,10 @@ from gradverify.notation.dims import (
     same,
     solutions,
 )
-from gradverify.notation.parse import Source, parse_equations
-from gradverify.notation.ranges import Declared
+from gradverify.notation.parse import Equation
 from gradverify.notation.statements import Program, lower
 from gradverify.notation.tree import ONE, Call, Expr, free_names, text
+from gradverify.parts import Body, Part, chain, expand
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -46,9 +46,11 @@ REGISTERED: dict[tuple[str, str], Registration] = {}
 class Spec:
     """What a layer claims: its tensors, constants, constraints and, normally, its definition.
 
-    `dims` are the free dimensions in order of appearance, `shapes` the sizes of each tensor
-    and `program` the definition as statements (None without one). Raises SpecError, with the
-    place and the remedy, for anything that cannot be right.
+    Of its parts, specs that the definition calls, it has the parameters and constants, prefixed:
+    `fc=Part(linear)` makes `fc_w` and `fc_b`. `dims` are the free dimensions in order of
+    appearance, `shapes` the sizes of each tensor, `equations` the definition with its calls
+    written out and `program` the same as statements (None without one). Raises SpecError, with
+    the place and the remedy, for anything that cannot be right.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Spec:
     shapes: Mapping[str, tuple[Expr, ...]]
     dims: tuple[str, ...]
     where: tuple[Expr, ...]
+    equations: tuple[Equation, ...] = field(repr=False)
     program: Program | None = field(repr=False)
 
     def __init__(
@@ -69,7 +72,7 @@ class Spec:
         where: Sequence[str] = (),
         definition: str | None = None,
         ranges: Mapping[str, str] | None = None,
-        **tensors: Tensor | Constant,
+        **tensors: Tensor | Constant | Part,
     ) -> None:
         frame = sys._getframe(1)
         if not isinstance(name, str) or not name:
@@ -81,13 +84,30 @@ class Spec:
         except SpecError as error:
             raise SpecError(f"spec {name!r}: {error}") from None
 
+    @classmethod
+    def chain(cls, name: str, /, **parts: "Spec | Part") -> "Spec":
+        """Return a spec of specs in a row: `Spec.chain("mlp", fc1=linear, act=relu, fc2=linear)`.
+
+        The first output of each is the first input of the next. Other inputs of later specs are
+        inputs with the part's name in front; a dimension that nothing binds gets its own name,
+        or K2, K3, ... where that is taken. The `definition` it writes can be read.
+        """
+        frame = sys._getframe(1)
+        if not parts:
+            raise SpecError(f"Spec.chain({name!r}): name the specs, fc1=linear, act=relu, ...")
+        wrapped = {k: p if isinstance(p, Part) else Part(p) for k, p in parts.items()}
+        declared, definition = chain(wrapped)
+        spec = cls(name, definition=definition, **cast(dict[str, Any], declared))
+        spec._set(location=f"{frame.f_code.co_filename}:{frame.f_lineno}")
+        return spec
+
     def _set(self, **values: Any) -> None:
         for key, value in values.items():
             object.__setattr__(self, key, value)
 
     def _declare(
         self,
-        declared: Mapping[str, Tensor | Constant],
+        declared: Mapping[str, Tensor | Constant | Part],
         where: Sequence[str],
         ranges: Mapping[str, str],
     ) -> None:
@@ -98,35 +118,42 @@ class Spec:
         if not isinstance(ranges, Mapping):
             raise SpecError(f'ranges={ranges!r}: write ranges={{"r": "K"}}')
         for key, value in declared.items():
-            if not isinstance(value, Tensor | Constant):
+            if not isinstance(value, Tensor | Constant | Part):
                 raise SpecError(
-                    f"{key}={value!r}: declare it with Input, Param, Buffer, Output or Constant"
+                    f"{key}={value!r}: declare it with Input, Param, Buffer, Output, Constant or "
+                    "Part"
                 )
-        tensors = {k: v for k, v in declared.items() if isinstance(v, Tensor)}
-        constants = {k: v for k, v in declared.items() if isinstance(v, Constant)}
-        self._set(tensors=tensors, constants={k: c.values for k, c in constants.items()})
+        for name in declared:
+            if name.startswith("_"):
+                raise SpecError(f"{name}: a name starting with _ is reserved")
+            if keyword.iskeyword(name):
+                raise SpecError(f"{name} has a meaning in Python: choose another name")
+        body = expand(declared, self.definition, _parsed(ranges))
+        tensors, constants, shapes = body.tensors, body.constants, body.shapes
+        self._set(tensors=tensors, constants=constants, equations=body.equations)
         if not self.outputs:
             raise SpecError('no output is declared: write e.g. y=Output("N C")')
         if not self.given:
             raise SpecError('no input or parameter is declared: write e.g. x=Input("N C")')
-        shapes = {k: parse_shape(t.shape, k) for k, t in tensors.items()}
         bounds = {k: parse_range(t.range, k) for k, t in tensors.items() if t.range is not None}
-        integers = {k for k, c in constants.items() if c.is_integer}
+        integers = {k for k, values in constants.items() if Constant(*values).is_integer}
         seen = [n for k in self.given for size in shapes[k] for n in free_names(size)]
         dims = tuple(n for n in dict.fromkeys(seen) if n not in constants)
-        self._set(shapes=shapes, dims=dims, where=tuple(parse_constraint(w) for w in where))
+        constraints = tuple(parse_constraint(w) for w in where) + body.where
+        written = [*where, *map(text, body.where)]
+        self._set(shapes=shapes, dims=dims, where=constraints)
         self._check_names(integers)
         self._check_updates()
         for what, exprs in (
             *((f"the shape of {k}", shape) for k, shape in shapes.items()),
             *((f"the range of {k}", ends) for k, ends in bounds.items()),
-            *((f"the constraint {w!r}", (c,)) for w, c in zip(where, self.where, strict=True)),
+            *((f"the constraint {w!r}", (c,)) for w, c in zip(written, constraints, strict=True)),
         ):
             self._check_sizes(what, exprs, integers)
         if next(self.sizes(), None) is None:
             raise SpecError(
                 "no sizes satisfy "
-                + " and ".join(map(repr, where or ["the shapes"]))
+                + (" and ".join(map(repr, written)) or "the shapes")
                 + " with every size at least 1"
                 + (f", whatever {', '.join(constants)} is" if constants else "")
             )
@@ -135,44 +162,24 @@ class Spec:
                 low, high = self.bounds(tensor, at) or (0, 0)
                 if low > high:
                     raise SpecError(f"{tensor}: the range {tensors[tensor].range!r} is empty")
-        self._set(program=self._lowered(ranges, integers))
+        self._set(program=self._lowered(body, integers))
 
-    def _lowered(self, ranges: Mapping[str, str], integers: set[str]) -> Program | None:
+    def _lowered(self, body: Body, integers: set[str]) -> Program | None:
         """Return the definition as statements, None where there is none."""
+        for letter, size in body.declared.ranges.items():
+            self._check_sizes(f"ranges[{letter!r}]", (size,), integers)
         if self.definition is None:
             return None
-        ranged = {}
-        for letter, size in ranges.items():
-            parsed = parse_shape(size, f"ranges[{letter!r}]")
-            if len(parsed) != 1:
-                raise SpecError(
-                    f'ranges[{letter!r}] = {size!r}: a range is one size, such as "4*H"'
-                )
-            (ranged[letter],) = parsed
-            self._check_sizes(f"ranges[{letter!r}]", parsed, integers)
-        tensors = self.tensors
-        source = _dedented(Source(self.definition))
-        declared = Declared(
-            shapes=self.shapes,
-            given=self.given,
-            wanted=self.outputs,
-            integers=frozenset(k for k, t in tensors.items() if t.integer),
-            sizes=frozenset(self.dims) | integers,
-            constants=tuple(self.constants),
-            ranges=ranged,
-            outside={k: t.outside for k, t in tensors.items() if t.outside is not None},
+        declared = replace(
+            body.declared, given=self.given, shapes=self.shapes,
+            sizes=frozenset(self.dims) | integers, constants=tuple(self.constants),
             updates=frozenset(self.updates.values()),
-        )
-        program = lower(parse_equations(source), source, declared)
-        check_program(program, source, islice(self.sizes(), 24))
+        )  # fmt: skip
+        program = lower(body.equations, body.source, declared)
+        check_program(program, body.source, islice(self.sizes(), 24))
         return program
 
     def _check_names(self, integers: set[str]) -> None:
-        for name in (*self.tensors, *self.constants):
-            if name.startswith("_"):
-                raise SpecError(f"{name}: a name starting with _ is reserved")
-            if keyword.iskeyword(name):
-                raise SpecError(f"{name} has a meaning in Python: choose another name")
         for name in self.tensors:
             if name in self.dims:
                 raise SpecError(
@@ -358,8 +365,12 @@ def _place(function: Callable[..., Any]) -> tuple[object, ...]:
     return (code.co_filename, code.co_firstlineno) if code else (id(function),)
 
 
-def _dedented(source: Source) -> Source:
-    # Python reads equations at the left margin; continuation lines may be indented as they like.
-    lines = source.text.expandtabs().splitlines()
-    margin = min((len(x) - len(x.lstrip()) for x in lines if x.strip()), default=0)
-    return Source("\n".join(x[margin:] for x in lines).strip("\n"), source.what)
+def _parsed(ranges: Mapping[str, str]) -> dict[str, Expr]:
+    """Return the declared ranges as sizes."""
+    found = {}
+    for letter, size in ranges.items():
+        parsed = parse_shape(size, f"ranges[{letter!r}]")
+        if len(parsed) != 1:
+            raise SpecError(f'ranges[{letter!r}] = {size!r}: a range is one size, such as "4*H"')
+        (found[letter],) = parsed
+    return found

@@ -700,6 +700,7 @@ def test_the_absolute_mode_sees_what_cancels():
 KINKED = ["relu", "leaky_relu", "prelu", "max_pool2d"]
 KINKED += ["contrastive", "elu", "hardswish", "hinge", "huber", "maxout", "selu", "triplet"]
 KINKED += ["squeeze_excite", "l2_normalize", "cosine_similarity"]
+KINKED += ["mlp", "residual_block"]
 
 
 @pytest.mark.parametrize("name", sorted(SPECS))

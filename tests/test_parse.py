@@ -369,7 +369,7 @@ WRONG_SPECS = [
     ({"ranges": {"kk": "N"}}, "an index is a single small letter"),
     ({"ranges": {"x": "N"}}, "an index is a single small letter that names no tensor"),
     ({"N": Input("C")}, "N is both a tensor and a dimension: one name means one thing"),
-    ({"w": 3}, "w=3: declare it with Input, Param, Buffer, Output or Constant"),
+    ({"w": 3}, "w=3: declare it with Input, Param, Buffer, Output, Constant or Part"),
     ({"_w": Param("C")}, "_w: a name starting with _ is reserved"),
     ({"lambda": Param("C")}, "lambda has a meaning in Python"),
     ({"pi": Constant(3)}, "pi has a value of its own"),

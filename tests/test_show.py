@@ -347,10 +347,12 @@ def reread(spec):
         tensors[cotangent] = Input(shape) if tensor in spec.outputs else Output(shape)
     # Padding is 0: what dx[S*p+D*r-P] adds outside of dx cannot be said in a definition.
     constants = {k: Constant(*([0] if k == "P" else v)) for k, v in spec.constants.items()}
+    ranges = {k: v for e in spec.equations for k, v in (e.ranges or {}).items()}
+    ranges |= spec.program.declared.ranges
     return Spec(
         "again",
         where=[text(w) for w in spec.where],
-        ranges={k: text(v) for k, v in spec.program.declared.ranges.items()},
+        ranges={k: text(v) for k, v in ranges.items()},
         definition="\n".join(map(bracketed, lines)),
         **tensors,
         **constants,

@@ -118,6 +118,39 @@ def forwards() -> dict[str, Callable[..., Any]]:
     def weight_norm(x, v, g, b):
         return F.linear(x, v * (g / v.norm(dim=1))[:, None], b)
 
+    def lstm(x, h0, c0, cell_wx, cell_wh, cell_b):
+        h, c, states = h0, c0, []
+        for step in x:
+            h, c = lstm_cell(step, h, c, cell_wx, cell_wh, cell_b)
+            states.append((h, c))
+        return tuple(map(torch.stack, zip(*states, strict=True)))
+
+    def mlp(x, fc1_w, fc1_b, fc2_w, fc2_b, fc3_w, fc3_b):
+        h = F.relu(F.linear(F.relu(F.linear(x, fc1_w, fc1_b)), fc2_w, fc2_b))
+        return F.linear(h, fc3_w, fc3_b)
+
+    def residual_block(x, norm_gamma, norm_beta, fc1_w, fc1_b, fc2_w, fc2_b, *, norm_eps):
+        u = F.layer_norm(x, x.shape[1:], norm_gamma, norm_beta, norm_eps)
+        return x + F.linear(F.relu(F.linear(u, fc1_w, fc1_b)), fc2_w, fc2_b)
+
+    def multi_head_attention(x, *, G, **p):
+        heads = [
+            torch.stack(F.linear(x, p[f"{k}_w"], p[f"{k}_b"]).chunk(G, -1))
+            for k in ("query", "key", "value")
+        ]
+        q, k, v = (h.flatten(0, 1) for h in heads)
+        joined = torch.cat(attention(q, k, v).chunk(G), -1)
+        return F.linear(joined, p["out_w"], p["out_b"])
+
+    def transformer_block(x, *, G, eps, **p):
+        def norm(x, k):
+            return F.layer_norm(x, x.shape[2:], p[f"{k}_gamma"], p[f"{k}_beta"], eps)
+
+        inside = {k.removeprefix("attn_"): v for k, v in p.items() if k.startswith("attn_")}
+        r = x + multi_head_attention(norm(x, "norm1"), G=G, **inside)
+        h = F.linear(norm(r, "norm2"), p["fc1_w"], p["fc1_b"])
+        return r + F.linear(F.gelu(h, approximate="tanh"), p["fc2_w"], p["fc2_b"])
+
     return {
         "attention": attention,
         "avg_pool2d": lambda x, *, K, S: F.avg_pool2d(x, K, S),
@@ -162,14 +195,18 @@ def forwards() -> dict[str, Callable[..., Any]]:
         "linear_batch_norm": linear_batch_norm,
         "local_response_norm": local_response_norm,
         "log_softmax": lambda x: F.log_softmax(x, dim=1),
+        "lstm": lstm,
         "lstm_cell": lstm_cell,
         "max_pool2d": lambda x, *, K, S: F.max_pool2d(x, K, S),
         "maxout": maxout,
         "mish": lambda x: F.mish(x),
+        "mlp": mlp,
         "mse": lambda x, t: F.mse_loss(x, t),
+        "multi_head_attention": multi_head_attention,
         "pixel_shuffle": lambda x, *, R: F.pixel_shuffle(x, R),
         "prelu": lambda x, a: F.prelu(x, a),
         "relu": lambda x: F.relu(x),
+        "residual_block": residual_block,
         "rms_norm": lambda x, gamma, *, eps: F.rms_norm(x, x.shape[1:], gamma, eps),
         "rnn": rnn,
         "rotary_embedding": rotary_embedding,
@@ -182,6 +219,7 @@ def forwards() -> dict[str, Callable[..., Any]]:
         "squeeze_excite": squeeze_excite,
         "swiglu": lambda x, w, v, o: (F.silu(x @ w.T) * (x @ v.T)) @ o.T,
         "tanh": lambda x: torch.tanh(x),
+        "transformer_block": transformer_block,
         "transposed_conv2d": lambda x, w, b, *, S, P: F.conv_transpose2d(x, w, b, S, P),
         "triplet": triplet,
         "upsample_nearest": lambda x, *, S: F.interpolate(x, scale_factor=S, mode="nearest"),

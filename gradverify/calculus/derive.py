@@ -34,7 +34,7 @@ class Step:
     value: Scalar
     reads: Mapping[sympy.Symbol, Read]
     pick: str | None = None
-    at: tuple[int, int] = (1, 0)
+    at: tuple[int, ...] = (1, 0)
     others: str | None = None
 
     @cached_property

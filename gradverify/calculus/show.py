@@ -233,7 +233,7 @@ class Writer(Printer):
     def definition(self) -> list[Line]:
         """Return the equations of the definition, in the order in which they were written."""
         used = {t for step, _, _ in _placed(self.d.vjp) for t in step.sources}
-        groups: dict[tuple[tuple[int, int], str], list[Step]] = {}
+        groups: dict[tuple[tuple[int, ...], str], list[Step]] = {}
         for step, _, _ in self.forward:
             groups[step.at, step.target] = [*groups.pop((step.at, step.target), []), step]
         lines = []

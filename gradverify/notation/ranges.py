@@ -1,7 +1,7 @@
 """Which index runs over which range, in each equation; and the shapes that follow from it."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fractions import Fraction
@@ -77,6 +77,29 @@ def resolve(equations: Sequence[Equation], source: Source, declared: Declared) -
     Raises SpecError, with the place, for names that mean nothing or two things, subscripts of
     the wrong number, and ranges that conflict or do not show.
     """
+    scopes, shapes, origins = infer(equations, source, declared)
+    check_ranges(scopes, source, declared.sizes)
+    return scopes, shapes, origins
+
+
+def check_ranges(scopes: Iterable[Scope], source: Source, sizes: Collection[str]) -> None:
+    """Raise SpecError, with the place, for an index whose range does not show."""
+    for scope in scopes:
+        for index in scope.order:
+            if index not in scope.sizes:
+                letter = scope.letters[index]
+                likely = letter.upper() if letter.upper() in sizes else "N"
+                binding = (e.at for e in walk(scope.equation.body)
+                           if isinstance(e, Reduce) and index in e.indices)  # fmt: skip
+                raise source.error(
+                    f"the range of index {letter} does not show: no tensor has a plain [{letter}] "
+                    f'of known size here; declare it, ranges={{"{letter}": "{likely}"}}',
+                    next(binding, scope.equation.at),
+                )
+
+
+def infer(equations: Sequence[Equation], source: Source, declared: Declared) -> Resolved:
+    """Return what `resolve` does as far as it shows: a range or a shape may be missing."""
     names = _Names(equations, source, declared)
     scopes = [names.scope(e) for e in equations]
     origins = _origins(scopes, source)
@@ -96,18 +119,6 @@ def resolve(equations: Sequence[Equation], source: Source, declared: Declared) -
             break
         else:
             partly = True
-    for scope in scopes:
-        for index in scope.order:
-            if index not in scope.sizes:
-                letter = scope.letters[index]
-                likely = letter.upper() if letter.upper() in declared.sizes else "N"
-                binding = (e.at for e in walk(scope.equation.body)
-                           if isinstance(e, Reduce) and index in e.indices)  # fmt: skip
-                raise source.error(
-                    f"the range of index {letter} does not show: no tensor has a plain [{letter}] "
-                    f'of known size here; declare it, ranges={{"{letter}": "{likely}"}}',
-                    next(binding, scope.equation.at),
-                )
     return scopes, shapes, origins
 
 
@@ -250,7 +261,7 @@ class _Names:
             )
         raise self.unknown(e.id, e.at)
 
-    def unknown(self, name: str, at: tuple[int, int]) -> SpecError:
+    def unknown(self, name: str, at: tuple[int, ...]) -> SpecError:
         known = sorted(self.known())
         if name in known or name in _NUMBERS:
             return self.source.error(f"{name} is one number: write it without subscripts", at)
@@ -282,6 +293,7 @@ def _infer(
     declared: Declared,
 ) -> None:
     equation = scope.equation
+    ranges = declared.ranges if equation.ranges is None else equation.ranges
     found: dict[str, tuple[Expr, str]] = {}
     reads = [Read(equation.target, equation.subscripts, equation.at)]
     reads += [e for e in walk(equation.body) if isinstance(e, Read)]
@@ -292,7 +304,7 @@ def _infer(
                 continue
             index = subscript.id
             letter = scope.letters[index]
-            if letter in declared.ranges:
+            if letter in ranges:
                 continue
             here = text(rename(read, scope.letters))
             if index in found and not same(found[index][0], size):
@@ -304,8 +316,8 @@ def _infer(
                 )
             found.setdefault(index, (size, here))
     for index, letter in scope.letters.items():
-        if letter in declared.ranges:
-            scope.sizes[index] = declared.ranges[letter]
+        if letter in ranges:
+            scope.sizes[index] = ranges[letter]
         elif index in found:
             scope.sizes[index] = found[index][0]
 

@@ -45,7 +45,7 @@ class Statement:
     loops: Loops
     body: Expr
     guarded: bool = False
-    at: tuple[int, int] = (1, 0)
+    at: tuple[int, ...] = (1, 0)
 
     @cached_property
     def sources(self) -> frozenset[str]:

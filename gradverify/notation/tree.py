@@ -10,7 +10,7 @@ class Number:
     """An exact number; a decimal stands for the float64 nearest to it."""
 
     value: Fraction
-    at: tuple[int, int] = field(default=(1, 0), compare=False)
+    at: tuple[int, ...] = field(default=(1, 0), compare=False)
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Name:
     """An index, a dimension, a constant, `pi` or `inf`."""
 
     id: str
-    at: tuple[int, int] = field(default=(1, 0), compare=False)
+    at: tuple[int, ...] = field(default=(1, 0), compare=False)
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Read:
 
     tensor: str
     subscripts: "tuple[Expr, ...]"
-    at: tuple[int, int] = field(default=(1, 0), compare=False)
+    at: tuple[int, ...] = field(default=(1, 0), compare=False)
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Call:
 
     function: str
     args: "tuple[Expr, ...]"
-    at: tuple[int, int] = field(default=(1, 0), compare=False)
+    at: tuple[int, ...] = field(default=(1, 0), compare=False)
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Reduce:
     kind: str
     indices: tuple[str, ...]
     body: "Expr"
-    at: tuple[int, int] = field(default=(1, 0), compare=False)
+    at: tuple[int, ...] = field(default=(1, 0), compare=False)
     bounds: "tuple[Expr, ...]" = ()
 
 
