@@ -6,27 +6,29 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from gradverify.declare import Constant, Input, Output, Param
+    from gradverify.declare import Buffer, Constant, Input, Output, Param
     from gradverify.derivatives import oracle
     from gradverify.engine import verify
     from gradverify.errors import GradverifyError, SpecError, UsageError
     from gradverify.layer import Layer
     from gradverify.loading import catalog
+    from gradverify.parts import Part
     from gradverify.result import Finding, Report, Status, Verdict
     from gradverify.spec import Spec
 
 # Where each public name lives; it is imported when first asked for, so that importing
 # gradverify (as the pytest plugin of a project that does not use it does) costs nothing.
 _HOMES = {
-    "Constant": "declare", "Finding": "result", "GradverifyError": "errors", "Input": "declare",
-    "Layer": "layer", "Output": "declare", "Param": "declare", "Report": "result", "Spec": "spec",
-    "SpecError": "errors", "Status": "result", "UsageError": "errors", "Verdict": "result",
-    "catalog": "loading", "oracle": "derivatives", "verify": "engine",
+    "Buffer": "declare", "Constant": "declare", "Finding": "result", "GradverifyError": "errors",
+    "Input": "declare", "Layer": "layer", "Output": "declare", "Param": "declare",
+    "Part": "parts", "Report": "result", "Spec": "spec", "SpecError": "errors",
+    "Status": "result", "UsageError": "errors", "Verdict": "result", "catalog": "loading",
+    "oracle": "derivatives", "verify": "engine",
 }  # fmt: skip
 
 __all__ = [
-    "Constant", "Finding", "GradverifyError", "Input", "Layer", "Output", "Param", "Report",
-    "Spec", "SpecError", "Status", "UsageError", "Verdict", "catalog", "oracle",
+    "Buffer", "Constant", "Finding", "GradverifyError", "Input", "Layer", "Output", "Param",
+    "Part", "Report", "Spec", "SpecError", "Status", "UsageError", "Verdict", "catalog", "oracle",
     "verify",
 ]  # fmt: skip
 

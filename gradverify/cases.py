@@ -99,7 +99,7 @@ def parse_case(text: str, spec: Spec) -> Case:
 
 @dataclass(frozen=True)
 class Arrays:
-    """What a case is filled with: tensors by name and one cotangent per output."""
+    """What a case is filled with: tensors by name, a cotangent per differentiable output."""
 
     tensors: dict[str, Array]
     cotangents: tuple[Array, ...]
@@ -108,7 +108,7 @@ class Arrays:
 def draw(spec: Spec, case: Case, *, start: bool = False) -> Arrays:
     """Fill a case: each array from [seed, crc32(name)], so that a new tensor changes no other.
 
-    With `start`, parameters have their declared initial values.
+    With `start`, parameters and buffers have their declared initial values.
     """
     tensors, cotangents = _drawn(spec, case, start)
     return Arrays(
@@ -122,7 +122,7 @@ def _drawn(spec: Spec, case: Case, start: bool) -> tuple[dict[str, Array], list[
     at = case.at
     tensors = {name: _fill(spec, name, case, start) for name in spec.given}
     cotangents = []
-    for name in spec.outputs:
+    for name in spec.differentiable_outputs:
         rng = _generator(case, f"d{name}")
         value = rng.standard_normal(spec.shape(name, at))
         if case.cotangent == "sparse":
@@ -149,7 +149,7 @@ def _fill(spec: Spec, name: str, case: Case, start: bool) -> Array:
     if tensor.values is not None:
         return rng.choice(np.array(tensor.values, case.dtype), shape)
     value: Array = rng.standard_normal(shape)
-    if start and tensor.kind == "param" and tensor.init != "normal":
+    if start and tensor.kind in ("param", "buffer") and tensor.init != "normal":
         initial = {"zeros": 0.0, "ones": 1.0}.get(str(tensor.init), tensor.init)
         value = np.full(shape, float(initial))
     elif bounds is not None:
@@ -293,15 +293,30 @@ def _hypothesis_cases(
 ) -> list[Case]:
     if count < 1:
         return []
+    choices = [*factors.values(), *(range(1, 13) for _ in spec.dims)]
+    found: list[Case] = []
+    for numbers in _numbers(len(choices), count, seed):
+        values = [c[n % len(c)] for c, n in zip(choices, numbers, strict=True)]
+        row = dict(zip(factors, values, strict=False))
+        preferred = dict(zip(spec.dims, values[len(factors) :], strict=True))
+        # Sizes are solved from what was drawn, so that no draw is rejected.
+        case = solved(spec, row, preferred, _mix(seed, 1_000_000 + len(found)), given)
+        if case is not None:
+            found.append(case)
+    return found
+
+
+@lru_cache(maxsize=64)  # they are the same for all specs with as many choices
+def _numbers(choices: int, count: int, seed: int) -> list[list[int]]:
+    """Return `count` draws by Hypothesis of a number of BITS bits for each choice."""
     import hypothesis
     from hypothesis import strategies as st
 
-    found: list[Case] = []
+    found: list[list[int]] = []
 
     # Only booleans: into its draws of integers Hypothesis mixes constants from whatever modules
     # happen to be loaded, and the same seed would give other cases in another process.
     bits = st.lists(st.booleans(), min_size=BITS, max_size=BITS)
-    choices = [*factors.values(), *(range(1, 13) for _ in spec.dims)]
 
     @hypothesis.seed(seed)
     @hypothesis.settings(
@@ -311,16 +326,9 @@ def _hypothesis_cases(
         phases=[hypothesis.Phase.generate],
         suppress_health_check=list(hypothesis.HealthCheck),
     )
-    @hypothesis.given(st.tuples(*(bits for _ in choices)))
+    @hypothesis.given(st.tuples(*(bits for _ in range(choices))))
     def collect(drawn: tuple[list[bool], ...]) -> None:
-        numbers = [sum(bit << k for k, bit in enumerate(part)) for part in drawn]
-        values = [c[n % len(c)] for c, n in zip(choices, numbers, strict=True)]
-        row = dict(zip(factors, values, strict=False))
-        preferred = dict(zip(spec.dims, values[len(factors) :], strict=True))
-        # Sizes are solved from what was drawn, so that no draw is rejected.
-        case = solved(spec, row, preferred, _mix(seed, 1_000_000 + len(found)), given)
-        if case is not None:
-            found.append(case)
+        found.append([sum(bit << k for k, bit in enumerate(part)) for part in drawn])
 
     collect()
     return found

@@ -262,7 +262,8 @@ def _derive(options: argparse.Namespace) -> int:
     for k, spec in enumerate(defined):
         oracle = make_oracle(spec)
         assert oracle is not None
-        write("\n" * (k > 0) + emit(oracle, options.emit, spec.name).rstrip("\n") + "\n")
+        shown = emit(oracle, options.emit, spec.name, spec.params)
+        write("\n" * (k > 0) + shown.rstrip("\n") + "\n")
     return 0
 
 
@@ -279,9 +280,10 @@ def _specs(target: str) -> list["Spec"]:
         raise UsageError(f"{path} is a folder: name a file in it, or {path}/FILE.py::NAME")
     (file,) = files_under([path])
     real = str(Path(file).resolve())
-    named = {
-        value.name: value for value in vars(execute(Path(file))).values() if isinstance(value, Spec)
-    }
+    found = [x for x in vars(execute(Path(file))).values() if isinstance(x, Spec)]
+    # Specs that are parts of others stand in files of their own.
+    own = [x for x in found if x.location.rpartition(":")[0] == real]
+    named = {x.name: x for x in own or found}
     layers = {key: from_registration(e).spec for (where, key), e in REGISTERED.items()
               if where == real}  # fmt: skip
     if name:

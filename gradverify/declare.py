@@ -1,4 +1,4 @@
-"""What is declared of a spec's parts: Input, Param, Output and Constant."""
+"""What is declared of a spec's parts: Input, Param, Buffer, Output and Constant."""
 
 import math
 import re
@@ -16,9 +16,9 @@ _INITS = ("normal", "zeros", "ones")
 
 @dataclass(frozen=True)
 class Tensor:
-    """One declared tensor; made by Input, Param or Output."""
+    """One declared tensor; made by Input, Param, Buffer or Output."""
 
-    kind: Literal["input", "param", "output"]
+    kind: Literal["input", "param", "buffer", "output"]
     shape: str
     integer: bool = False
     range: str | None = None
@@ -26,6 +26,7 @@ class Tensor:
     differentiable: bool = True
     outside: float | None = None
     init: str | float = "normal"
+    update: str | None = None
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,33 @@ def Param(
 ) -> Tensor:
     """Declare a parameter; `init` ("normal", "zeros", "ones" or a number) is where it starts."""
     _check_bounds("Param", range, outside)
-    if not isinstance(init, int | float) and init not in _INITS:
-        raise SpecError(f"Param(init={init!r}): write one of {', '.join(_INITS)} or a number")
+    _check_init("Param", init)
     return Tensor("param", shape, range=range, outside=outside, init=init)
+
+
+def Buffer(
+    shape: str,
+    *,
+    update: str | None = None,
+    init: str | float = "normal",
+    range: str | None = None,
+) -> Tensor:
+    """Declare a buffer: state that the layer is given and that no gradient changes.
+
+    `update` names the output that is its next value, None where it is only read. The layer
+    returns that output among the others, in declared order, and its pullback takes no cotangent
+    of it. `init` is where it starts and `range="0.1..3"` bounds its values.
+    """
+    _check_bounds("Buffer", range, None)
+    _check_init("Buffer", init)
+    if not isinstance(update, str | None):
+        raise SpecError(f'Buffer(update={update!r}): name an output, such as update="new_mean"')
+    return Tensor("buffer", shape, range=range, differentiable=False, init=init, update=update)
+
+
+def _check_init(what: str, init: object) -> None:
+    if not isinstance(init, int | float) and init not in _INITS:
+        raise SpecError(f"{what}(init={init!r}): write one of {', '.join(_INITS)} or a number")
 
 
 def _check_bounds(what: str, range: object, outside: object) -> None:

@@ -49,8 +49,9 @@ class _Point:
 class Derivatives:
     """The function y = f(x) that a definition states, with its first and second derivatives.
 
-    Everything is by name. `tensors` holds every input and parameter, `cotangents` an array for
-    every output and `constants` a number for every constant. `tangents` and `seeds` are
+    Everything is by name. `tensors` holds every input, parameter and buffer, `cotangents` an
+    array for every output that is no buffer's next value, and `constants` a number for every
+    constant. `tangents` and `seeds` are
     directions, of the shapes of the differentiable tensors; those left out are zero. Sizes are
     read off the shapes of the tensors. Results have the shape of what they are named after and
     the common dtype of the floating tensors.
@@ -81,7 +82,7 @@ class Derivatives:
         at = self._point(tensors, constants)
         along = self._directions("tangent", tangents, at)
         found = self._oracle.jvp(at.tensors, along, at.constants, at.sizes)
-        return dict(zip(self.spec.outputs, found, strict=True))
+        return dict(zip(self.spec.differentiable_outputs, found, strict=True))
 
     def double_vjp(
         self, tensors: Arrays, cotangents: Arrays, seeds: Arrays, constants: Arrays = _NONE
@@ -100,7 +101,10 @@ class Derivatives:
         found = pullback(*along.values())
         return (
             {k: found[k] for k in self.spec.differentiable},
-            {y: found[k] for y, k in zip(self.spec.outputs, self._given, strict=True)},
+            {
+                y: found[k]
+                for y, k in zip(self.spec.differentiable_outputs, self._given, strict=True)
+            },
         )
 
     def hvp(
@@ -172,7 +176,7 @@ class Derivatives:
         return ", ".join(f"{n}={at[n]}" for n in self.spec.dims)
 
     def _cotangents(self, cotangents: Arrays, at: _Point) -> tuple[Array, ...]:
-        outputs = self.spec.outputs
+        outputs = self.spec.differentiable_outputs
         self._names("cotangent", cotangents, outputs, all_of_them=True)
         return tuple(self._like(y, f"the cotangent of {y}", cotangents[y], at) for y in outputs)
 

@@ -206,6 +206,8 @@ def derived_zero(oracle: Oracle | None, layer: Layer, chosen: Sequence[Case]) ->
     trials = [Trial(layer, c, oracle) for c in chosen if c.dtype == "float64"][:8]
     candidates = set(layer.spec.differentiable) - zero
     for trial in trials:
+        if not candidates:
+            break
         reference = trial.reference
         candidates = {
             t for t in candidates

@@ -26,8 +26,8 @@ class Layer:
 
     The function takes the tensors and constants by name and returns (outputs, pullback):
     outputs is one array, or a tuple in declared order; pullback takes one cotangent per output
-    and returns the gradients as a dict by name, or as a tuple in declared order. `dtypes` are
-    those it accepts; None means whatever it accepts when tried.
+    that is not a buffer's next value, and returns the gradients as a dict by name, or as a tuple
+    in declared order. `dtypes` are those it accepts; None means whatever it accepts when tried.
     """
 
     spec: Spec

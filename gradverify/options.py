@@ -14,7 +14,7 @@ exit codes:
   1  a finding, something that could not be judged to its end, or Ctrl-C
   2  wrong usage, or nothing to judge
   3  a defect of gradverify itself"""
-STYLES = ("unicode", "latex", "numpy")
+STYLES = ("unicode", "latex", "mathml", "numpy", "steps")
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -109,5 +109,6 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     derive.add_argument("target", metavar="LAYER_OR_SPEC",
                         help="a name of the catalogue, path.py or path.py::name")  # fmt: skip
     derive.add_argument("--emit", choices=STYLES, default="unicode",
-                        help="as equations, or as NumPy source to paste")  # fmt: skip
+                        help="as equations, as NumPy source to paste, or told step by "
+                        "step (default: unicode)")  # fmt: skip
     return made_parser

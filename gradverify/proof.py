@@ -15,7 +15,7 @@ from gradverify.calculus.derive import Derivation, derive
 from gradverify.calculus.exact import evaluate_exactly
 from gradverify.calculus.prove import decide, residual
 from gradverify.errors import SpecError, UsageError
-from gradverify.notation.parse import Source, dedented
+from gradverify.notation.parse import Source
 from gradverify.notation.tree import text
 from gradverify.spec import Spec
 
@@ -76,7 +76,7 @@ def prove(spec: Spec, gradients: str | None = None) -> tuple[Proof, ...]:
         )
     derivation = derive(spec.program, spec.differentiable)
     given = gradients if gradients is not None else spec.gradients
-    source = dedented(given or _zeros(spec, derivation), "gradients")
+    source = Source(given or _zeros(spec, derivation), "gradients").dedented()
     try:
         claims = read_claims(derivation, source, islice(spec.sizes(), 24))
         return tuple(_proof(spec, claims, t) for t in claims.judged)
@@ -143,7 +143,7 @@ def _compared(
     tensors = draw(spec, sizes, rng)
     constants = {c: sizes[c] for c in spec.constants}
     given = dict(tensors)
-    for y, seed in zip(spec.outputs, claims.seeds, strict=True):
+    for y, seed in zip(spec.differentiable_outputs, claims.seeds, strict=True):
         given[seed] = np.round(np.asarray(rng.standard_normal(spec.shape(y, sizes))), 2)
         tensors[f"d{y}"] = given[seed]
     exact = evaluate_exactly(derivation, given, constants, sizes, ())
@@ -184,7 +184,7 @@ def _confirmed(spec: Spec, derivation: Derivation, closed: Closed) -> bool:
     for k, sizes in enumerate(_growing(spec)):
         rng = np.random.default_rng([k, 2])
         tensors = draw(spec, sizes, rng)
-        for y, seed in zip(spec.outputs, claims.seeds, strict=True):
+        for y, seed in zip(spec.differentiable_outputs, claims.seeds, strict=True):
             tensors[seed] = np.asarray(rng.standard_normal(spec.shape(y, sizes)))
         (claimed, derived), _ = oracle.run(tensors, {c: sizes[c] for c in spec.constants}, sizes)
         if not np.isfinite(derived).all():

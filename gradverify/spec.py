@@ -3,11 +3,11 @@
 import keyword
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice, product
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, cast, overload
 
 from gradverify.declare import Constant, Tensor, checked_dtypes, parse_range
 from gradverify.errors import SpecError
@@ -16,12 +16,13 @@ from gradverify.notation.dims import (
     evaluate,
     parse_constraint,
     parse_shape,
+    same,
     solutions,
 )
-from gradverify.notation.parse import dedented, parse_equations
-from gradverify.notation.ranges import Declared
+from gradverify.notation.parse import Equation, Source, parse_equations
 from gradverify.notation.statements import Program, lower
 from gradverify.notation.tree import ONE, Call, Expr, free_names, text
+from gradverify.parts import Body, Part, chain, expand
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -45,10 +46,12 @@ REGISTERED: dict[tuple[str, str], Registration] = {}
 class Spec:
     """What a layer claims: its tensors, constants, constraints and, normally, its definition.
 
-    `gradients` are equations that a person claims for the gradients, which `prove` decides.
-    `dims` are the free dimensions in order of appearance, `shapes` the sizes of each tensor
-    and `program` the definition as statements (None without one). Raises SpecError, with the
-    place and the remedy, for anything that cannot be right.
+    Of its parts, specs that the definition calls, it has the parameters and constants, prefixed:
+    `fc=Part(linear)` makes `fc_w` and `fc_b`. `gradients` are equations that a person claims for
+    the gradients, which `prove` decides. `dims` are the free dimensions in order of
+    appearance, `shapes` the sizes of each tensor, `equations` the definition with its calls
+    written out and `program` the same as statements (None without one). Raises SpecError, with
+    the place and the remedy, for anything that cannot be right.
     """
 
     name: str
@@ -60,6 +63,7 @@ class Spec:
     shapes: Mapping[str, tuple[Expr, ...]]
     dims: tuple[str, ...]
     where: tuple[Expr, ...]
+    equations: tuple[Equation, ...] = field(repr=False)
     program: Program | None = field(repr=False)
 
     def __init__(
@@ -71,7 +75,7 @@ class Spec:
         definition: str | None = None,
         gradients: str | None = None,
         ranges: Mapping[str, str] | None = None,
-        **tensors: Tensor | Constant,
+        **tensors: Tensor | Constant | Part,
     ) -> None:
         frame = sys._getframe(1)
         if not isinstance(name, str) or not name:
@@ -83,13 +87,30 @@ class Spec:
         except SpecError as error:
             raise SpecError(f"spec {name!r}: {error}") from None
 
+    @classmethod
+    def chain(cls, name: str, /, **parts: "Spec | Part") -> "Spec":
+        """Return a spec of specs in a row: `Spec.chain("mlp", fc1=linear, act=relu, fc2=linear)`.
+
+        The first output of each is the first input of the next. Other inputs of later specs are
+        inputs with the part's name in front; a dimension that nothing binds gets its own name,
+        or K2, K3, ... where that is taken. The `definition` it writes can be read.
+        """
+        frame = sys._getframe(1)
+        if not parts:
+            raise SpecError(f"Spec.chain({name!r}): name the specs, fc1=linear, act=relu, ...")
+        wrapped = {k: p if isinstance(p, Part) else Part(p) for k, p in parts.items()}
+        declared, definition = chain(wrapped)
+        spec = cls(name, definition=definition, **cast(dict[str, Any], declared))
+        spec._set(location=f"{frame.f_code.co_filename}:{frame.f_lineno}")
+        return spec
+
     def _set(self, **values: Any) -> None:
         for key, value in values.items():
             object.__setattr__(self, key, value)
 
     def _declare(
         self,
-        declared: Mapping[str, Tensor | Constant],
+        declared: Mapping[str, Tensor | Constant | Part],
         where: Sequence[str],
         ranges: Mapping[str, str],
     ) -> None:
@@ -100,38 +121,46 @@ class Spec:
         if not isinstance(self.gradients, str | None):
             raise SpecError(f"gradients={self.gradients!r}: gradients are a text of equations")
         if self.gradients is not None:
-            parse_equations(dedented(self.gradients, "gradients"))
+            parse_equations(Source(self.gradients, "gradients").dedented())
         if not isinstance(ranges, Mapping):
             raise SpecError(f'ranges={ranges!r}: write ranges={{"r": "K"}}')
         for key, value in declared.items():
-            if not isinstance(value, Tensor | Constant):
+            if not isinstance(value, Tensor | Constant | Part):
                 raise SpecError(
-                    f"{key}={value!r}: declare it with Input, Param, Output or Constant"
+                    f"{key}={value!r}: declare it with Input, Param, Buffer, Output, Constant or "
+                    "Part"
                 )
-        tensors = {k: v for k, v in declared.items() if isinstance(v, Tensor)}
-        constants = {k: v for k, v in declared.items() if isinstance(v, Constant)}
-        self._set(tensors=tensors, constants={k: c.values for k, c in constants.items()})
+        for name in declared:
+            if name.startswith("_"):
+                raise SpecError(f"{name}: a name starting with _ is reserved")
+            if keyword.iskeyword(name):
+                raise SpecError(f"{name} has a meaning in Python: choose another name")
+        body = expand(declared, self.definition, _parsed(ranges))
+        tensors, constants, shapes = body.tensors, body.constants, body.shapes
+        self._set(tensors=tensors, constants=constants, equations=body.equations)
         if not self.outputs:
             raise SpecError('no output is declared: write e.g. y=Output("N C")')
         if not self.given:
             raise SpecError('no input or parameter is declared: write e.g. x=Input("N C")')
-        shapes = {k: parse_shape(t.shape, k) for k, t in tensors.items()}
         bounds = {k: parse_range(t.range, k) for k, t in tensors.items() if t.range is not None}
-        integers = {k for k, c in constants.items() if c.is_integer}
+        integers = {k for k, values in constants.items() if Constant(*values).is_integer}
         seen = [n for k in self.given for size in shapes[k] for n in free_names(size)]
         dims = tuple(n for n in dict.fromkeys(seen) if n not in constants)
-        self._set(shapes=shapes, dims=dims, where=tuple(parse_constraint(w) for w in where))
+        constraints = tuple(parse_constraint(w) for w in where) + body.where
+        written = [*where, *map(text, body.where)]
+        self._set(shapes=shapes, dims=dims, where=constraints)
         self._check_names(integers)
+        self._check_updates()
         for what, exprs in (
             *((f"the shape of {k}", shape) for k, shape in shapes.items()),
             *((f"the range of {k}", ends) for k, ends in bounds.items()),
-            *((f"the constraint {w!r}", (c,)) for w, c in zip(where, self.where, strict=True)),
+            *((f"the constraint {w!r}", (c,)) for w, c in zip(written, constraints, strict=True)),
         ):
             self._check_sizes(what, exprs, integers)
         if next(self.sizes(), None) is None:
             raise SpecError(
                 "no sizes satisfy "
-                + " and ".join(map(repr, where or ["the shapes"]))
+                + (" and ".join(map(repr, written)) or "the shapes")
                 + " with every size at least 1"
                 + (f", whatever {', '.join(constants)} is" if constants else "")
             )
@@ -140,43 +169,24 @@ class Spec:
                 low, high = self.bounds(tensor, at) or (0, 0)
                 if low > high:
                     raise SpecError(f"{tensor}: the range {tensors[tensor].range!r} is empty")
-        self._set(program=self._lowered(ranges, integers))
+        self._set(program=self._lowered(body, integers))
 
-    def _lowered(self, ranges: Mapping[str, str], integers: set[str]) -> Program | None:
+    def _lowered(self, body: Body, integers: set[str]) -> Program | None:
         """Return the definition as statements, None where there is none."""
+        for letter, size in body.declared.ranges.items():
+            self._check_sizes(f"ranges[{letter!r}]", (size,), integers)
         if self.definition is None:
             return None
-        ranged = {}
-        for letter, size in ranges.items():
-            parsed = parse_shape(size, f"ranges[{letter!r}]")
-            if len(parsed) != 1:
-                raise SpecError(
-                    f'ranges[{letter!r}] = {size!r}: a range is one size, such as "4*H"'
-                )
-            (ranged[letter],) = parsed
-            self._check_sizes(f"ranges[{letter!r}]", parsed, integers)
-        tensors = self.tensors
-        source = dedented(self.definition)
-        declared = Declared(
-            shapes=self.shapes,
-            given=self.given,
-            wanted=self.outputs,
-            integers=frozenset(k for k, t in tensors.items() if t.integer),
-            sizes=frozenset(self.dims) | integers,
-            constants=tuple(self.constants),
-            ranges=ranged,
-            outside={k: t.outside for k, t in tensors.items() if t.outside is not None},
-        )
-        program = lower(parse_equations(source), source, declared)
-        check_program(program, source, islice(self.sizes(), 24))
+        declared = replace(
+            body.declared, given=self.given, shapes=self.shapes,
+            sizes=frozenset(self.dims) | integers, constants=tuple(self.constants),
+            updates=frozenset(self.updates.values()),
+        )  # fmt: skip
+        program = lower(body.equations, body.source, declared)
+        check_program(program, body.source, islice(self.sizes(), 24))
         return program
 
     def _check_names(self, integers: set[str]) -> None:
-        for name in (*self.tensors, *self.constants):
-            if name.startswith("_"):
-                raise SpecError(f"{name}: a name starting with _ is reserved")
-            if keyword.iskeyword(name):
-                raise SpecError(f"{name} has a meaning in Python: choose another name")
         for name in self.tensors:
             if name in self.dims:
                 raise SpecError(
@@ -188,6 +198,33 @@ class Spec:
                 raise SpecError(
                     f"the constant {name} stands in a shape, so its values must all be integers"
                 )
+
+    def _check_updates(self) -> None:
+        named: dict[str, str] = {}
+        for buffer, output in self.updates.items():
+            if output not in self.outputs:
+                raise SpecError(
+                    f"{buffer}: update={output!r} names no output: declare its next value, "
+                    f"{output}=Output({self.tensors[buffer].shape!r})"
+                )
+            if output in named:
+                raise SpecError(
+                    f"{output} is the next value of both {named[output]} and {buffer}: declare an "
+                    "output for each"
+                )
+            named[output] = buffer
+            pair = self.shapes[buffer], self.shapes[output]
+            if len(pair[0]) != len(pair[1]) or not all(map(same, *pair)):
+                raise SpecError(
+                    f"{buffer} has shape {self.shape_text(buffer)} but its next value {output} has "
+                    f"{self.shape_text(output)}: declare {output}="
+                    f"Output({self.tensors[buffer].shape!r})"
+                )
+        if not self.differentiable_outputs:
+            raise SpecError(
+                "every output is the next value of a buffer: declare one that the layer computes, "
+                'such as y=Output("N C")'
+            )
 
     def _check_sizes(self, what: str, exprs: Sequence[Expr], integers: set[str]) -> None:
         for expr in exprs:
@@ -217,9 +254,19 @@ class Spec:
         return self._of_kind("output")
 
     @cached_property
+    def updates(self) -> dict[str, str]:
+        """By buffer, the output that is its next value; a buffer without one is left out."""
+        return {k: t.update for k, t in self.tensors.items() if t.update is not None}
+
+    @cached_property
+    def differentiable_outputs(self) -> tuple[str, ...]:
+        """The outputs that the pullback takes a cotangent of: all but next values of buffers."""
+        return tuple(k for k in self.outputs if k not in self.updates.values())
+
+    @cached_property
     def given(self) -> tuple[str, ...]:
-        """Inputs and parameters: what the layer is called with, in declared order."""
-        return self._of_kind("input", "param")
+        """Inputs, parameters and buffers: what the layer is called with, in declared order."""
+        return self._of_kind("input", "param", "buffer")
 
     @cached_property
     def differentiable(self) -> tuple[str, ...]:
@@ -328,3 +375,14 @@ def _place(function: Callable[..., Any]) -> tuple[object, ...]:
     """Return where a function is written, so that loading a file twice is not a duplicate."""
     code = getattr(function, "__code__", None)
     return (code.co_filename, code.co_firstlineno) if code else (id(function),)
+
+
+def _parsed(ranges: Mapping[str, str]) -> dict[str, Expr]:
+    """Return the declared ranges as sizes."""
+    found = {}
+    for letter, size in ranges.items():
+        parsed = parse_shape(size, f"ranges[{letter!r}]")
+        if len(parsed) != 1:
+            raise SpecError(f'ranges[{letter!r}] = {size!r}: a range is one size, such as "4*H"')
+        (found[letter],) = parsed
+    return found

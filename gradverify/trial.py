@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ EXACT_COST = 20_000
 REDRAWS = 20
 
 
+@lru_cache(maxsize=32)  # the layers of one spec share it, and all that it has compiled
 def make_oracle(spec: Spec) -> Oracle | None:
     """Return the oracle of a spec's definition, None where it has none."""
     return None if spec.program is None else Oracle(spec.program, spec.differentiable)
@@ -148,7 +149,8 @@ class Trial:
         )
 
     def forward(self, tensors: Mapping[str, Array]) -> tuple[Array, ...]:
-        """Return the layer's own outputs at other tensors, in float64; only of a shaped trial."""
+        """Return the layer's differentiable outputs at other tensors, in float64; only of a
+        shaped trial."""
         return self.at(tensors)[0]
 
     def at(self, tensors: Mapping[str, Array]) -> tuple[tuple[Array, ...], Pullback]:
@@ -167,7 +169,10 @@ class Trial:
                 raise LayerRaised(
                     f"the forward returned another shape or type of {name} at other values"
                 )
-        return tuple(np.asarray(y, float) for y in arrays), pullback
+        found = dict(zip(self.spec.outputs, arrays, strict=True))
+        return tuple(
+            np.asarray(found[y], float) for y in self.spec.differentiable_outputs
+        ), pullback
 
     def noise(self, weights: Sequence[Array]) -> float:
         """Return how much rounding inside the layer changes <weights, outputs>.
@@ -177,7 +182,7 @@ class Trial:
         if self.oracle is None:
             return unit_roundoff("float64") * float(sum(np.sum(np.abs(w)) for w in weights))
         allowed = self.reference.allowed_outputs
-        pairs = zip(self.spec.outputs, weights, strict=True)
+        pairs = zip(self.spec.differentiable_outputs, weights, strict=True)
         return float(sum(allowed[k].spread * np.sum(np.abs(w)) for k, w in pairs))
 
     def switches(self, tensors: Mapping[str, Array]) -> Switches:

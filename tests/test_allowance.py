@@ -131,6 +131,29 @@ def test_larger_values_allow_more():
     assert known.allowed_gradients["x"].value < 1e-14
 
 
+@pytest.mark.parametrize(
+    ("definition", "tensor", "value", "unit"),
+    [
+        ("y[n] = expm1(x[n])", "y", 1e-6, True),  # exp(x) - 1
+        ("y[n] = log1p(x[n])", "y", 1e-6, True),  # log(1 + x)
+        ("y[n] = tanh(x[n])", "y", 1e-6, True),  # 2/(1 + exp(-2*x)) - 1
+        ("y[n] = 3*expm1(x[n])", "x", -30.0, True),  # dy*(y + 3)
+        ("y[n] = 3*exp(x[n])", "x", -30.0, False),
+        ("y[n] = sin(x[n])", "y", 1e-6, False),
+    ],
+)
+def test_what_is_usually_had_from_a_number_near_one_is_off_by_its_rounding(
+    definition, tensor, value, unit
+):
+    """The small difference of two numbers near 1 keeps their rounding; other small values do not."""
+    spec = Spec("small", x=Input("N"), y=Output("N"), definition=definition)
+    tensors, dy = {"x": np.full(20, value)}, [np.ones(20)]
+    known = reference(make_oracle(spec), tensors, {}, {"N": 20}, dy, "float64", 0)
+    allowed = (known.allowed_outputs | known.allowed_gradients)[tensor].value
+    assert (allowed > FACTOR * 2.0**-53) == unit
+    assert allowed < 10 * FACTOR * 2.0**-53
+
+
 def test_what_cancels_makes_an_allowance_vacuous():
     """Where next to no digit is left, the comparison could not tell right from wrong."""
     found = oracle("batch_norm")

@@ -16,6 +16,7 @@ ORDER = [
     ("notation",),
     ("calculus",),
     ("declare",),
+    ("parts",),
     ("spec",),
     ("layer",),
     ("adapters",),
@@ -50,7 +51,7 @@ BESIDE = {
     "derivatives": "layer", "findings": "diagnose", "tally": "diagnose", "workers": "errors",
 }  # fmt: skip
 
-NOTATION = ["tree", "parse", "dims", "ranges", "statements", "check"]
+NOTATION = ["tree", "parse", "dims", "ranges", "inline", "compose", "statements", "check"]
 
 
 def level(unit: str) -> int:

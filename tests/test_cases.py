@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradverify import Constant, Input, Output, Param, Spec, UsageError, catalog
+from gradverify import Buffer, Constant, Input, Output, Param, Spec, UsageError, catalog
 from gradverify.cases import (
     COTANGENTS,
     LARGE,
@@ -333,18 +333,21 @@ def test_declared_values_are_kept_to():
 
 
 def test_learning_starts_where_it_is_declared_to():
-    """With `start`, parameters have their initial values; otherwise they are drawn away from."""
+    """With `start`, parameters and buffers have their initial values; otherwise they are drawn
+    away from them."""
     spec = Spec(
         "s", x=Input("N"), ones=Param("N", init="ones"), zeros=Param("N", init="zeros"),
         slope=Param("N", init=0.25), free=Param("N"), y=Output("N"),
+        state=Buffer("N", init="ones", range="2..3"),
     )  # fmt: skip
     at = case(spec, N=5)
     started, drawn = draw(spec, at, start=True).tensors, draw(spec, at).tensors
-    assert {k: set(started[k]) for k in ("ones", "zeros", "slope")} == {
-        "ones": {1.0}, "zeros": {0.0}, "slope": {0.25},
+    assert {k: set(started[k]) for k in ("ones", "zeros", "slope", "state")} == {
+        "ones": {1.0}, "zeros": {0.0}, "slope": {0.25}, "state": {1.0},
     }  # fmt: skip
     for name in ("x", "free"):
         assert np.array_equal(started[name], drawn[name])
+    assert np.all((drawn["state"] >= 2) & (drawn["state"] <= 3))
     for name in ("ones", "zeros", "slope"):
         assert not np.any(np.isin(drawn[name], (0, 0.25, 1)))
 

@@ -513,6 +513,18 @@ def test_derive_emits_source_that_runs(here, capsys):
     assert "\\sum" in capsys.readouterr().out
 
 
+def test_derive_tells_the_steps_and_sets_them_for_a_page(here, capsys):
+    """`--emit steps` knows which tensors are parameters; `mathml` is one fragment of HTML."""
+    assert main(["derive", "linear", "--emit", "steps"]) == 0
+    told = capsys.readouterr().out
+    assert "    w is a parameter: a step of gradient descent subtracts dw times the" in told
+    assert "    x is an input: dx is handed to the layer before.\n" in told
+    assert main(["derive", "linear", "--emit", "mathml"]) == 0
+    page = capsys.readouterr().out
+    assert page.startswith('<div class="derivation">\n<p>linear: definition</p>\n<math ')
+    assert page.endswith("</math>\n</div>\n")
+
+
 def test_derive_needs_a_definition(here, capsys):
     """A spec without a definition has nothing to derive, which is said."""
     here(a='from gradverify import *\nSpec("s", x=Input("N"), y=Output("N"))\n')

@@ -205,6 +205,44 @@ FEATURES = {
         "h[-1] = 0\nh[t] = sum[k](x[t-k]*w[k]) + tanh(h[t-1]*x[t-1])\ny[t] = h[t]",
         {"x": Input("T", outside=0), "w": Param("K"), "y": Output("T"), "ranges": {"t": "T"}},
     ),
+    "padding_read_again_in_a_recurrence": (
+        "h[-1] = w\nh[t] = tanh(h[t-1]*x[t-1])\ny[t] = h[t]",
+        {"x": Input("T", outside=2), "w": Param(""), "y": Output("T"), "ranges": {"t": "T"}},
+    ),
+    "correlate": (
+        "y[n,k,p] = sum[c,r](x[n,c,S*p+D*r-P]*w[k,c,r])",
+        {"x": Input("N C L", outside=0), "w": Param("K C R"), "S": Constant(1, 2),
+         "D": Constant(1, 3), "P": Constant(0, 2), "y": Output("N K (L+2*P-D*(R-1)-1)//S+1"),
+         "where": ["L+2*P >= D*(R-1)+1"]},
+    ),
+    "windows_backwards": (
+        "y[k,t] = x[t-2*k+2*K-2]**2*w[k]",
+        {"x": Input("T+2*K-2"), "w": Param("K"), "y": Output("K T"), "ranges": {"t": "T"}},
+    ),
+    "windows_of_windows": (
+        "y[t] = sum[j,k](x[t+2*j-k+K-1]*w[j]*v[k])",
+        {"x": Input("T+K+2*J-3"), "w": Param("J"), "v": Param("K"), "y": Output("T"),
+         "ranges": {"t": "T"}},
+    ),
+    "windows_of_what_is_gathered": (
+        "y[n,t] = sum[k](w[ids[n],t+k]*v[k])**2",
+        {"ids": IDS, "w": Param("V T+K-1"), "v": Param("K"), "y": Output("N T"),
+         "ranges": {"t": "T"}},
+    ),
+    "windows_of_a_power": (
+        "s[n] = x[n]**2 + 1\ny[t] = sum[k](s[t+k]**2*w[k])*s[t]",
+        {"x": Input("T+K-1"), "w": Param("K"), "y": Output("T"), "ranges": {"t": "T"}},
+    ),
+    "digits": (
+        "y[n,h*R+a,w*S+b] = x[n,a*S+b,h,w]**2",
+        {"x": Input("N R*S H W"), "R": Constant(1, 2), "S": Constant(1, 3),
+         "y": Output("N H*R W*S"), "ranges": {"a": "R", "b": "S"}},
+    ),
+    "digits_copied": (
+        "y[g*K+k] = x[g,k]\nz[g*K+k] = sum[j](x[g,j]*w[k]) + w[k]*v",
+        {"x": Input("G K"), "w": Param("K"), "v": Param(""), "y": Output("G*K"),
+         "z": Output("G*K"), "ranges": {"g": "G", "k": "K"}},
+    ),
     "einsum_of_three": (
         "y[b] = sum[i,j,k](x[b,i]*u[i,j]*v[j,k]*x[b,k])",
         {"x": Input("B I"), "u": Param("I J"), "v": Param("J I"), "y": Output("B")},
@@ -262,6 +300,22 @@ def feature_forwards():
         for d, b in zip(drive, before, strict=True):
             h.append(d + (h[-1] * b).tanh())
         return torch.stack(h[1:])
+
+    def padding_read_again_in_a_recurrence(x, w):
+        h = [w]
+        for before in torch.cat([x.new_full((1,), 2), x[:-1]]):
+            h.append((h[-1] * before).tanh())
+        return torch.stack(h[1:])
+
+    def windows_of_windows(x, w, v):
+        J, K = len(w), len(v)
+        return torch.einsum("tkj,j,k->t", x.unfold(0, 2 * J - 1, 1)[:, ::2].unfold(0, K, 1).flip(2)
+                            .transpose(1, 2), w, v)  # fmt: skip
+
+    def digits(x, R, S):
+        N, _, H, W = x.shape
+        parts = x.reshape(N, R, S, H, W).permute(0, 3, 1, 4, 2)
+        return parts.reshape(N, H * R, W * S) ** 2
 
     def functions(x, w):
         return (
@@ -344,6 +398,18 @@ def feature_forwards():
         "recurrent_output": recurrent_output,
         "product_over_time": lambda x: x.prod(0),
         "padding_in_a_recurrence": padding_in_a_recurrence,
+        "padding_read_again_in_a_recurrence": padding_read_again_in_a_recurrence,
+        "correlate": lambda x, w, S, D, P: torch.conv1d(x, w, stride=S, padding=P, dilation=D),
+        "windows_backwards": lambda x, w: (
+            (x.unfold(0, 2 * len(w) - 1, 1)[:, ::2].flip(1) ** 2 * w).T
+        ),
+        "windows_of_windows": windows_of_windows,
+        "windows_of_what_is_gathered": lambda ids, w, v: (w[ids].unfold(1, len(v), 1) @ v) ** 2,
+        "windows_of_a_power": lambda x, w: (
+            ((x**2 + 1) ** 2).unfold(0, len(w), 1) @ w * (x**2 + 1)[: len(x) - len(w) + 1]
+        ),
+        "digits": digits,
+        "digits_copied": lambda x, w, v: (x.ravel(), (x.sum(1)[:, None] * w + w * v).ravel()),
         "einsum_of_three": lambda x, u, v: torch.einsum("bi,ij,jk,bk->b", x, u, v, x),
     }
 
@@ -421,6 +487,17 @@ def test_the_printed_source_keeps_float32(name):
         }
 
 
+@pytest.mark.parametrize("name", ["sigmoid", "softplus"])
+def test_a_layer_named_like_a_helper_does_not_hide_it(name):
+    """The pasted sigmoid calls the helper of that name, and so has another name itself."""
+    source, namespace = oracle(SPECS[name]).source(name, sizes=False), {}
+    assert f"\n\ndef {name}_(x" in source
+    exec(compile(source, "pasted", "exec"), namespace)
+    (point, *_) = points(SPECS[name])
+    outputs, _ = namespace[f"{name}_"](**point.tensors, **point.constants)
+    np.testing.assert_array_equal(outputs, by_oracle(SPECS[name], point).outputs[0])
+
+
 def test_the_source_reads():
     """The source of batch norm is what a person would write: means, einsum-free, no loops."""
     source = oracle(SPECS["batch_norm"]).source("batch_norm", sizes=False)
@@ -435,6 +512,26 @@ def test_the_source_reads():
         "return y, pullback",
     ):
         assert f"    {line}\n" in source
+
+
+def test_windows_are_views():
+    """A convolution is one product of windows that are no copies, and of it dw is another."""
+    source = oracle(SPECS["conv2d"]).source("conv2d", sizes=False)
+    assert "arange" not in source
+    assert source.count("sliding_window_view(x_padded, ") == 1
+    for line in (
+        'y = np.einsum("kcrt,ncpqrt->nkpq", w, x_windows, optimize=True)',
+        '    dw = np.einsum("nkpq,ncpqrt->kcrt", dy, x_windows, optimize=True)',
+    ):
+        assert f"    {line}\n" in source
+
+
+def test_digits_are_an_axis_each():
+    """Of a subscript such as g*K+k, with k < K, each index is an axis; nothing is looped over."""
+    source = oracle(SPECS["group_norm"]).source("group_norm", sizes=False)
+    assert "arange" not in source
+    assert "for " not in source
+    assert "    mu = x.reshape(N, G, K, H, W).sum(axis=(2, 3, 4))/(H*K*W)\n" in source
 
 
 def test_sizes_are_read_off_the_shapes():
@@ -601,6 +698,9 @@ def test_the_absolute_mode_sees_what_cancels():
 
 
 KINKED = ["relu", "leaky_relu", "prelu", "max_pool2d"]
+KINKED += ["contrastive", "elu", "hardswish", "hinge", "huber", "maxout", "selu", "triplet"]
+KINKED += ["squeeze_excite", "l2_normalize", "cosine_similarity"]
+KINKED += ["mlp", "residual_block"]
 
 
 @pytest.mark.parametrize("name", sorted(SPECS))

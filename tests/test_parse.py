@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from gradverify import Constant, Input, Output, Param, Spec
 from gradverify.errors import SpecError
 from gradverify.notation import parse
-from gradverify.notation.parse import Source, parse_equations, parse_expression
+from gradverify.notation.parse import (
+    FUNCTIONS,
+    REDUCTIONS,
+    Source,
+    parse_equations,
+    parse_expression,
+)
 from gradverify.notation.tree import Call, Name, Number, Read, Reduce, text
 
 
@@ -79,6 +85,7 @@ def test_a_chained_comparison_compares_neighbours():
     [
         "a - (b - c)", "a/(b*c)", "(a + b)*c", "-(a + b)", "(a**b)**c", "a**-b", "(a < b) < c",
         "not (a and b)", "where(a < b, x[i], -x[i - 1])", "sum[i,j](x[i,j]*w[j,2*i + 1])",
+        "sum[j <= i](x[j])", "prod[j != i + 1,k](x[j,k])", "max[j < 2*i - 1,k >= j](x[j,k])",
         "max(a, min(b, 0.5))", "a//b//c", "a//(b//c)", "a % (b % c)", "1e-05*a", "2.5*(-a)",
     ],
 )  # fmt: skip
@@ -87,6 +94,20 @@ def test_the_text_of_an_expression_reads_back(written):
     tree = expression(written)
     assert expression(text(tree)) == tree
     assert text(expression(text(tree))) == text(tree)
+
+
+def test_a_bound_is_written_closely():
+    """A bound is printed as it is usually written, inside the brackets of its reduction."""
+    assert text(expression("sum[ j <= i+1 , k ](x[j, k])")) == "sum[j<=i+1,k](x[j,k])"
+
+
+def test_an_unknown_function_is_told_all_that_are_known():
+    """The message lists every function and every reduction of the language."""
+    message = message_of("y[n,c] = lgama(x[n,c])")
+    assert "did you mean lgamma?" in message
+    said = message.replace(":", " ").split()
+    assert set(FUNCTIONS) <= set(said)
+    assert {f"{r}[i]" for r in REDUCTIONS} <= set(said)
 
 
 def test_a_reduction_may_run_over_several_indices():
@@ -158,6 +179,19 @@ WRONG = [
     # what is not in the language
     ("y[n,c] = sofplus(x[n,c])", "is not a function of the language; did you mean softplus"),
     ("y[n,c] = frobnicate(x[n,c])", "known functions: exp log"),
+    ("y[n,c] = sum[0<=k<=c](x[n,k])", "a bound begins with its index and compares once"),
+    ("y[n,c] = sum[c>=2*k](x[n,k])", "index k is neither on the left side nor reduced"),
+    ("y[n,c] = sum[2*k<=c](x[n,k])", "a bound begins with its index and compares once"),
+    ("y[n,c] = mean[k<=c](x[n,k])", "mean takes no bound, since how many terms it has"),
+    ("y[n,c] = var[k<=c](x[n,k])", "var takes no bound, since how many terms it has"),
+    ("y[n,c] = sum[k<=w[c]](x[n,k])", "w is used as a subscript or bound but does not hold integers"),
+    ("y[n,c] = sum[k<=exp(c)](x[n,k])", "a subscript or bound is an integer"),
+    ("y[n,c] = sum[k<=c,k](x[n,k])", "a reduction names an index twice"),
+    ("y[n,c] = sum[k<=m](x[n,k])", "index m is neither on the left side nor reduced"),
+    ("y[n,c] = " + "var[k](" * 5 + "x[n,k]" + ")" * 5, "var is nested in 4 others"),
+    ("y[n,c] = polygamma(c, x[n,c])", "the order of polygamma is a whole number from 0"),
+    ("y[n,c] = polygamma(1.5, x[n,c])", "the order of polygamma is a whole number from 0"),
+    ("y[n,c] = polygamma(-1, x[n,c])", "the order of polygamma is a whole number from 0"),
     ("y[n,c] = x[n,c] @ w[c]", "`@` has no meaning here: write sum[i]"),
     ("y[n,c] = x[n,:]", "a slice has no meaning here: name an index"),
     ("y[n,c] = x[n,0:2]", "a slice has no meaning here"),
@@ -187,7 +221,7 @@ WRONG = [
     ("y[n,c] = x[n,c], 1", "a comma can stand between subscripts and arguments only"),
     ("y[n,c] = sum(x[n,c])", "sum needs the indices it runs over: sum[n](...)"),
     ("y[n,c] = cumsum[n](x[n,c])", "cumsum is not a reduction; did you mean sum?"),
-    ("y[n,c] = exp[n](x[n,c])", "exp is not a reduction (known: sum mean max min logsumexp)"),
+    ("y[n,c] = exp[n](x[n,c])", "exp is not a reduction (known: sum mean var prod max min logsumexp)"),
     ("y[n,c] = sum[2](x[n,c])", "a reduction runs over indices: single small letters"),
     ("y[n,c] = sum[n,n](x[n,c])", "a reduction names an index twice"),
     ("y[n,c] = __import__('os').system('true')", "a dot has no meaning here"),
@@ -237,6 +271,8 @@ WRONG = [
     ("y[n,c] = x[n,c] + sum[k](exp(2*k))",
      'the range of index k does not show: no tensor has a plain [k] of known size here; '
      'declare it, ranges={"k": "N"}'),
+    ("s[c] = 2*c\ny[n,c] = s[c]*x[n,c]", 'the range of index c does not show: no tensor has a plain '
+                                         '[c] of known size here; declare it, ranges={"c": "C"}'),
     ("y[n,c] = x[n,c+1]", "subscript c + 1 of x reaches 3 at C=3, but there x has C = 3 element(s) "
                           "(counted from 0); declare what lies beyond, x=Input(..., outside=0)"),
     ("y[n,c] = x[n,c-1]", "subscript c - 1 of x reaches -1 at C=3"),
@@ -247,9 +283,9 @@ WRONG = [
     ("y[n,c] = x[n,c//(C-C)]", "divides by zero at"),
     ("y[n,0] = x[n,0]", "no equation defines y[0,1] at N=2, C=3"),
     ("y[n,c] = x[n,c]\ny[n,c] = w[c]", "more than one equation defines y[0,0] at"),
-    ("y[n,c] = w[x[n,c]]", "x is used as a subscript but does not hold integers: declare it"),
+    ("y[n,c] = w[x[n,c]]", "x is used as a subscript or bound but does not hold integers: declare it"),
     ("y[n,c] = x[n,sum[k](ids[k])]", "a reduction cannot stand in a subscript"),
-    ("y[n,c] = x[n,exp(c)]", "a subscript is an integer: use indices, sizes and + - * // %"),
+    ("y[n,c] = x[n,exp(c)]", "a subscript or bound is an integer: use indices, sizes and + - * // %"),
     ("y[n,c] = x[n,0.5]", "a subscript is an integer"),
     ("y[n,c] = x[n,eps]", "eps stands in a subscript but is not an integer constant"),
 ]  # fmt: skip
@@ -333,7 +369,7 @@ WRONG_SPECS = [
     ({"ranges": {"kk": "N"}}, "an index is a single small letter"),
     ({"ranges": {"x": "N"}}, "an index is a single small letter that names no tensor"),
     ({"N": Input("C")}, "N is both a tensor and a dimension: one name means one thing"),
-    ({"w": 3}, "w=3: declare it with Input, Param, Output or Constant"),
+    ({"w": 3}, "w=3: declare it with Input, Param, Buffer, Output, Constant or Part"),
     ({"_w": Param("C")}, "_w: a name starting with _ is reserved"),
     ({"lambda": Param("C")}, "lambda has a meaning in Python"),
     ({"pi": Constant(3)}, "pi has a value of its own"),

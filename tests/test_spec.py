@@ -4,7 +4,17 @@ import re
 
 import pytest
 
-from gradverify import Constant, Input, Output, Param, Spec
+from gradverify import (
+    Buffer,
+    Constant,
+    Input,
+    Layer,
+    Output,
+    Param,
+    Spec,
+    Verdict,
+    verify,
+)
 from gradverify.errors import SpecError
 from gradverify.loading import catalog
 from gradverify.notation.tree import text
@@ -95,6 +105,113 @@ def test_init_is_kept():
     """`init=` says where learning starts: a name or a number."""
     tensors = norm(a=Param("C", init=0.25), b=Param("C")).tensors
     assert [tensors[k].init for k in ("gamma", "a", "b")] == ["ones", 0.25, "normal"]
+
+
+# -- buffers
+
+
+def running(**changed):
+    declared = {
+        "x": Input("N C"),
+        "state": Buffer("C", update="new_state", init="ones", range="0.1..3"),
+        "kept": Buffer("N"),
+        "y": Output("N C"),
+        "new_state": Output("C"),
+        "definition": """
+            y[n,c]       = x[n,c]*state[c] + kept[n]
+            new_state[c] = state[c] + 0.1*sum[n](x[n,c])
+        """,
+    }
+    return Spec("running", **(declared | changed))
+
+
+def test_a_buffer_is_given_and_needs_no_gradient():
+    """The layer is called with a buffer and returns its next value, of which no cotangent comes."""
+    spec = running()
+    assert spec.given == ("x", "state", "kept")
+    assert spec.inputs == spec.differentiable == ("x",)
+    assert spec.params == ()
+    assert spec.outputs == ("y", "new_state")
+    assert spec.updates == {"state": "new_state"}
+    assert spec.differentiable_outputs == ("y",)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"state": Buffer("C", update="next")},
+         "state: update='next' names no output: declare its next value, next=Output('C')"),
+        ({"state": Buffer("C", update="x")}, "state: update='x' names no output"),
+        ({"state": Buffer("N C", update="new_state")},
+         "state has shape (N, C) but its next value new_state has (C): declare "
+         "new_state=Output('N C')"),
+        ({"kept": Buffer("C", update="new_state")},
+         "new_state is the next value of both state and kept: declare an output for each"),
+        ({"y": Constant(1), "kept": Input("N"), "definition": None},
+         "every output is the next value of a buffer: declare one that the layer computes"),
+    ],
+)  # fmt: skip
+def test_a_wrong_update_is_explained(changed, said):
+    """A buffer's next value is an output of its shape, and that of one buffer only."""
+    with pytest.raises(SpecError, match=re.escape(said)):
+        running(**changed)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"update": 3}, 'Buffer(update=3): name an output, such as update="new_mean"'),
+        ({"init": "one"}, "Buffer(init='one'): write one of normal, zeros, ones or a number"),
+        ({"range": 2}, "Buffer(range=2): a range is a text such as"),
+    ],
+)
+def test_a_wrong_option_of_a_buffer_is_explained(options, said):
+    """What is wrong in the declaration itself says what to write."""
+    with pytest.raises(SpecError, match=re.escape(said)):
+        Buffer("C", **options)
+
+
+def running_layer(step=0.1, *, change=False, cotangents=1):
+    """Return a layer of the spec with buffers, right by default."""
+
+    def layer(x, state, kept):
+        new = state + step * x.sum(axis=0)
+        y = x * state + kept[:, None]
+        if change and state.flags.writeable:
+            state[...] = new
+
+        def pullback(*given):
+            assert len(given) == cotangents
+            return {"x": given[0] * state}
+
+        return (y, new), pullback
+
+    return layer
+
+
+@pytest.mark.parametrize("defined", [True, False])
+def test_a_layer_with_buffers_is_verified(defined):
+    """With and without a definition, the pullback gets the cotangent of y and no other."""
+    spec = running() if defined else running(definition=None)
+    report = verify(Layer(spec, running_layer()))
+    assert report.ok, report.findings
+    assert report.layers[0].verdict is Verdict.VERIFIED
+
+
+@pytest.mark.parametrize(
+    ("layer", "check", "tensor"),
+    [
+        (running_layer(0.2), "forward", "new_state"),
+        (running_layer(change=True), "contract", "state"),
+        (running_layer(cotangents=2), "contract", None),
+    ],
+    ids=["another update", "changed in place", "a cotangent of the next value"],
+)
+def test_a_layer_that_gets_its_buffers_wrong_is_failed(layer, check, tensor):
+    """The update equation is checked, and a buffer is the caller's: the layer leaves it alone."""
+    report = verify(Layer(running(), layer), profile="quick")
+    assert (check, tensor) in {(f.check, f.tensor) for f in report.findings}
+    assert not report.ok
 
 
 # -- one name, one meaning

@@ -150,6 +150,62 @@ def test_min_is_a_negated_max():
     assert lowered(found) == ["max1[n] max= [n<N c<C] -x[n,c]", "y[n] += [n<N] -max1[n]"]
 
 
+def test_var_is_the_mean_of_squared_deviations():
+    """var is expanded into two means, of which the inner one is a tensor of its own."""
+    found = program("y[c] = var[n](x[n,c])", y=Output("C"))
+    assert lowered(found) == [
+        "mean1[c] += [c<C n1<N] x[n1,c]/N",
+        "y[c] += [c<C n<N] (x[n,c] - mean1[c])**2/N",
+    ]
+
+
+def test_a_product_is_a_statement_of_its_own_kind():
+    """A product of several indices is one statement, and one inside an expression is hoisted."""
+    found = program("y[n] = prod[m,c](x[m,c]) - w[n]*w[n]\nz[n] = prod[c](x[n,c])", y=Output("N"),
+                    z=Output("N"), w=Param("N"))  # fmt: skip
+    assert lowered(found) == [
+        "prod1[] prod= [m<N c<C] x[m,c]",
+        "y[n] += [n<N] prod1 - w[n]*w[n]",
+        "z[n] prod= [n<N c<C] x[n,c]",
+    ]
+
+
+def test_a_bound_is_a_choice_of_what_changes_nothing():
+    """A bounded reduction is one over the whole range, of 0, 1 or -inf where the bound fails."""
+    found = program("""
+        s[n,c] = sum[j<=c](x[n,j])
+        p[n,c] = prod[j!=c,m>n](x[m,j])
+        y[n,c] = s[n,c]*p[n,c] + min[j<c+1](x[n,j])
+    """)
+    assert lowered(found) == [
+        "s[n,c] += [n<N c<C j<C] where(j <= c, x[n,j], 0)",
+        "p[n,c] prod= [n<N c<C j<C m<N] where(j != c and m > n, x[m,j], 1)",
+        "max1[n,c] max= [n<N c<C j<C] where(j < c + 1, -x[n,j], -inf)",
+        "y[n,c] += [n<N c<C] s[n,c]*p[n,c] - max1[n,c]",
+    ]
+
+
+def test_the_shift_of_a_bounded_logsumexp_is_one_tensor():
+    """Nothing flows back through the maximum, so that it needs no guarded copy of its own."""
+    found = program("y[n,c] = logsumexp[j<=c](x[n,j])")
+    assert [line.split()[0] for line in lowered(found)] == ["max1[n,c]", "sum1[n,c]", "y[n,c]"]
+
+
+def test_a_bound_may_read_integers():
+    """A row may be as long as an integer input says."""
+    found = program("y[n] = sum[c<k[n]](x[n,c])", y=Output("N"),
+                    k=Input("N", dtype=int, range="0..C"))  # fmt: skip
+    assert lowered(found) == ["y[n] += [n<N c<C] where(c < k[n], x[n,c], 0)"]
+
+
+def test_indices_that_a_bound_compares_have_one_range():
+    """Where the range of an index shows nowhere else, it is that of the index it is compared to."""
+    found = program("s[n,i] = sum[j<=i](x[n,j])\ny[n,c] = s[n,c]")
+    assert sizes(found.shapes)["s"] == "N C"
+    longer = program("s[n,i] = sum[j<=i](x[n,j])\ny[n,c] = s[n,c+2]", ranges={"i": "C+2", "c": "C"})
+    assert sizes(longer.shapes)["s"] == "N C + 2"
+
+
 def test_a_maximum_alone_needs_no_tensor_of_its_own():
     """An equation that is a maximum becomes one max statement."""
     found = program("y[n] = max[c](x[n,c])", y=Output("N"))

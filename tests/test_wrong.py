@@ -41,9 +41,8 @@ def tensor_of(layer):
 
 
 # What follows from a spec and a seed is computed once for all wrong layers of the spec.
-oracle_of = cache(make_oracle)
 cases_of = cache(lambda *given: tuple(cases(*given)))
-settled_of = cache(lambda spec, case: settled(spec, oracle_of(spec), case))
+settled_of = cache(lambda spec, case: settled(spec, make_oracle(spec), case))
 derived = Trial.__dict__["reference"].func
 references = {}
 
@@ -57,7 +56,6 @@ def reference_of(trial):
 
 @pytest.fixture
 def _once(monkeypatch):
-    monkeypatch.setattr(engine, "make_oracle", oracle_of)
     monkeypatch.setattr(engine, "cases", lambda *given: iter(cases_of(*given)))
     monkeypatch.setattr(engine, "settled", lambda spec, oracle, case: settled_of(spec, case))
     monkeypatch.setattr(Trial, "reference", property(reference_of))

@@ -36,6 +36,11 @@ def forwards() -> dict[str, Callable[..., Any]]:
     def batch_norm(x, gamma, beta, *, eps):
         return F.batch_norm(x, None, None, gamma, beta, training=True, eps=eps)
 
+    def batch_norm_running(x, gamma, beta, running_mean, running_var, *, train, momentum, eps):
+        stats = running_mean.clone(), running_var.clone()
+        y = F.batch_norm(x, *stats, gamma, beta, train, momentum, eps)
+        return y, *stats
+
     def attention(q, k, v, *, visible=None):
         # Not scaled_dot_product_attention: its CPU kernel cannot be differentiated twice.
         z = q @ k.mT / q.shape[2] ** 0.5
@@ -47,32 +52,178 @@ def forwards() -> dict[str, Callable[..., Any]]:
         T = q.shape[1]
         return attention(q, k, v, visible=torch.ones(T, T, dtype=torch.bool).tril())
 
+    def cosine_similarity(x, z, *, eps):
+        # Not F.cosine_similarity: below eps its gradient is not that of its own forward.
+        return (F.normalize(x, dim=1, eps=eps) * F.normalize(z, dim=1, eps=eps)).sum(1)
+
     def lstm_cell(x, h, c, wx, wh, b):
         return torch.lstm_cell(x, (h, c), wx, wh, b, torch.zeros_like(b))
+
+    def contrastive(a, b, t, *, margin):
+        distance = (a - b).norm(dim=1)
+        return torch.where(t == 0, distance**2, F.relu(margin - distance) ** 2).mean() / 2
+
+    def focal_loss(x, t, *, gamma, alpha):
+        p, hot = x.sigmoid(), t.to(x.dtype)
+        surprise = F.binary_cross_entropy_with_logits(x, hot, reduction="none")
+        weight = torch.where(t == 1, alpha * (1 - p) ** gamma, (1 - alpha) * p**gamma)
+        return (weight * surprise).mean()
+
+    def geglu(x, w, b, v, c):
+        return F.gelu(F.linear(x, w, b)) * F.linear(x, v, c)
+
+    def glu(x, w, b, v, c):
+        return F.glu(torch.cat([F.linear(x, v, c), F.linear(x, w, b)], dim=1))
+
+    def highway(x, wh, bh, wt, bt):
+        return torch.lerp(x, F.linear(x, wh, bh).tanh(), F.linear(x, wt, bt).sigmoid())
+
+    def hinge(x, t, *, margin):
+        # Not multi_margin_loss: it cannot be differentiated twice.
+        excess = F.relu(margin - x.gather(1, t[:, None]) + x)
+        return excess.scatter(1, t[:, None], 0).mean()
+
+    def maxout(x, w, b):
+        return (torch.einsum("nd,kmd->nkm", x, w) + b).amax(2)
+
+    def triplet(a, p, q, *, margin, eps):
+        return F.triplet_margin_loss(a, p, q, margin=margin, eps=eps)
+
+    def unrolled(cell, x, h0, wx, wh, bx, bh):
+        states = [h0]
+        for x_t in x:
+            states.append(cell(x_t, states[-1], wx, wh, bx, bh))
+        return torch.stack(states[1:])
+
+    def gru(x, h0, wx, wh, bx, bh):
+        return unrolled(torch.gru_cell, x, h0, wx, wh, bx, bh)
+
+    def rnn(x, h0, wx, wh, b):
+        return unrolled(torch.rnn_tanh_cell, x, h0, wx, wh, b, torch.zeros_like(b))
+
+    def local_response_norm(x, *, K, alpha, beta, bias):
+        return F.local_response_norm(x, K, K * alpha, beta, bias)  # torch averages, the paper adds
+
+    def rotary_embedding(x, *, base):
+        T, D = x.shape[1], x.shape[2] // 2
+        steps = base ** (-torch.arange(D, dtype=torch.float64) / D)
+        angle = torch.outer(torch.arange(T, dtype=torch.float64), steps)
+        turned = torch.view_as_complex(x.unflatten(2, (D, 2))) * torch.exp(1j * angle)
+        return torch.view_as_real(turned).flatten(2)
+
+    def squeeze_excite(x, w1, b1, w2, b2):
+        s = F.linear(F.relu(F.linear(x.mean((2, 3)), w1, b1)), w2, b2).sigmoid()
+        return x * s[:, :, None, None]
+
+    def weight_norm(x, v, g, b):
+        return F.linear(x, v * (g / v.norm(dim=1))[:, None], b)
+
+    def lstm(x, h0, c0, cell_wx, cell_wh, cell_b):
+        h, c, states = h0, c0, []
+        for step in x:
+            h, c = lstm_cell(step, h, c, cell_wx, cell_wh, cell_b)
+            states.append((h, c))
+        return tuple(map(torch.stack, zip(*states, strict=True)))
+
+    def mlp(x, fc1_w, fc1_b, fc2_w, fc2_b, fc3_w, fc3_b):
+        h = F.relu(F.linear(F.relu(F.linear(x, fc1_w, fc1_b)), fc2_w, fc2_b))
+        return F.linear(h, fc3_w, fc3_b)
+
+    def residual_block(x, norm_gamma, norm_beta, fc1_w, fc1_b, fc2_w, fc2_b, *, norm_eps):
+        u = F.layer_norm(x, x.shape[1:], norm_gamma, norm_beta, norm_eps)
+        return x + F.linear(F.relu(F.linear(u, fc1_w, fc1_b)), fc2_w, fc2_b)
+
+    def multi_head_attention(x, *, G, **p):
+        heads = [
+            torch.stack(F.linear(x, p[f"{k}_w"], p[f"{k}_b"]).chunk(G, -1))
+            for k in ("query", "key", "value")
+        ]
+        q, k, v = (h.flatten(0, 1) for h in heads)
+        joined = torch.cat(attention(q, k, v).chunk(G), -1)
+        return F.linear(joined, p["out_w"], p["out_b"])
+
+    def transformer_block(x, *, G, eps, **p):
+        def norm(x, k):
+            return F.layer_norm(x, x.shape[2:], p[f"{k}_gamma"], p[f"{k}_beta"], eps)
+
+        inside = {k.removeprefix("attn_"): v for k, v in p.items() if k.startswith("attn_")}
+        r = x + multi_head_attention(norm(x, "norm1"), G=G, **inside)
+        h = F.linear(norm(r, "norm2"), p["fc1_w"], p["fc1_b"])
+        return r + F.linear(F.gelu(h, approximate="tanh"), p["fc2_w"], p["fc2_b"])
 
     return {
         "attention": attention,
         "avg_pool2d": lambda x, *, K, S: F.avg_pool2d(x, K, S),
         "batch_norm": batch_norm,
         "batch_norm_2d": batch_norm,
+        "batch_norm_running": batch_norm_running,
+        "bce_with_logits": lambda x, t: F.binary_cross_entropy_with_logits(x, t),
+        "bilinear": lambda x, z, w, b: F.bilinear(x, z, w, b),
         "causal_attention": causal_attention,
+        "channel_shuffle": lambda x, *, G: F.channel_shuffle(x, G),
+        "contrastive": contrastive,
+        "conv1d": lambda x, w, b, *, S, P, D: F.conv1d(x, w, b, S, P, D),
         "conv2d": lambda x, w, b, *, S, P, D: F.conv2d(x, w, b, S, P, D),
+        "cosine_similarity": cosine_similarity,
+        "depthwise_conv2d": lambda x, w, b, *, S, P: F.conv2d(
+            x, w[:, None], b, S, P, groups=len(w)
+        ),
         "dropout": lambda x, mask, *, p: x * mask / (1 - p),
+        "elu": lambda x, *, alpha: F.elu(x, alpha),
         "embedding": lambda ids, w: F.embedding(ids, w),
+        "focal_loss": focal_loss,
+        "geglu": geglu,
         "gelu": lambda x: F.gelu(x, approximate="tanh"),
+        "global_avg_pool": lambda x: F.adaptive_avg_pool2d(x, 1)[:, :, 0, 0],
+        "glu": glu,
         "group_norm": lambda x, gamma, beta, *, G, eps: F.group_norm(x, G, gamma, beta, eps),
+        "gru": gru,
+        "gru_cell": lambda x, h, wx, wh, bx, bh: torch.gru_cell(x, h, wx, wh, bx, bh),
+        "hardswish": lambda x: F.hardswish(x),
+        "highway": highway,
+        "hinge": hinge,
+        "huber": lambda x, t, *, delta: F.huber_loss(x, t, delta=delta),
+        "instance_norm": lambda x, gamma, beta, *, eps: F.instance_norm(
+            x, weight=gamma, bias=beta, eps=eps
+        ),
+        "kl_divergence": lambda x, t: F.kl_div(x, t, reduction="batchmean"),
+        "l2_normalize": lambda x, *, eps: F.normalize(x, dim=1, eps=eps),
+        "label_smoothing": lambda x, t, *, eps: F.cross_entropy(x, t, label_smoothing=eps),
         "layer_norm": lambda x, gamma, beta, *, eps: F.layer_norm(x, x.shape[1:], gamma, beta, eps),
         "leaky_relu": lambda x, *, slope: F.leaky_relu(x, slope),
         "linear": lambda x, w, b: F.linear(x, w, b),
         "linear_batch_norm": linear_batch_norm,
+        "local_response_norm": local_response_norm,
         "log_softmax": lambda x: F.log_softmax(x, dim=1),
+        "lstm": lstm,
         "lstm_cell": lstm_cell,
         "max_pool2d": lambda x, *, K, S: F.max_pool2d(x, K, S),
+        "maxout": maxout,
+        "mish": lambda x: F.mish(x),
+        "mlp": mlp,
+        "mse": lambda x, t: F.mse_loss(x, t),
+        "multi_head_attention": multi_head_attention,
+        "pixel_shuffle": lambda x, *, R: F.pixel_shuffle(x, R),
         "prelu": lambda x, a: F.prelu(x, a),
         "relu": lambda x: F.relu(x),
+        "residual_block": residual_block,
         "rms_norm": lambda x, gamma, *, eps: F.rms_norm(x, x.shape[1:], gamma, eps),
+        "rnn": rnn,
+        "rotary_embedding": rotary_embedding,
+        "selu": lambda x: F.selu(x),
+        "sigmoid": lambda x: torch.sigmoid(x),
+        "silu": lambda x: F.silu(x),
         "softmax": lambda x: F.softmax(x, dim=1),
         "softmax_cross_entropy": lambda x, t: F.cross_entropy(x, t),
+        "softplus": lambda x, *, beta: F.softplus(x, beta),
+        "squeeze_excite": squeeze_excite,
+        "swiglu": lambda x, w, v, o: (F.silu(x @ w.T) * (x @ v.T)) @ o.T,
+        "tanh": lambda x: torch.tanh(x),
+        "transformer_block": transformer_block,
+        "transposed_conv2d": lambda x, w, b, *, S, P: F.conv_transpose2d(x, w, b, S, P),
+        "triplet": triplet,
+        "upsample_nearest": lambda x, *, S: F.interpolate(x, scale_factor=S, mode="nearest"),
+        "weight_norm": weight_norm,
     }
 
 
@@ -116,7 +267,10 @@ def draw(spec: Spec, sizes: Mapping[str, Any], rng: np.random.Generator) -> Poin
         {k: sizes[k] for k in spec.constants},
         {k: np.asarray(v) for k, v in tensors.items()},
         {k: np.asarray(rng.standard_normal(tensors[k].shape)) for k in spec.differentiable},
-        tuple(np.asarray(rng.standard_normal(spec.shape(y, sizes))) for y in spec.outputs),
+        tuple(
+            np.asarray(rng.standard_normal(spec.shape(y, sizes)))
+            for y in spec.differentiable_outputs
+        ),
     )
 
 
@@ -143,17 +297,22 @@ def by_torch(forward: Callable[..., Any], spec: Spec, point: Point) -> Derivativ
     tensors = {k: torch.tensor(v) for k, v in point.tensors.items()}
     wrt = spec.differentiable
 
-    def of_wrt(*values):
+    def outputs_at(*values):
         changed = dict(zip(wrt, values, strict=True))
         outputs = forward(**{**tensors, **changed}, **point.constants)
-        return tuple(outputs) if isinstance(outputs, list | tuple) else (outputs,)
+        outputs = tuple(outputs) if isinstance(outputs, list | tuple) else (outputs,)
+        return dict(zip(spec.outputs, outputs, strict=True))
+
+    def of_wrt(*values):
+        outputs = outputs_at(*values)
+        return tuple(outputs[y] for y in spec.differentiable_outputs)
 
     at = tuple(tensors[k] for k in wrt)
     along = tuple(torch.tensor(point.tangents[k]) for k in wrt)
-    outputs, tangents = functional.jvp(of_wrt, at, along)
+    _, tangents = functional.jvp(of_wrt, at, along)
     _, gradients = functional.vjp(of_wrt, at, tuple(map(torch.tensor, point.cotangents)))
     return Derivatives(
-        [y.numpy() for y in outputs],
+        [y.numpy() for y in outputs_at(*at).values()],
         {k: g.numpy() for k, g in zip(wrt, gradients, strict=True)},
         [t.numpy() for t in tangents],
     )
@@ -180,13 +339,19 @@ def largest(array: Any) -> float:
     return max((abs(float(a)) for a in np.ravel(array)), default=0.0)
 
 
+def pairing(point: Point, magnitudes: Mapping[str, Any]) -> float:
+    """Return the sum of the absolute values of the terms of <dy, J v>, from those of J^T dy."""
+    return sum(float(np.sum(np.abs(point.tangents[k]) * m)) for k, m in magnitudes.items())
+
+
 def assert_agree(
     spec: Spec, point: Point, got: Derivatives, expected: Derivatives, relative: float
 ) -> None:
     """Assert that all arrays have the same shape and agree relative to their own size.
 
     A gradient whose terms cancel (that of a bias before batch norm is 0) says nothing of the
-    size of its rounding errors: there it is relative to the absolute values of its terms.
+    size of its rounding errors: there it is relative to the absolute values of its terms, and so
+    is a tangent.
     """
     terms = cache(lambda: exactly(spec, point.astype("float64")).magnitudes)
     for (what, a), (_, b) in zip(got.parts(), expected.parts(), strict=True):
@@ -194,4 +359,6 @@ def assert_agree(
         scale, difference = largest(b), largest(np.subtract(a, b, dtype=float))
         if difference > relative * scale and what.startswith("gradient of "):
             scale = max(scale, largest(terms()[what.removeprefix("gradient of ")]))
+        elif difference > relative * scale and what.startswith("tangent "):
+            scale = max(scale, pairing(point, terms()) / max(map(largest, point.cotangents)))
         assert difference <= relative * scale, f"{what} at {point.sizes}: {a} is not {b}"

@@ -1,12 +1,26 @@
 """How one read of a tensor, or one write to it, is said in NumPy: views, index grids, scatter."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gradverify.notation.dims import affine, negative, plus, same, tidy, times
-from gradverify.notation.tree import ONE, ZERO, Expr, Name, Number, Read, rebuild, text, walk
-
-Ranges = Mapping[str, Expr]
+from gradverify.calculus.views import (
+    Axis,
+    Ranges,
+    is_negative,
+    linear,
+    outer_first,
+    shape_code,
+    size_code,
+    slice_code,
+    sliced,
+    split_axes,
+    unfolded,
+    unshared,
+    used_indices,
+    windowed,
+)
+from gradverify.notation.dims import negative, plus, same, tidy, times
+from gradverify.notation.tree import ONE, ZERO, Expr, Name, Read, rebuild, text
 
 
 @dataclass(frozen=True)
@@ -14,23 +28,13 @@ class Operand:
     """NumPy code of an array and the loop index along each of its axes.
 
     `computed` says that the code is an expression, whose value nothing else refers to; else it
-    is a name or a view.
+    is a name or a view. `windows` says that it is a view in which elements repeat.
     """
 
     code: str
     axes: tuple[str, ...]
     computed: bool = False
-
-
-def size_code(size: Expr) -> str:
-    """Return the code of a size, shortened where terms cancel."""
-    return text(tidy(size))
-
-
-def shape_code(sizes: Sequence[Expr]) -> str:
-    """Return the code of a shape, a tuple."""
-    inside = ", ".join(size_code(s) for s in sizes)
-    return f"({inside},)" if len(sizes) == 1 else f"({inside})"
+    windows: bool = False
 
 
 def align(operand: Operand, axes: Sequence[str]) -> str:
@@ -50,73 +54,25 @@ def align(operand: Operand, axes: Sequence[str]) -> str:
     return f"{code}[{', '.join(':' if a in order else 'None' for a in inside)}]"
 
 
-def _is_negative(c: Expr) -> bool:
-    return (isinstance(c, Number) and c.value < 0) or text(c).startswith("-")
-
-
-@dataclass(frozen=True)
-class _Axis:
-    """One subscript: coefficients and offset where it is affine, else only the expression."""
-
-    subscript: Expr
-    size: Expr
-    coefficients: dict[str, Expr] | None
-    offset: Expr
-
-    @property
-    def plain(self) -> str | None:
-        """The index of a subscript that a slice can say, if it is one."""
-        if self.coefficients is None or len(self.coefficients) != 1:
-            return None
-        ((index, c),) = self.coefficients.items()
-        return None if _is_negative(c) else index
-
-
-def _axes(subscripts: Sequence[Expr], shape: Sequence[Expr], ranges: Ranges) -> list[_Axis]:
-    found = []
-    for subscript, size in zip(subscripts, shape, strict=True):
-        split = affine(subscript, ranges)
-        found.append(
-            _Axis(subscript, size, None, ZERO)
-            if split is None
-            else _Axis(subscript, size, split[0], split[1])
-        )
-    return found
-
-
-def _slice(axis: _Axis, index: str, ranges: Ranges) -> str:
-    assert axis.coefficients is not None
-    step, start = axis.coefficients[index], axis.offset
-    if start == ZERO and step == ONE and same(ranges[index], axis.size):
-        return ":"
-    if step == ONE:
-        stop = tidy(plus(start, ranges[index]))
-        return f"{'' if start == ZERO else size_code(start)}:{text(stop)}"
-    stop = tidy(plus(start, times(step, plus(ranges[index], negative(ONE))), ONE))
-    return f"{size_code(start)}:{text(stop)}:{size_code(step)}"
-
-
 def padding(
     subscripts: Sequence[Expr], shape: Sequence[Expr], ranges: Ranges
 ) -> list[tuple[str, str] | None]:
     """Return, per axis, how far subscripts reach below 0 and beyond the end; None if not at all."""
     pads: list[tuple[str, str] | None] = []
-    for axis in _axes(subscripts, shape, ranges):
+    for axis in split_axes(subscripts, shape, ranges):
         if axis.coefficients is None:
             pads.append(None)
             continue
         low = high = axis.offset
         for index, c in axis.coefficients.items():
             reach = times(c, plus(ranges[index], negative(ONE)))
-            if _is_negative(c):
+            if is_negative(c):
                 low = plus(low, reach)
             else:
                 high = plus(high, reach)
-        inside = low == ZERO and len(axis.coefficients) == 1 and (
-            axis.plain is not None and same(ranges[axis.plain], axis.size)
-            and axis.coefficients[axis.plain] == ONE
-        )  # fmt: skip
-        if inside:
+        if low == ZERO and any(
+            axis.coefficients == {i: ONE} and same(n, axis.size) for i, n in ranges.items()
+        ):
             pads.append(None)
         else:
             over = tidy(plus(high, ONE, negative(axis.size)))
@@ -133,23 +89,27 @@ def gather(
 ) -> Operand:
     """Return the operand that reads `name[subscripts]` for all indices in `ranges`.
 
-    Slices where every index subscripts one axis, else a grid of indices. `nested` gives the
-    operand of a tensor inside a subscript.
+    A view where every index stands in one subscript that is affine, else a grid of indices.
+    `nested` gives the operand of a tensor inside a subscript.
     """
-    axes = _axes(subscripts, shape, ranges)
-    simple = [a.plain if a.coefficients else ("" if a.coefficients == {} else None) for a in axes]
+    axes = split_axes(subscripts, shape, ranges)
+    name, axes = unfolded(name, axes, ranges)
+    name, axes, windows = windowed(name, axes, ranges)
+    simple = [sliced(a, ranges) if a.coefficients else ("" if a.coefficients == {} else None)
+              for a in axes]  # fmt: skip
     indices = [i for i in simple if i]
     if None not in simple and len(set(indices)) == len(indices):
         parts = [
-            _slice(a, i, ranges) if i else size_code(a.offset)
+            slice_code(a, i, ranges) if i else size_code(a.offset)
             for a, i in zip(axes, simple, strict=True)
         ]
-        if all(p == ":" for p in parts):
-            return Operand(name, tuple(indices))
-        return Operand(f"{name}[{', '.join(parts)}]", tuple(indices))
+        while parts and parts[-1] == ":":
+            parts.pop()
+        code = f"{name}[{', '.join(parts)}]" if parts else name
+        return Operand(code, tuple(indices), windows=windows)
     # Axes that a slice can say stay slices where the others are neighbours, so that NumPy puts
     # the axes of the index grid in between them.
-    used = [_used(a.subscript, ranges) for a in axes]
+    used = [used_indices(a.subscript, ranges) for a in axes]
     grid = [k for k, i in enumerate(simple) if not i or sum(i in u for u in used) > 1]
     if grid != list(range(grid[0], grid[-1] + 1)):
         grid = list(range(len(axes)))
@@ -157,16 +117,13 @@ def gather(
     parts = [
         grid_code(axes[k].subscript, letters, ranges, nested)
         if k in grid
-        else _slice(axes[k], simple[k] or "", ranges)
+        else slice_code(axes[k], simple[k] or "", ranges)
         for k in range(len(axes))
     ]
     before = [simple[k] or "" for k in range(grid[0])]
     after = [simple[k] or "" for k in range(grid[-1] + 1, len(axes))]
-    return Operand(f"{name}[{', '.join(parts)}]", (*before, *letters, *after))
-
-
-def _used(subscript: Expr, ranges: Ranges) -> list[str]:
-    return [e.id for e in walk(subscript) if isinstance(e, Name) and e.id in ranges]
+    code = f"{name}[{', '.join(parts)}]"
+    return Operand(code, (*before, *letters, *after), windows=windows)
 
 
 def grid_code(
@@ -191,14 +148,15 @@ def grid_code(
 class Target:
     """How a write is said: `code` takes an array over `axes`, inside loops over `looped`.
 
-    `whole` says that it covers the tensor; `scattered` that elements may repeat, so that
-    np.add.at has to add them up.
+    `whole` says that it covers the tensor, by an array that is reshaped to `folded` if that is
+    given; `scattered` that elements may repeat, so that np.add.at has to add them up.
     """
 
     code: str
     axes: tuple[str, ...]
     looped: tuple[str, ...] = ()
     whole: bool = False
+    folded: str = ""
     scattered: bool = False
 
 
@@ -209,32 +167,43 @@ def scatter(
     nested: Callable[[Read], Operand],
 ) -> Target:
     """Return how `target[subscripts] += array` is said for all indices in `ranges`."""
-    axes = _axes(subscripts, shape, ranges)
-    used = [_used(a.subscript, ranges) for a in axes]
-    flat = [i for u in used for i in u]
-    affine_only = all(
-        a.coefficients is not None and not any(map(_is_negative, a.coefficients.values()))
-        for a in axes
-    )
-    if affine_only and len(set(flat)) == len(flat):
-        # One index of each subscript becomes a slice, the others (the taps of a window) a loop.
-        parts, sliced, looped = [], [], []
-        for axis, letters in zip(axes, used, strict=True):
-            if not letters:
-                parts.append(size_code(axis.offset))
-                continue
-            first, *others = letters
-            assert axis.coefficients is not None
-            offset = axis.offset
-            for i in others:
-                offset = plus(times(axis.coefficients[i], Name(i)), offset)
-            moved = _Axis(axis.subscript, axis.size, {first: axis.coefficients[first]}, offset)
-            parts.append(_slice(moved, first, ranges))
-            sliced.append(first)
-            looped += others
-        whole = all(p == ":" for p in parts)
-        return Target(", ".join(parts), tuple(sliced), tuple(looped), whole)
-    letters = list(dict.fromkeys(flat))
+    axes = split_axes(subscripts, shape, ranges)
+    letters = list(dict.fromkeys(i for a in axes for i in used_indices(a.subscript, ranges)))
+    if unshared(axes, ranges).issuperset(letters):
+        _, digits = unfolded("", axes, ranges)
+        indices = [
+            i for a in digits if (i := sliced(a, ranges)) and slice_code(a, i, ranges) == ":"
+        ]
+        if len(axes) < len(digits) == len(indices):
+            return Target("", tuple(indices), whole=True, folded=shape_code(shape))
+        strided = _strided(axes, ranges)
+        if strided is not None:
+            return strided
     parts = [grid_code(a.subscript, letters, ranges, nested) for a in axes]
     tail = "," if len(parts) == 1 else ""
     return Target(f"({', '.join(parts)}{tail})", tuple(letters), scattered=True)
+
+
+def _strided(axes: Sequence[Axis], ranges: Ranges) -> Target | None:
+    """Say a write by slices: one index of each subscript is a slice, the others (the taps of a
+    window) are loops around it; None where a subscript is not of that kind."""
+    parts, stepped, looped = [], [], []
+    for axis in axes:
+        if axis.coefficients is None:
+            return None
+        if not axis.coefficients:
+            parts.append(size_code(axis.offset))
+            continue
+        order = [i] if (i := sliced(axis, ranges)) else outer_first(axis)
+        if not order:
+            return None
+        first, *others = order
+        offset = axis.offset
+        for i in others:
+            offset = plus(times(axis.coefficients[i], Name(i)), offset)
+        moved = linear(first, axis.coefficients[first], offset, axis.size)
+        parts.append(slice_code(moved, first, ranges))
+        stepped.append(first)
+        looped += others
+    whole = all(p == ":" for p in parts)
+    return Target(", ".join(parts), tuple(stepped), tuple(looped), whole)

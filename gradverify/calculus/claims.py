@@ -9,12 +9,12 @@ from gradverify.calculus.derive import (
     Gradient,
     Step,
     derive,
-    gradient_program,
     in_order,
 )
+from gradverify.calculus.gradient import gradient_program
 from gradverify.errors import SpecError
 from gradverify.notation.check import check_program
-from gradverify.notation.parse import Source, parse_equations
+from gradverify.notation.parse import Equation, Source, parse_equations
 from gradverify.notation.ranges import Declared
 from gradverify.notation.statements import lower
 from gradverify.notation.tree import Read
@@ -56,8 +56,8 @@ def read_claims(
     wanted = dict(zip(gradient.declared.wanted, derivation.wrt, strict=True))
     # A person calls dy what is given, also where another equation adds to it.
     cotangents_given = gradient.declared.given[len(declared.given) :]
-    seeds = {f"d{y}": c for y, c in zip(declared.wanted, cotangents_given, strict=True)}
-    equations = parse_equations(source)
+    seeds = {f"d{y}": c for y, c in zip(declared.seeded, cotangents_given, strict=True)}
+    equations = [e for e in parse_equations(source) if isinstance(e, Equation)]
     targets = dict.fromkeys(e.target for e in equations)
     for e in equations:
         if e.target in seeds or e.target in program.shapes:

@@ -11,7 +11,8 @@ from functools import cached_property
 from itertools import combinations
 
 from gradverify.calculus.cover import replaced
-from gradverify.calculus.derive import Derivation, Gradient, gradient_program, in_order
+from gradverify.calculus.derive import Derivation, Gradient, in_order
+from gradverify.calculus.gradient import gradient_program
 from gradverify.calculus.integers import digits, factors
 from gradverify.calculus.normal import Unsupported, normalizer
 from gradverify.calculus.polynomial import Atom, Polynomial, Term, TooLarge, rational
@@ -71,7 +72,7 @@ class ClosedForms:
         self.algebra = self.normal.algebra
         given = self.program.declared.given
         seeds = gradient.declared.given[len(given) :]
-        self.called = {c: f"d{y}" for y, c in zip(self.program.declared.wanted, seeds, strict=True)}
+        self.called = {c: f"d{y}" for y, c in zip(self.program.declared.seeded, seeds, strict=True)}
         self.visible = [t for t in self.program.shapes if t not in self.program.hoisted]
         self.normal.keep([*self.visible, *seeds])
         self.usual: dict[str, str] = {}

@@ -10,6 +10,24 @@ from sympy.printing.str import StrPrinter
 # A fraction up to this denominator is printed as one, 1/2; another as a decimal.
 LARGEST_DENOMINATOR = 64
 
+
+def _from_scipy(call: str, function: str, fallback: str, imports: str = "") -> str:
+    """Return a helper that is scipy's function, or else a scalar one applied element by element."""
+    name = call.partition("(")[0]
+    imported = name if name == function else f"{function} as {name}"
+    return f"""try:
+    from scipy.special import {imported}
+except ImportError:{imports}
+    def {call}:
+        def at(v):
+            try:
+                return {fallback}
+            except (ArithmeticError, ValueError):  # a pole, or beyond the largest number
+                return math.inf
+        return np.vectorize(at, otypes=[getattr(x, "dtype", float)])(x)"""
+
+
+# A tensor may well be called gamma: the function goes by a name that no tensor has.
 HELPERS = {
     "sigmoid": '''def sigmoid(x):
     return np.exp(-np.logaddexp(0, -x))''',
@@ -19,7 +37,30 @@ HELPERS = {
     from scipy.special import erf
 except ImportError:
     def erf(x):
-        return np.vectorize(math.erf, otypes=[x.dtype])(x)""",
+        return np.vectorize(math.erf, otypes=[getattr(x, "dtype", float)])(x)""",
+    "erfc": """try:
+    from scipy.special import erfc
+except ImportError:
+    def erfc(x):
+        return np.vectorize(math.erfc, otypes=[getattr(x, "dtype", float)])(x)""",
+    "gamma_function": _from_scipy("gamma_function(x)", "gamma", "math.gamma(v)"),
+    "lgamma": _from_scipy("lgamma(x)", "gammaln", "math.lgamma(v)"),
+    "digamma": _from_scipy("digamma(x)", "digamma", "float(mpmath.psi(0, v))",
+                           "\n    import mpmath\n"),
+    "polygamma": '''def polygamma(k, x):
+    """The derivative of order k + 1 of log(gamma(x))."""
+    dtype = getattr(x, "dtype", float)
+    try:
+        from scipy.special import polygamma
+        return polygamma(k, x).astype(dtype)
+    except ImportError:
+        import mpmath
+    def at(v):
+        try:
+            return float(mpmath.psi(k, v))
+        except ValueError:  # a pole
+            return math.inf
+    return np.vectorize(at, otypes=[dtype])(x)''',
     "first_max": '''def first_max(a, axes):
     """1 at the first largest element over the last `axes` axes, 0 elsewhere."""
     flat = a.reshape(*a.shape[: a.ndim - axes], -1)
@@ -29,12 +70,17 @@ except ImportError:
 }  # fmt: skip
 
 
+_NUMPY = {"atan": "arctan"}  # other names than the language's
+
+
 class Code(StrPrinter):  # type: ignore[misc]
     """Prints a sympy expression as code.
 
-    `symbols` gives the code of each symbol, `arrays` those that are arrays, `prefix` what stands
-    before the functions of the namespace ("np." or ""), `total` what is called on the terms of a
-    sum (None: they are added) and `switch` what is called on a condition (None: nothing).
+    `symbols` gives the code of each symbol, `arrays` those that are arrays, `data` those that are
+    read from tensors, `prefix` what stands before the functions of the namespace ("np." or ""),
+    `total` what is called on the terms of a sum (None: they are added) and `switch` what is called
+    on a condition (None: nothing); `shifted` are the x whose expm1(x) is at hand, so that exp(x)
+    may be had as expm1(x) + 1.
     """
 
     def __init__(
@@ -42,13 +88,16 @@ class Code(StrPrinter):  # type: ignore[misc]
         symbols: Callable[[sympy.Symbol], str],
         *,
         arrays: Collection[sympy.Symbol] = (),
+        data: Collection[sympy.Symbol] = (),
         prefix: str = "np.",
         total: str | None = None,
         switch: Callable[[Scalar], str] | None = None,
+        shifted: Collection[Scalar] = (),
     ) -> None:
         super().__init__({"order": "none"})
         self.symbols, self.prefix, self.total, self.switch = symbols, prefix, total, switch
-        self.arrays = frozenset(arrays)
+        self.arrays, self.data = frozenset(arrays), frozenset(data)
+        self.shifted = frozenset(shifted)
         self.helpers: set[str] = set()
 
     def code(self, expr: Scalar) -> str:
@@ -66,8 +115,14 @@ class Code(StrPrinter):  # type: ignore[misc]
 
     def _function(self, name: str, arg: Scalar) -> str:
         # A NumPy scalar would raise the precision of a float32 array; a Python float does not.
-        scalar = self.prefix == "np." and not arg.free_symbols & self.arrays
+        scalar = self._scalar(arg)
+        if self.prefix == "np." and not scalar:
+            name = _NUMPY.get(name, name)
         return self._call(("math." if scalar else self.prefix) + name, arg)
+
+    def _scalar(self, *args: Scalar) -> bool:
+        """Whether these are Python numbers in code that is about arrays."""
+        return self.prefix == "np." and not any(a.free_symbols & self.arrays for a in args)
 
     def _call(self, function: str, *args: Scalar) -> str:
         return f"{function}({', '.join(self._print(a) for a in args)})"
@@ -98,6 +153,16 @@ class Code(StrPrinter):  # type: ignore[misc]
     def _print_Function(self, expr: Scalar) -> str:
         return self._function(type(expr).__name__.lower(), expr.args[0])
 
+    def _beside_one(self, expr: Scalar) -> str:
+        said = self._function(type(expr).__name__.lower(), expr.args[0])
+        return said if self.total is None else f"noise.unit({said})"
+
+    # As below: exp(x) - 1, log(1 + x), 2/(1 + exp(-2*x)) - 1.
+    _print_Expm1 = _print_Log1p = _print_tanh = _beside_one
+
+    def _print_exp(self, expr: Scalar) -> str:
+        return (self._beside_one if expr.args[0] in self.shifted else self._print_Function)(expr)
+
     def _print_StopGradient(self, expr: Scalar) -> str:
         switch, self.switch = self.switch, None
         shown = f"({self._print(expr.args[0])})" if expr.args[0].args else self._print(expr.args[0])
@@ -106,13 +171,29 @@ class Code(StrPrinter):  # type: ignore[misc]
 
     def _helper(self, expr: Scalar) -> str:
         name = type(expr).__name__.lower()
-        self.helpers.add(name)
-        said = self._call(name, *expr.args)
+        name = "gamma_function" if name == "gamma" else name
+        return self._unit(name, name, *expr.args)
+
+    def _unit(self, helper: str, function: str, *args: Scalar) -> str:
+        """Call a function that has a rounding of 1, however small its value is."""
+        if helper:
+            self.helpers.add(helper)
+        said = self._call(function, *args)
+        said = f"float({said})" if self._scalar(*args) else said
         return said if self.total is None else f"noise.unit({said})"
 
-    # Usual ways of writing these (s*(1 - s), (1 + tanh(x/2))/2, log(1 + exp(x))) keep an absolute
-    # error of a rounding of 1, however small the value is.
-    _print_Sigmoid = _print_Softplus = _print_erf = _helper
+    # Usual ways of writing these (s*(1 - s), (1 + tanh(x/2))/2, log(1 + exp(x)), 1 - erf(x),
+    # a gamma function from that of x + 1) keep an absolute error of a rounding of 1.
+    _print_Sigmoid = _print_Softplus = _print_erf = _print_Erfc = _helper
+    _print_Gamma = _print_Lgamma = _helper
+
+    def _print_Polygamma(self, expr: Scalar) -> str:
+        if expr.args[0] == 0:
+            return self._unit("digamma", "digamma", expr.args[1])
+        return self._unit("polygamma", "polygamma", *expr.args)
+
+    def _print_Logaddexp(self, expr: Scalar) -> str:
+        return self._unit("", f"{self.prefix}logaddexp", *expr.args)
 
     def _print_sign(self, expr: Scalar) -> str:
         return self._call(f"{self.prefix}sign", *expr.args)
@@ -171,7 +252,8 @@ class Code(StrPrinter):  # type: ignore[misc]
         if (a, b) == (1, 0) and self.total is None:
             scalar = not condition.free_symbols & self.arrays
             return f"float({said})" if scalar else f"{said}.astype(dtype)"
-        if self.total is not None:
+        # A choice by indices alone is a mask: nobody writes it as a correction.
+        if self.total is not None and condition.free_symbols & self.data:
             return f"noise.select({said}, {self._print(a)}, {self._print(b)})"
         if said.startswith("(") and said.endswith(")") and said.count("(") == 1:
             said = said[1:-1]

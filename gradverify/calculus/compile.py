@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from gradverify.calculus.code import HELPERS
-from gradverify.calculus.derive import Derivation, derive, gradient_program
-from gradverify.calculus.emit import PLAIN, Emitter, Lines, Mode, variables
+from gradverify.calculus.derive import Derivation, derive
+from gradverify.calculus.emit import PLAIN, Emitter, Lines, Mode, function_name, variables
+from gradverify.calculus.gradient import gradient_program
 from gradverify.errors import SpecError
 from gradverify.notation.dims import affine
 from gradverify.notation.statements import Program
@@ -53,9 +54,9 @@ class Oracle:
         """Return the source of the function in the pullback convention.
 
         With `sizes` it takes the dimensions as keyword arguments, without it reads them off the
-        shapes, so that it can be pasted as a layer.
+        shapes, so that it can be pasted as a layer. A name that no function can have is changed.
         """
-        return _pullback_source(self.derivation, name, mode, sizes)
+        return _pullback_source(self.derivation, function_name(name), mode, sizes)
 
     def pushforward_source(self, name: str) -> str:
         """Return the source of the jvp: `name(tensors, tangents, constants, sizes)`."""
@@ -126,7 +127,10 @@ class Oracle:
         constants: Mapping[str, Any],
         sizes: Mapping[str, int],
     ) -> tuple[Array, ...]:
-        """Return the tangents of the outputs along `tangents` (one for every tensor of wrt)."""
+        """Return the tangents of the outputs along `tangents` (one for every tensor of wrt).
+
+        An output that is a buffer's next value has none.
+        """
         names = self.derivation.tangents
         given = {names[k]: v for k, v in tangents.items() if k in names}
         with _quiet(constants):
@@ -214,6 +218,12 @@ class Noise:
         more = _terms(subscripts, tuple(np.shape(f) for f in factors)) - 1
         return self._perturb(value, np.sqrt((1 + more / 6) * squares + more / 3 * value**2))
 
+    def prod(self, factors: Array, axes: Any) -> Array:
+        """Return np.prod(factors, axes), as if rounded after every multiplication."""
+        value = np.prod(factors, axis=axes)
+        count = factors.size / max(value.size, 1)
+        return self._perturb(value, math.sqrt(max(count - 1, 0)) * np.abs(value))
+
     def unit(self, value: Any) -> Array:
         """Return a value with an absolute error, as if it had been subtracted from 1."""
         return self._perturb(np.asarray(value), np.maximum(1.0, np.abs(value)))
@@ -273,6 +283,8 @@ def _header(emitter: Emitter, out: Lines, sizes: bool) -> None:
 
 def _pullback_source(d: Derivation, name: str, mode: Mode, sizes: bool) -> str:
     emitter = Emitter(d, mode)
+    if not sizes:
+        name = emitter.local(name)  # a layer called sigmoid would hide the helper it calls
     declared = d.program.declared
     extra = ["noise"] * mode.noise + ["switches"] * mode.switches
     signature = _signature(emitter, sizes, extra)
@@ -281,9 +293,9 @@ def _pullback_source(d: Derivation, name: str, mode: Mode, sizes: bool) -> str:
     forward = Emitter(d, Mode(noise=mode.noise, switches=mode.switches))
     forward.named = emitter.named
     forward.order(d.forward, out, record=True)
-    emitter.padded, emitter.again = forward.padded, forward.again
+    emitter.known, emitter.again = forward.known, forward.again
     outputs = ", ".join(emitter.variable(y) for y in declared.wanted)
-    cotangents = {y: _cotangent(emitter, y) for y in declared.wanted}
+    cotangents = {y: _cotangent(emitter, y) for y in declared.seeded}
     out.add("")
     out.add(f"def pullback({', '.join(cotangents.values())}):")
     out.indent += 1
@@ -341,7 +353,7 @@ def _pushforward_source(d: Derivation, name: str) -> str:
     emitter.order(d.forward, out)
     emitter.order(d.jvp, out)
     names = []
-    for y in declared.wanted:
+    for y in declared.seeded:
         tangent = d.tangents.get(y)
         names.append(emitter.local(f"{y}_dot") if tangent is None else tangent)
         if tangent not in out.assigned:
@@ -357,8 +369,10 @@ def _module(name: str, signature: str, lines: Sequence[str], helpers: Sequence[s
     parts = [HELPERS[h] for h in helpers]
     parts.append(f"def {name}({signature}):\n{body}")
     imports = "import numpy as np"
-    if "erf" in helpers or "math." in body:
+    if any("math." in text for text in (body, *parts)):
         imports = "import math\n\nimport numpy as np"
+    if "sliding_window_view(" in body:
+        imports += "\nfrom numpy.lib.stride_tricks import sliding_window_view"
     return imports + "\n\n\n" + "\n\n\n".join(parts) + "\n"
 
 

@@ -3,16 +3,17 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
+from itertools import count
 
 import sympy
 from sympy import Expr as Scalar
 
-from gradverify.calculus.functions import Equal, Negation, Select, StopGradient, scalar
+from gradverify.calculus.functions import Both, Equal, Negation, Select, StopGradient, scalar
 from gradverify.errors import SpecError
 from gradverify.notation.schedule import Block, schedule
 from gradverify.notation.statements import Loops, Program
-from gradverify.notation.tree import Expr, Name, Read, text, walk
+from gradverify.notation.tree import Expr, Name, Read, rename, text, walk
 
 _NO_NUMBERS = (sympy.nan, sympy.zoo, sympy.I)
 
@@ -33,7 +34,8 @@ class Step:
     value: Scalar
     reads: Mapping[sympy.Symbol, Read]
     pick: str | None = None
-    at: tuple[int, int] = (1, 0)
+    at: tuple[int, ...] = (1, 0)
+    others: str | None = None
 
     @cached_property
     def sources(self) -> frozenset[str]:
@@ -122,22 +124,24 @@ def derive(program: Program, wrt: Sequence[str]) -> Derivation:
     """
     taken = set(program.shapes) | program.declared.sizes | set(program.declared.constants)
     if isinstance(program, Gradient):
-        steps, kinds = program.steps, program.kinds
+        given, kinds = program.steps, program.kinds
     else:
-        steps = _steps(program, taken)
+        given = _steps(program, taken)
         kinds = Kinds(frozenset(s.target for s in program.statements if s.guarded))
-    partials = _partials(program, steps, kinds.guards)
-    active = _active(steps, partials, wrt, program.declared.wanted)
-    cotangents = {t: _fresh(f"d{t}", taken) for t in active}
-    tangents = {t: _fresh(f"{t}_dot", taken) for t in active}
+    partials = _partials(program, given, kinds.guards)
+    active = _active(given, partials, wrt, program.declared.seeded)
+    steps, products = _with_others(given, partials, active, taken)
+    cotangents = {t: fresh(f"d{t}", taken) for t in active}
+    tangents = {t: fresh(f"{t}_dot", taken) for t in active}
     shapes = dict(program.shapes)
     shapes |= {cotangents[t]: shapes[t] for t in active}
     shapes |= {tangents[t]: shapes[t] for t in active}
-    shapes |= {s.pick: tuple(n for _, n in s.pick_loops) for s in steps if s.pick}
+    for s in steps:
+        shapes |= {t: tuple(n for _, n in s.pick_loops) for t in (s.pick, s.others) if t}
     kinds = kinds.derived(cotangents, tangents)
-    forward = schedule(steps)
+    forward = schedule([*steps, *products])
     # The vjp goes through the steps backwards; `schedule` then only has to find the loops.
-    position = {id(s): k for k, s in enumerate(steps)}
+    position = {id(s): k for k, s in enumerate([*steps, *products])}
     vjp, jvp = [], []
     for step in in_order(forward):
         for symbol, read in step.reads.items():
@@ -156,66 +160,9 @@ def derive(program: Program, wrt: Sequence[str]) -> Derivation:
     )  # fmt: skip
 
 
-def gradient_program(d: Derivation) -> tuple[Gradient, tuple[str, ...]]:
-    """Return the program that computes the gradients of a derivation, and what to differentiate
-    it with respect to: the same tensors, and the cotangents of the outputs.
-
-    The steps of a vjp are of the form of those of a forward, so that all that holds for a
-    program holds for its gradient: the vjp of a Gradient is the double backward, its jvp along
-    the tensors a product with the Hessian.
-    """
-    program, declared = d.program, d.program.declared
-    shapes = {t: s for t, s in d.shapes.items() if t not in d.tangents.values()}
-    taken = {*shapes, *declared.sizes, *declared.constants}
-    forward, vjp = in_order(d.forward), in_order(d.vjp)
-    written = {s.target for s in vjp}
-    between: list[Step] = []
-    given, wanted = [], []
-    for y in declared.wanted:
-        total = d.cotangents.get(y)
-        if total is not None and total not in written:
-            given.append(total)
-            continue
-        given.append(_fresh(f"d{y}", taken))
-        shapes[given[-1]] = shapes[y]
-        if total is not None:
-            # Another equation reads this output: what is given is not all of its cotangent.
-            between.append(_copy(total, given[-1], shapes[y]))
-    for t in d.wrt:
-        name = d.cotangents.get(t)
-        if name is None:
-            name = _fresh(f"d{t}", taken)
-            shapes[name] = shapes[t]
-            between.append(_copy(name, None, shapes[t]))
-        wanted.append(name)
-    outside = {d.cotangents[t]: 0.0 for t in declared.outside if t in d.cotangents}
-    own = replace(
-        declared,
-        given=(*declared.given, *given),
-        wanted=tuple(wanted),
-        outside={**declared.outside, **outside},
-        shapes={t: shapes[t] for t in (*declared.given, *given, *wanted)},
-    )
-    found = Gradient(
-        (), shapes, own.outside, program.origins, program.scattered | written, own,
-        program.hoisted, (*forward, *between, *vjp), d.kinds,
-    )  # fmt: skip
-    return found, (*d.wrt, *given)
-
-
 def in_order(order: Order) -> tuple[Step, ...]:
     """Return the steps of an order without its blocks."""
     return tuple(s for e in order for s in (e.steps if isinstance(e, Block) else (e,)))
-
-
-def _copy(target: str, source: str | None, shape: tuple[Expr, ...]) -> Step:
-    """Return the step that adds a tensor, or 0, to another of the same shape."""
-    letters = tuple(Name(f"{target}_{k}") for k in range(len(shape)))
-    loops = tuple((i.id, n) for i, n in zip(letters, shape, strict=True))
-    if source is None:
-        return Step(target, letters, "sum", loops, sympy.S.Zero, {})
-    read = Read(source, letters)
-    return Step(target, letters, "sum", loops, _symbol(read), {_symbol(read): read})
 
 
 def _steps(program: Program, taken: set[str]) -> tuple[Step, ...]:
@@ -227,7 +174,7 @@ def _steps(program: Program, taken: set[str]) -> tuple[Step, ...]:
         if value.has(*_NO_NUMBERS):
             raise SpecError(f"{s.target} is a real number nowhere: it is {text(s.body)}")
         used = {k: r for k, r in reads.items() if k in value.free_symbols}
-        pick = _fresh(f"{s.target}_pick", taken) if s.kind == "max" else None
+        pick = fresh(f"{s.target}_pick", taken) if s.kind == "max" else None
         steps.append(Step(s.target, s.subscripts, s.kind, s.loops, value, used, pick, s.at))
     return tuple(steps)
 
@@ -243,7 +190,7 @@ def _partials(
         whole = terms[step.target, step.at] == 1 and step.target not in program.scattered
         for symbol, read in step.reads.items():
             value = step.value
-            if read.tensor in guards and _is_guarded_by(value, symbol):
+            if read.tensor in guards and is_guarded_by(value, symbol):
                 # The value is a multiple of the guard: its derivative is the factor, at 0 too.
                 value = value.args[1]
             derivative = sympy.diff(value, symbol)
@@ -262,11 +209,12 @@ def _in_terms_of_target(step: Step, derivative: Scalar) -> Scalar:
         return derivative
     if isinstance(step.value, sympy.Add | sympy.Mul | StopGradient):
         return derivative
-    own = _symbol(Read(step.target, step.subscripts))
+    own = read_symbol(Read(step.target, step.subscripts))
     return derivative.subs(step.value, own)
 
 
-def _fresh(name: str, taken: set[str]) -> str:
+def fresh(name: str, taken: set[str]) -> str:
+    """Return a name that is not taken, and take it."""
     while name in taken:
         name += "_"
     taken.add(name)
@@ -294,14 +242,62 @@ def _active(
 
 
 def _picked(step: Step) -> dict[sympy.Symbol, Read]:
-    """Return the read of a max step's one-hot, or nothing for a sum."""
-    if step.pick is None:
+    """Return the read of what a term of the reduction counts: a max step's one-hot, the other
+    factors of a product, or nothing for a sum."""
+    name = step.pick or step.others
+    if name is None:
         return {}
-    read = Read(step.pick, tuple(Name(i) for i, _ in step.pick_loops))
-    return {_symbol(read): read}
+    read = Read(name, tuple(Name(i) for i, _ in step.pick_loops))
+    return {read_symbol(read): read}
 
 
-def _symbol(read: Read) -> sympy.Symbol:
+def _with_others(
+    steps: Sequence[Step],
+    partials: Mapping[tuple[int, sympy.Symbol], Scalar],
+    active: Collection[str],
+    taken: set[str],
+) -> tuple[list[Step], list[Step]]:
+    """Return the steps, and those to add that write the other factors of each product which a
+    gradient flows through; the steps of a gradient have theirs already."""
+    found, products = list(steps), []
+    for k, s in enumerate(steps):
+        flows = any((k, x) in partials and r.tensor in active for x, r in s.reads.items())
+        if s.kind == "prod" and s.others is None and s.target in active and flows:
+            found[k] = replace(s, others=fresh(f"{s.target}_others", taken))
+            products.append(_others(found[k], taken))
+    return found, products
+
+
+def _others(step: Step, taken: set[str]) -> Step:
+    """Return the step that writes, for each factor of a product, the product of the others.
+
+    Nothing is divided, so zeros among the factors do no harm; and as a product itself it can be
+    differentiated again.
+    """
+    assert step.others is not None
+    used = taken | dict(step.loops).keys()
+    moved: dict[str, str] = {}
+    for i, _ in step.reduced:
+        moved[i] = next(n for k in count(1) if (n := f"{i[0]}{k}") not in used)
+        used.add(moved[i])
+    index = {i: sympy.Symbol(i, real=True) for pair in moved.items() for i in pair}
+    itself = reduce(Both, (Equal(index[new], index[old]) for old, new in moved.items()))
+    reads = {x: rename(r, moved) for x, r in step.reads.items()}
+    renamed = {x: read_symbol(r) for x, r in reads.items() if isinstance(r, Read)}
+    factor = step.value.xreplace({index[old]: index[new] for old, new in moved.items()} | renamed)
+    return replace(
+        step,
+        target=step.others,
+        subscripts=tuple(Name(i) for i, _ in step.pick_loops),
+        loops=(*step.pick_loops, *((moved[i], n) for i, n in step.reduced)),
+        value=Select(itself, sympy.S.One, factor),
+        reads={read_symbol(r): r for r in reads.values() if isinstance(r, Read)},
+        others=None,
+    )
+
+
+def read_symbol(read: Read) -> sympy.Symbol:
+    """Return the symbol that stands for a read in the value of a step."""
     return sympy.Symbol(text(read) if read.subscripts else read.tensor, real=True)
 
 
@@ -312,9 +308,9 @@ def _contribution(
 
     `inside` puts the factor into the branches of a `where`, even if it should be finite.
     """
-    extra = {_symbol(factor): factor, **_picked(step)}
+    extra = {read_symbol(factor): factor, **_picked(step)}
     own = Read(step.target, step.subscripts)
-    known = {**extra, **step.reads, _symbol(own): own}
+    known = {**extra, **step.reads, read_symbol(own): own}
     inside = inside or factor.tensor in kinds.guarded or not kinds.guards.isdisjoint(step.sources)
     value = (_into_branches if inside else _product)(sympy.Mul(*extra), partial)
     reads = {k: r for k, r in known.items() if k in value.free_symbols}
@@ -322,7 +318,7 @@ def _contribution(
     finite = value.is_polynomial(*reads) and not any(r.tensor in kinds.guarded
                                                      for r in reads.values())  # fmt: skip
     for symbol, read in reads.items():
-        if read.tensor in kinds.guards and not finite and not _is_guarded_by(value, symbol):
+        if read.tensor in kinds.guards and not finite and not is_guarded_by(value, symbol):
             value = Select(_taken(symbol), value, sympy.S.Zero)
     return Step(to.tensor, to.subscripts, "sum", step.loops, value, reads, None, step.at)
 
@@ -359,5 +355,6 @@ def _taken(guard: sympy.Symbol) -> Scalar:
     return Negation(Equal(guard, 0))
 
 
-def _is_guarded_by(value: Scalar, guard: sympy.Symbol) -> bool:
+def is_guarded_by(value: Scalar, guard: sympy.Symbol) -> bool:
+    """Whether a contribution is 0 where a cotangent is, whatever the derivative is there."""
     return isinstance(value, Select) and value.args[0] == _taken(guard)

@@ -8,27 +8,19 @@ from dataclasses import dataclass, field, replace
 import sympy
 from sympy import Expr as Scalar
 
-from gradverify.calculus.arrays import (
-    Operand,
-    Ranges,
-    align,
-    gather,
-    padding,
-    scatter,
-    shape_code,
-    size_code,
-)
+from gradverify.calculus.arrays import Operand, align, gather, padding, scatter
 from gradverify.calculus.code import HELPERS, Code
 from gradverify.calculus.derive import Derivation, Order, Step, in_order
-from gradverify.calculus.functions import Select, StopGradient
+from gradverify.calculus.functions import Expm1, Select, StopGradient
 from gradverify.calculus.time import ordered_index
+from gradverify.calculus.views import Ranges, shape_code, size_code
 from gradverify.notation.dims import normal, plus
 from gradverify.notation.schedule import Block
 from gradverify.notation.tree import Call, Expr, Name, Read, walk
 
 _RESERVED = {
     *keyword.kwlist, *HELPERS, "np", "math", "dtype", "pullback", "noise", "switches",
-    "float", "max", "range", "reversed",
+    "sliding_window_view", "float", "max", "range", "reversed",
 }  # fmt: skip
 
 
@@ -74,6 +66,17 @@ def variables(derivation: Derivation) -> dict[str, str]:
     return found
 
 
+def function_name(name: str) -> str:
+    """Return a name that a function can have whose code needs others for itself.
+
+    A function `softmax-2d` becomes softmax_2d, and `sigmoid`, which calls the helper, sigmoid_.
+    """
+    made = "".join(c if f"a{c}".isidentifier() else "_" for c in name)
+    if not made.isidentifier():  # it starts with a digit
+        made = f"_{made}"
+    return _fresh(made, _RESERVED)
+
+
 def _names(derivation: Derivation) -> set[str]:
     declared = derivation.program.declared
     return set(derivation.shapes) | declared.sizes | set(declared.constants)
@@ -97,18 +100,22 @@ class Emitter:
             names[t]: 0.0 for t in declared.outside for names in derived if t in names
         }
         self.helpers: set[str] = set()
-        self.padded: dict[tuple[str, str], str] = {}
+        # What stands in a variable already: padding, padded tensors, and windows of a tensor.
+        self.known: dict[tuple[str, str], str] = {}
         self.integers = declared.integers
         self.variables = variables(derivation)
         self.taken = _names(derivation) | _RESERVED | set(self.variables.values())
         self.named = self._name_quotients()
-        self.fixed: frozenset[str] = frozenset()
+        # The index of the loop being written, with its size, and where that loop begins.
+        self.fixed: dict[str, Expr] = {}
+        self.front = 0
         # With noise, what one statement defines whole is computed twice, and each read takes
         # either: another implementation may compute a thing again (folded, in another order)
         # where this one reads it twice, and the two roundings then do not cancel.
         self.again: dict[str, str] = {}
         steps = [*in_order(derivation.forward), *in_order(derivation.vjp)]
         self.used = {t for s in steps for t in s.sources}
+        self.shifted = {e.args[0] for s in steps for e in s.value.atoms(Expm1)}
         writers = Counter(s.target for s in steps)
         twice = mode.noise and not mode.switches  # a switch is noted once
         self.alone = {self.variable(t) for t, n in writers.items() if n == 1 and twice}
@@ -130,7 +137,7 @@ class Emitter:
 
     def size(self, size: Expr) -> Expr:
         """Return a size, by its short name if it has one."""
-        found = self.named.get(normal(size))
+        found = None if isinstance(size, Name) else self.named.get(normal(size))
         return Name(found[0]) if found else size
 
     def shape(self, tensor: str) -> tuple[Expr, ...]:
@@ -159,14 +166,15 @@ class Emitter:
             for step in steps:
                 if step.pick is not None and self.picks(step):
                     self.allocate(step.pick, out)
-            size = size_code(self.size(dict(steps[0].loops)[index]))
-            span = f"reversed(range({size}))" if backwards else f"range({size})"
-            out.add(f"for {index} in {span}:")
+            size = self.size(dict(steps[0].loops)[index])
+            span = f"range({size_code(size)})"
+            self.front = len(out.lines)
+            out.add(f"for {index} in {f'reversed({span})' if backwards else span}:")
             out.indent += 1
-            self.fixed = frozenset({index})
+            self.fixed = {index: size}
             for step in steps:
                 self.step(step, out, record)
-            self.fixed = frozenset()
+            self.fixed = {}
             out.indent -= 1
 
     def allocate(self, tensor: str, out: Lines) -> None:
@@ -188,9 +196,16 @@ class Emitter:
         left = [*target.axes, *target.looped]
         reduced = [i for i in ranges if i not in left]
         active = record and self.mode.switches and step.target in self.d.cotangents
-        value = _Value(self, step, ranges, out, active)
+        value = _Value(self, step, ranges, out, active, bool(target.looped))
         if step.kind == "max":
             self.maximum(step, value, left, reduced, ranges, out, active)
+        elif step.kind == "prod":
+            axes = [*left, *reduced]
+            full, last = self.full(value.elementwise(axes), axes, ranges), _last(len(reduced))
+            code = f"noise.prod({full}, {last})" if self.mode.noise else (
+                f"np.prod({full}, axis={last})"
+            )  # fmt: skip
+            self.write(step, Operand(code, tuple(left), True), ranges, out)
         else:
             self.write(step, value.summed(left, reduced), ranges, out)
 
@@ -209,8 +224,6 @@ class Emitter:
         full = self.full(value.elementwise(axes), axes, ranges)
         name = self.local(f"{step.target}_terms")
         out.add(f"{name} = {full}")
-        last = ", ".join(str(-k) for k in range(len(reduced), 0, -1))
-        last = f"({last})" if len(reduced) > 1 else last
         if self.picks(step):
             self.helpers.add("first_max")
             picked = Operand(f"first_max({name}, {len(reduced)})", tuple(axes), True)
@@ -222,7 +235,8 @@ class Emitter:
             out.add(f"{step.pick}{place} = {align(picked, order)}")
             if active:
                 out.add(f"switches.append({step.pick}{place} > 0)")
-        self.write(step, Operand(f"{name}.max(axis={last})", tuple(left), True), ranges, out)
+        largest = f"{name}.max(axis={_last(len(reduced))})"
+        self.write(step, Operand(largest, tuple(left), True), ranges, out)
 
     def picks(self, step: Step) -> bool:
         """Whether the place of a maximum has to be kept, because a gradient flows to it."""
@@ -252,8 +266,7 @@ class Emitter:
                         parts.append(":")
                         sizes.append(size)
                         continue
-                    low, high = (Name(self.local(f"{side}{k}")) for side in ("low", "high"))
-                    out.add(f"{low.id}, {high.id} = {pad[0]}, {pad[1]}")
+                    low, high = self.pad(k, pad, out)
                     subscripts[k] = plus(subscripts[k], low)
                     parts.append(f"{low.id}:{low.id} + {size_code(size)}")
                     sizes.append(plus(size, low, high))
@@ -292,10 +305,14 @@ class Emitter:
         target = scatter(subscripts, shape, ranges, nested)
         axes = [*target.axes, *target.looped]
         if target.whole and not target.looped:
+            code = align(operand, axes)
+            if target.folded:
+                code = self.full(operand, axes, ranges)
+                bare = not operand.computed or set(operand.axes) != set(axes)
+                code = f"{code if bare else f'({code})'}.reshape{target.folded}"
             if not first:
-                out.add(f"{name} = {name} + {align(operand, axes)}")
-            elif set(operand.axes) == set(axes):
-                code = align(operand, axes)
+                out.add(f"{name} = {name} + {code}")
+            elif target.folded or set(operand.axes) == set(axes):
                 # A bare view of another tensor must not become that tensor.
                 out.add(f"{name} = {code}{'' if operand.computed or not axes else '.copy()'}")
                 if name in self.alone and not self.fixed:
@@ -326,35 +343,63 @@ class Emitter:
         shape = list(self.shape(read.tensor))
         subscripts = list(read.subscripts)
         if read.tensor in self.outside:
-            pads = padding(subscripts, shape, ranges)
+            # With the range of a loop around it, so that one padding does for all its turns.
+            pads = padding(subscripts, shape, {**ranges, **self.fixed})
             if any(pads):
-                widths = ", ".join("(0, 0)" if p is None else f"({p[0]}, {p[1]})" for p in pads)
-                key = (name, widths)
-                if key not in self.padded:
-                    wide = self.local(f"{read.tensor}_padded{len(self.padded) or ''}")
-                    self.padded[key] = wide
-                    value = repr(self.outside[read.tensor]).replace("inf", "np.inf")
-                    out.add(f"{wide} = np.pad({name}, ({widths},), constant_values={value})")
-                for k, pad in enumerate(pads):
-                    if pad is not None:
+                sides = [pad and self.pad(k, pad, out) for k, pad in enumerate(pads)]
+                widths = ", ".join(f"({p[0].id}, {p[1].id})" if p else "(0, 0)" for p in sides)
+                value = self.outside[read.tensor]
+                shown = repr(value).replace("inf", "np.inf")
+                fill = f", constant_values={shown}" if value else ""
+                code = f"np.pad({name}, ({widths}{',' * (len(sides) == 1)}){fill})"
+                for k, side in enumerate(sides):
+                    if side is not None:
                         # A name, so that it takes part in sizes as one atom.
-                        low, high = Name(pad[0]), Name(pad[1])
-                        subscripts[k] = plus(subscripts[k], low)
-                        shape[k] = plus(shape[k], low, high)
-                name = self.padded[key]
-        if name in self.again:
-            name = f"noise.either({name}, {self.again[name]})"
-        return gather(name, subscripts, shape, ranges, lambda r: self.read(r, ranges, out))
+                        subscripts[k] = plus(subscripts[k], side[0])
+                        shape[k] = plus(shape[k], *side)
+                name = self.once(f"{read.tensor}_padded", code, out)
+        again = self.again.get(name)
+        if again is not None:
+            name = f"noise.either({name}, {again})"
+        found = gather(name, subscripts, shape, ranges, lambda r: self.read(r, ranges, out))
+        # Inside of a loop, windows are those of one turn; with noise, those of one reading.
+        if not found.windows or self.fixed or again is not None:
+            return found
+        return replace(found, code=self.once(f"{read.tensor}_windows", found.code, out))
+
+    def pad(self, axis: int, widths: tuple[str, str], out: Lines) -> tuple[Name, Name]:
+        """Return the names of how far subscripts reach below 0 and beyond the end of an axis."""
+        low, high = (
+            self.once(f"{side}{axis}", width, out)
+            for side, width in zip(("low", "high"), widths, strict=True)
+        )
+        return Name(low), Name(high)
+
+    def once(self, stem: str, code: str, out: Lines) -> str:
+        """Return the variable of a value, which is written, in front of a loop, if it is new."""
+        if (stem, code) not in self.known:
+            name = _fresh(stem, self.taken | set(self.known.values()))
+            self.known[stem, code] = name
+            line = "    " * (out.indent - bool(self.fixed)) + f"{name} = {code}"
+            out.lines.insert(self.front if self.fixed else len(out.lines), line)
+            self.front += 1
+        return self.known[stem, code]
+
+
+def _last(count: int) -> str:
+    """Return the code of the last `count` axes."""
+    last = ", ".join(str(-k) for k in range(count, 0, -1))
+    return f"({last})" if count > 1 else last
 
 
 class _Value:
     """The value of one step as code over chosen axes."""
 
     def __init__(
-        self, emitter: Emitter, step: Step, ranges: Ranges, out: Lines, record: bool
+        self, emitter: Emitter, step: Step, ranges: Ranges, out: Lines, record: bool, taps: bool
     ) -> None:
         self.emitter, self.step, self.ranges, self.out = emitter, step, ranges, out
-        self.record = record
+        self.record, self.taps = record, taps
         # Integers that are only compared need not become numbers of the tensors' dtype.
         self.numbers = _outside_conditions(step.value)
         self.operands: dict[sympy.Symbol, Operand] = {}
@@ -366,7 +411,7 @@ class _Value:
         if read is not None:
             found = self.emitter.read(read, self.ranges, self.out)
             number = read.tensor in self.emitter.integers and symbol in self.numbers
-            return Operand(f"{found.code}.astype(dtype)", found.axes) if number else found
+            return replace(found, code=f"{found.code}.astype(dtype)") if number else found
         if symbol.name in self.ranges:
             size = size_code(self.ranges[symbol.name])
             tail = ".astype(dtype)" if symbol in self.numbers else ""
@@ -388,8 +433,10 @@ class _Value:
         printer = Code(
             symbol_code,
             arrays=arrays,
+            data=self.step.reads,
             total="noise.add" if mode.noise else None,
             switch=(lambda c: self.switch(c, printer)) if self.record else None,
+            shifted=self.emitter.shifted,
         )
         code = printer.code(expr)
         self.emitter.helpers |= printer.helpers
@@ -486,8 +533,10 @@ class _Value:
         subscripts = f'"{inputs}->{"".join(letters[a] for a in kept)}"'
         if mode.noise:
             return Operand(f"noise.sum({subscripts}, {codes})", kept, True)
-        # To look for an order of two factors takes longer than their product.
-        search = ", optimize=True" if len(parts) > 2 else ""
+        # To look for an order of two factors takes longer than their product, unless elements
+        # repeat in windows: that is worth a copy, for BLAS to multiply.
+        large = self.taps or any(p.windows for p in parts)
+        search = ", optimize=True" if len(parts) > 2 or large else ""
         return Operand(f"np.einsum({subscripts}, {codes}{search})", kept, True)
 
 

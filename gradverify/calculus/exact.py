@@ -72,7 +72,7 @@ def evaluate_exactly(
 
 def _backward(run: "_Run", cotangents: Sequence[Array], *, absolute: bool) -> dict[str, Array]:
     d, forward = run.derivation, dict(run.values)
-    for y, dy in zip(d.program.declared.wanted, cotangents, strict=True):
+    for y, dy in zip(d.program.declared.seeded, cotangents, strict=True):
         if y in d.cotangents:
             value = run.numbers(np.abs(dy) if absolute else np.asarray(dy))
             run.values[d.cotangents[y]] = value
@@ -148,7 +148,8 @@ class _Run:
         indices = [s.name for s in symbols if s not in step.reads]
         kept = len(step.pick_loops) - len(step.reduced)
         best: dict[tuple[int, ...], tuple[Any, tuple[int, ...], tuple[int, ...]]] = {}
-        for point in self.points(step, fixed):
+        products = self.empty_products(step, fixed) if step.kind == "prod" else {}
+        for point in self.points(step.loops, fixed):
             at = {**self.sizes, **point}
             args = [self.element(r, at) for r in reads]
             args += [
@@ -161,8 +162,15 @@ class _Run:
                 picked = tuple(point[i] for i, _ in step.pick_loops)
                 if picked[:kept] not in best or value > best[picked[:kept]][0]:
                     best[picked[:kept]] = value, where, picked
+            elif step.kind == "prod":
+                left = tuple(point[i] for i, _ in step.pick_loops)[:kept]
+                factor = abs(value) if self.absolute else value
+                products[left] = products[left][0] * factor, where
             elif self.inside(where, target.shape):
                 target[where] = target[where] + (abs(value) if self.absolute else value)
+        for value, where in products.values():
+            if self.inside(where, target.shape):
+                target[where] = target[where] + value
         if step.kind == "max":
             assert step.pick is not None
             pick = self.values.setdefault(step.pick, self.zeros(self.shape(step.pick)))
@@ -178,11 +186,25 @@ class _Run:
             return self.context.nan
         return self.context.nan if isinstance(value, self.context.mpc) else value
 
-    def points(self, step: Step, fixed: Mapping[str, int]) -> Iterator[dict[str, int]]:
-        loops = [(i, evaluate(n, self.sizes)) for i, n in step.loops if i not in fixed]
-        names = [i for i, _ in loops]
-        for values in product(*(range(n) for _, n in loops)):
-            yield {**fixed, **dict(zip(names, values, strict=True))}
+    def empty_products(
+        self, step: Step, fixed: Mapping[str, int]
+    ) -> dict[tuple[int, ...], tuple[Any, tuple[int, ...]]]:
+        """Return, by the indices on the left, a product of nothing and where it goes."""
+        loops = [loop for loop in step.pick_loops if loop not in step.reduced]
+        return {
+            tuple(point[i] for i, _ in loops): (
+                self.context.mpf(1),
+                tuple(self.subscript(s, {**self.sizes, **point}) for s in step.subscripts),
+            )
+            for point in self.points(loops, fixed)
+        }
+
+    def points(
+        self, loops: Sequence[tuple[str, Expr]], fixed: Mapping[str, int]
+    ) -> Iterator[dict[str, int]]:
+        spans = {i: range(evaluate(n, self.sizes)) for i, n in loops if i not in fixed}
+        for values in product(*spans.values()):
+            yield {**fixed, **dict(zip(spans, values, strict=True))}
 
     def inside(self, where: tuple[int, ...], shape: tuple[int, ...]) -> bool:
         return all(0 <= k < n for k, n in zip(where, shape, strict=True))
@@ -209,13 +231,18 @@ class _Run:
         context = self.context
         namespace = {
             name: getattr(context, name)
-            for name in ("exp", "log", "sqrt", "tanh", "sin", "cos", "erf", "expm1", "log1p",
-                         "floor", "sign", "pi", "inf")
+            for name in ("exp", "log", "sqrt", "tanh", "sin", "cos", "tan", "atan", "sinh", "cosh",
+                         "erf", "erfc", "expm1", "log1p", "floor", "sign", "pi", "inf")
         }  # fmt: skip
         namespace |= {
             "abs": abs,
             "sigmoid": lambda x: 1 / (1 + context.exp(-x)),
             "softplus": lambda x: context.log1p(context.exp(x)),
+            "logaddexp": lambda a, b: max(a, b) + context.log1p(context.exp(-abs(a - b))),
+            "gamma_function": context.gamma,
+            "lgamma": lambda x: context.loggamma(x).real,
+            "digamma": context.digamma,
+            "polygamma": context.psi,
             "Q": lambda p, q: context.mpf(p) / q,
         }
         source = f"lambda {', '.join(names.values())}: {code}"

@@ -104,6 +104,44 @@ class Log1p(_Real):
         return 1 / (1 + self.args[0])
 
 
+class Logaddexp(_Real):
+    """log(exp(a) + exp(b))."""
+
+    def fdiff(self, argindex: int = 1) -> Scalar:
+        a, b = self.args if argindex == 1 else self.args[::-1]
+        return Sigmoid(a - b)
+
+
+class Erfc(_Real):
+    """1 - erf(x); sympy's own turns erfc(-x) into 2 - erfc(x), which cancels far out."""
+
+    def fdiff(self, argindex: int = 1) -> Scalar:
+        return -2 * sympy.exp(-(self.args[0] ** 2)) / sympy.sqrt(sympy.pi)
+
+
+# Own classes, since sympy's rewrite what they know: loggamma(N) as log(gamma(N)), which
+# overflows, polygamma(0, 1) by Euler's constant.
+class Gamma(_Real):
+    """The gamma function."""
+
+    def fdiff(self, argindex: int = 1) -> Scalar:
+        return self * Polygamma(0, self.args[0])
+
+
+class Lgamma(_Real):
+    """log(abs(gamma(x)))."""
+
+    def fdiff(self, argindex: int = 1) -> Scalar:
+        return Polygamma(0, self.args[0])
+
+
+class Polygamma(_Real):
+    """The derivative of order k + 1 of log(gamma(x)); k is a whole number."""
+
+    def fdiff(self, argindex: int = 2) -> Scalar:
+        return Polygamma(self.args[0] + 1, self.args[1])
+
+
 def _power(a: Scalar, b: Scalar) -> Scalar:
     return a**b
 
@@ -125,12 +163,25 @@ _OPERATIONS: Mapping[str, Callable[..., Scalar]] = {
     "tanh": sympy.tanh,
     "sin": sympy.sin,
     "cos": sympy.cos,
+    "tan": sympy.tan,
+    "atan": sympy.atan,
+    "sinh": sympy.sinh,
+    "cosh": sympy.cosh,
     "erf": sympy.erf,
+    "erfc": Erfc,
+    "gamma": Gamma,
+    "lgamma": Lgamma,
+    "digamma": lambda a: Polygamma(0, a),
+    "polygamma": Polygamma,
+    "logaddexp": Logaddexp,
     "sigmoid": Sigmoid,
     "softplus": Softplus,
     "stop_gradient": StopGradient,
     # One primitive for every kink: which side a value is on is then a Select, and nothing else.
     "relu": lambda a: Select(Less(0, a), a, 0),
+    "silu": lambda a: a * Sigmoid(a),
+    # Hendrycks and Gimpel (2016), x*Phi(x); by erfc it keeps its digits for x far below 0.
+    "gelu": lambda a: a * Erfc(-a / sympy.sqrt(2)) / 2,
     "abs": lambda a: Select(Less(0, a), a, -a),
     "max": lambda a, b: Select(LessEqual(b, a), a, b),
     "min": lambda a, b: Select(LessEqual(a, b), a, b),

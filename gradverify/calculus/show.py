@@ -1,38 +1,47 @@
-"""A derivation as equations to read: in unicode, in LaTeX, or as NumPy code to paste."""
+"""A derivation as equations to read, in several notations, or as NumPy code to paste."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from fractions import Fraction
 from itertools import count
+from typing import NamedTuple
 
 import sympy
 from sympy import Add, Mul, S, Symbol
 from sympy import Expr as Scalar
 
+from gradverify.calculus.bounded import bounded
 from gradverify.calculus.compile import Oracle
 from gradverify.calculus.cover import bounds, covers, form, letters, replaced
 from gradverify.calculus.derive import Derivation, Order, Step
 from gradverify.calculus.functions import scalar
+from gradverify.calculus.latex import Latex
+from gradverify.calculus.mathml import MathML
+from gradverify.calculus.steps import INDENT, tell
+from gradverify.calculus.style import Line, Style
 from gradverify.calculus.time import ordered_index
-from gradverify.calculus.typeset import BIG, Line, Loop, Printer
+from gradverify.calculus.typeset import BIG, Printer
+from gradverify.calculus.unicode import WIDTH, Unicode
 from gradverify.errors import UsageError
 from gradverify.notation.dims import affine, negative, plus, same
 from gradverify.notation.schedule import Block
 from gradverify.notation.tree import ONE, ZERO, Expr, Name, Number, Read, rebuild, walk
 
-STYLES = ("unicode", "latex", "numpy")
+NOTATIONS: dict[str, Style] = {"unicode": Unicode(), "latex": Latex(), "mathml": MathML()}
+STYLES = (*NOTATIONS, "numpy", "steps")
 LEAVES = "(a term is 0 where a subscript of it leaves its tensor)"
 PICKED = "1 where the maximum is first attained, else 0"
 
+Loop = tuple[int, str, bool, Expr]  # place in the order, index, whether backwards, size
 Placed = tuple[Step, tuple[int, int], Loop | None]  # a step, its place in the order, its loop
 
 
-def emit(oracle: Oracle, style: str, name: str) -> str:
+def emit(oracle: Oracle, style: str, name: str, parameters: Collection[str] = ()) -> str:
     """Return the definition and all its cotangents, in the order of the derivation.
 
-    `style` is one of STYLES and `name` what the spec, or the NumPy function, is called;
-    UsageError for a style that is none of them.
+    `style` is one of STYLES, `name` what the spec, or the NumPy function, is called, and
+    `parameters` are tensors that learn; UsageError for a style that is none of STYLES.
     """
     if style == "numpy":
         return oracle.source(name, sizes=False)
@@ -40,16 +49,11 @@ def emit(oracle: Oracle, style: str, name: str) -> str:
         close = get_close_matches(style.lower(), STYLES, 1, 0.3)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise UsageError(f"the style {style!r} is not one of {', '.join(STYLES)}{hint}")
-    d = oracle.derivation
-    writer = _Writer(d, latex=style == "latex")
-    parts = [writer.page(lines) for lines in (writer.definition(), writer.cotangents())]
-    if writer.latex:
-        body = " \\\\[2ex]\n".join(" \\\\\n".join(part) for part in parts)
-        return f"% {name}\n\\begin{{align*}}\n{body}\n\\end{{align*}}\n"
-    given = ", ".join(d.cotangents.get(y, f"d{y}") for y in d.program.declared.wanted)
-    heads = f"{name}: definition", f"{name}: cotangents, given {given}"
-    shown = ["\n  ".join([head, *part]) for head, part in zip(heads, parts, strict=True)]
-    return "\n\n".join(shown) + "\n"
+    if style == "steps":
+        narrow = Writer(oracle.derivation, Unicode(WIDTH - INDENT))
+        return tell(narrow, name, parameters)
+    writer = Writer(oracle.derivation, NOTATIONS[style])
+    return writer.style.document(name, writer.parts())
 
 
 def gradient_equations(derivation: Derivation, tensor: str) -> str:
@@ -60,7 +64,7 @@ def gradient_equations(derivation: Derivation, tensor: str) -> str:
     if tensor not in derivation.shapes:
         known = ", ".join(derivation.cotangents)
         raise UsageError(f"no tensor of the definition is called {tensor!r}; known are {known}")
-    writer = _Writer(derivation)
+    writer = Writer(derivation, NOTATIONS["unicode"])
     lines = writer.cotangents()
     own = derivation.cotangents.get(tensor, f"d{tensor}")
     needed, before = {own}, 0
@@ -70,7 +74,7 @@ def gradient_equations(derivation: Derivation, tensor: str) -> str:
     first = [line for line in lines if line.target == own]
     below = [line for line in lines if line.target in needed - {own}]
     nothing = f"{own} is given" if own in writer.given else f"{own} = 0"
-    return "\n".join(writer.page([*first, *below]) if first else [nothing])
+    return "\n".join(writer.style.page([*first, *below]) if first else [nothing])
 
 
 def _placed(order: Order) -> Iterator[Placed]:
@@ -96,12 +100,32 @@ def _divides(a: Scalar, b: Scalar) -> bool:
     return bool(sympy.fraction(b / a)[1] == 1)
 
 
-class _Writer(Printer):
+class Equation(NamedTuple):
+    """Steps that are one equation, since their left sides differ in letters only."""
+
+    steps: Sequence[Step]
+    op: str
+    loop: Loop | None = None
+    note: str = ""
+
+    def names(self) -> list[dict[str, str]]:
+        """Return what each step's indices are called, so that all left sides are the same."""
+        bound = [{i for i, _ in s.reduced} for s in self.steps]
+        # The letters of the step whose left side takes the fewest letters that others sum over.
+        own = min(map(letters, self.steps), key=lambda used: sum(len(b & {*used}) for b in bound))
+        chosen = tuple(_fresh(own).values())
+        return [
+            dict(zip(letters(s), chosen, strict=True)) | _fresh((i for i, _ in s.reduced), chosen)
+            for s in self.steps
+        ]
+
+
+class Writer(Printer):
     """Joins the steps of a derivation into equations."""
 
-    def __init__(self, d: Derivation, *, latex: bool = False) -> None:
-        super().__init__(d, latex=latex)
-        self.d, self.given = d, {d.cotangents.get(y) for y in d.program.declared.wanted}
+    def __init__(self, d: Derivation, style: Style) -> None:
+        super().__init__(d, style)
+        self.d, self.given = d, {d.cotangents.get(y) for y in d.program.declared.seeded}
         # What a tensor is called, and how many elements it holds before index 0: an output with
         # initial values is a copy of its path, which goes by the name of the output.
         self.homes: dict[str, tuple[str, tuple[int, ...]]] = {}
@@ -123,6 +147,13 @@ class _Writer(Printer):
         self.forward = [x for x in _placed(d.forward) if x[0].target not in self.copies]
         self.sums = {a for step, _, _ in self.forward for a in step.value.atoms(Add)}
 
+    def parts(self) -> list[tuple[str, list[Line]]]:
+        """Return the definition and the cotangents, each with what it is."""
+        outputs = self.d.program.declared.seeded
+        given = ", ".join(self.d.cotangents.get(y, f"d{y}") for y in outputs)
+        return [("definition", self.definition()),
+                (f"cotangents, given {given}", self.cotangents())]  # fmt: skip
+
     def own(self, tensor: str) -> str:
         """Return what a tensor is called."""
         return self.homes.get(tensor, (tensor,))[0]
@@ -139,80 +170,102 @@ class _Writer(Printer):
             return Read(own, tuple(plus(s, Number(Fraction(-k))) if k else s for s, k in pairs))
         return e
 
-    def summed(self, step: Step, names: Mapping[str, str]) -> list[tuple[int, str]]:
-        """Return the terms that a step adds, with other indices."""
+    def renamed(
+        self, value: Scalar, reads: Mapping[Symbol, Read], names: Mapping[str, str]
+    ) -> Scalar:
+        """Return a value with other indices, its reads as users know them."""
         # Sums have the sign that they have in the definition: x - mu, not mu - x.
-        factors = Mul.make_args(step.value)
+        factors = Mul.make_args(value)
         turned = [f for f in factors if f.is_Add and f not in self.sums and -f in self.sums]
         value = Mul(*(-f if f in turned else f for f in factors), S.NegativeOne ** len(turned))
         new = {i: Name(n) for i, n in names.items()}
-        shown = {s: self.home(step.reads.get(s, Name(s.name)), new) for s in value.free_symbols}
-        value = value.xreplace({s: scalar(e, self.reads, self.sizes) for s, e in shown.items()})
+        shown = {s: self.home(reads.get(s, Name(s.name)), new) for s in value.free_symbols}
+        return value.xreplace({s: scalar(e, self.reads, self.sizes) for s, e in shown.items()})
+
+    def summed(self, step: Step, names: Mapping[str, str]) -> list[tuple[int, str]]:
+        """Return the terms that a step adds, with other indices."""
+        value = self.renamed(step.value, step.reads, names)
         indices = [names[i] for i, _ in step.reduced]
-        if step.kind == "max":
-            return [(1, f"{self.big('max', indices)} {self.text(value, BIG)}")]
+        value, limits = bounded(step.kind, value, indices)
+        shown = {i: self.compared(*limit, tight=True) for i, limit in limits.items()}
+        below = [shown.get(i) or self.style.name(i) for i in indices]
+        if step.kind != "sum":
+            big = self.style.big(step.kind, below)
+            return [(1, self.style.reduced(big, self.text(value, BIG)))]
         if not indices:
             return self.terms(value)
-        big = self.big("sum", indices)
+        big = self.style.big("sum", below)
+        if limits:
+            return [self.term(value, indices, big)]
         total = Mul(*(scalar(n, {}, self.sizes) for _, n in step.reduced))
         if step.target in self.d.program.shapes and _divides(total, sympy.fraction(value)[1]):
             value *= total
-            mean = rf"\frac{{1}}{{{self.text(total)}}} {big}"
-            big = mean if self.latex else self.big("mean", indices)
+            big = self.style.mean(self.text(total), below)
         return [self.term(value, indices, big)]
 
-    def line(self, steps: Sequence[Step], op: str, loop: Loop | None, note: str = "") -> Line:
-        """Return the equation of steps whose left sides differ in letters only."""
-        bound = [{i for i, _ in s.reduced} for s in steps]
-        # The letters of the step whose left side takes the fewest letters that others sum over.
-        own = min(map(letters, steps), key=lambda used: sum(len(b & {*used}) for b in bound))
-        chosen = tuple(_fresh(own).values())
-        terms = []
-        for step in steps:
-            left = dict(zip(letters(step), chosen, strict=True))
-            terms += self.summed(step, left | _fresh((i for i, _ in step.reduced), chosen))
+    def place(self, read: Read, names: Mapping[str, str]) -> str:
+        """Return an element with other indices, as users know it."""
+        shown = self.home(read, {i: Name(n) for i, n in names.items()})
+        return self.element(shown)
+
+    def line(self, equation: Equation) -> Line:
+        """Return an equation as text."""
+        steps, op, loop, note = equation
+        named = equation.names()
+        terms = [term for s, n in zip(steps, named, strict=True) for term in self.summed(s, n)]
         terms.sort(key=lambda term: term[0] < 0)
-        first, names = steps[0], dict(zip(letters(steps[0]), chosen, strict=True))
-        places = {i: Name(n) for i, n in names.items()}
-        shown = self.element(self.home(Read(first.target, first.subscripts), places))
-        scattered = op == "+=" and bounds(first) is None
-        every = tuple(names[i] for i, _ in first.loops if scattered and i in names)
+        first, names = steps[0], named[0]
+        shown = self.place(Read(first.target, first.subscripts), names)
+        left = letters(first) if op == "+=" and bounds(first) is None else ()
+        every = tuple(self.style.name(names[i]) for i, _ in first.loops if i in left)
         reads = frozenset(self.own(t) for s in steps for t in s.sources)
         target, right = self.own(first.target), self.joined(terms)
-        return Line(target, shown, op, right, reads, every, loop, note)
+        place, turns = (loop[0], self.turns(loop)) if loop else (None, "")
+        return Line(target, shown, op, right, reads, every, place, turns, note)
+
+    def turns(self, loop: Loop) -> str:
+        """Return the line above the equations of a loop."""
+        _, index, backwards, size = loop
+        last, zero = self.tight(plus(size, negative(ONE))), self.style.number("0")
+        ends = (last, zero) if backwards else (zero, last)
+        return self.style.turns(self.style.name(index), *ends)
 
     def definition(self) -> list[Line]:
         """Return the equations of the definition, in the order in which they were written."""
         used = {t for step, _, _ in _placed(self.d.vjp) for t in step.sources}
-        groups: dict[tuple[tuple[int, int], str], list[Step]] = {}
+        groups: dict[tuple[tuple[int, ...], str], list[Step]] = {}
         for step, _, _ in self.forward:
             groups[step.at, step.target] = [*groups.pop((step.at, step.target), []), step]
         lines = []
         for (_, target), steps in sorted(groups.items(), key=lambda group: group[0][0]):
             op = "+=" if target in self.d.program.scattered else "="
-            lines.append(self.line(steps, op, None))
+            lines.append(self.line(Equation(steps, op)))
             pick = steps[0].pick
             if pick is not None and pick in used:
                 names = _fresh(i for i, _ in steps[0].pick_loops).values()
-                left = self.element(self.home(Read(pick, tuple(map(Name, names)))))
-                right = rf"\text{{{PICKED}}}" if self.latex else PICKED
-                lines.append(Line(self.own(pick), left, "=", right))
+                left = self.place(Read(pick, tuple(map(Name, names))), {})
+                lines.append(Line(self.own(pick), left, "=", self.style.words(PICKED)))
         return lines
 
     def cotangents(self) -> list[Line]:
         """Return the equations of all cotangents, in the order of the derivation."""
-        names = self.d.cotangents
-        copied = {names.get(y) for y in self.copies}
+        zero = [f"d{t}" for t in self.d.wrt if t not in self.d.cotangents]
+        return [self.line(equation) for equation in self.derived()] + [
+            Line(t, self.tensor(t), "=", self.style.number("0")) for t in zero
+        ]
+
+    def derived(self) -> list[Equation]:
+        """Return the cotangents that are not 0, in the order of the derivation."""
+        copied = {self.d.cotangents.get(y) for y in self.copies}
         found: dict[str, list[Placed]] = {}
         for part in _placed(self.d.vjp):
             if not part[0].sources & copied:
                 found.setdefault(part[0].target, []).append(part)
-        lines = [line for target, parts in found.items() for line in self.joint(target, parts)]
-        lines.sort(key=lambda line: (line[0], line[1].op != "="))
-        zero = [f"d{t}" for t in self.d.wrt if t not in names]
-        return [line for _, line in lines] + [Line(t, self.tensor(t), "=", "0") for t in zero]
+        joint = [pair for target, parts in found.items() for pair in self.joint(target, parts)]
+        joint.sort(key=lambda pair: (pair[0], pair[1].op != "="))
+        return [equation for _, equation in joint]
 
-    def joint(self, target: str, parts: Sequence[Placed]) -> list[tuple[tuple[int, int], Line]]:
+    def joint(self, target: str, parts: Sequence[Placed]) -> list[tuple[tuple[int, int], Equation]]:
         """Return the equations of one cotangent, each with its place: one with `=` where its left
         side is proved to cover the tensor, several where they are its tiles, else `+=`."""
         shape, given = self.d.shapes[target], self.own(target) in self.given
@@ -224,15 +277,15 @@ class _Writer(Printer):
             steps = [s for step, _, _ in parts if (s := self.shifted(step, shape)) is not None]
             if len(steps) == len(parts):
                 groups, whole, note = {0: [(s, parts[-1][1], None) for s in steps]}, True, LEAVES
-        lines: list[tuple[tuple[int, int], Line]] = []
+        found: list[tuple[tuple[int, int], Equation]] = []
         for group in groups.values():
             steps, loop = [step for step, _, _ in group], group[0][2]
             alone = loop == parts[0][2] and covers(steps[:1], shape)
-            first = whole or (alone and all(line.op != "=" for _, line in lines))
+            first = whole or (alone and all(e.op != "=" for _, e in found))
             place = max(at for _, at, own in (group if loop else parts) if own == loop)
-            line = self.line(steps, "=" if first and not given else "+=", loop, note)
-            lines.append((place, line))
-        return lines
+            op = "=" if first and not given else "+="
+            found.append((place, Equation(steps, op, loop, note)))
+        return found
 
     def shifted(self, step: Step, shape: Sequence[Expr]) -> Step | None:
         """Return a step with plain indices on its left, dx[t+1] += dy[t] as dx[t] += dy[t-1], if

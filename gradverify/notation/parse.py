@@ -4,22 +4,27 @@ import ast
 import math
 import re
 import warnings
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fractions import Fraction
 
-from gradverify.errors import SpecError, caret
+from gradverify.errors import SpecError, caret, nearest
 from gradverify.notation.tree import Call, Expr, Name, Number, Read, Reduce, walk
 
 FUNCTIONS = {
     "exp": 1, "log": 1, "expm1": 1, "log1p": 1, "sqrt": 1, "abs": 1, "tanh": 1, "sigmoid": 1,
-    "softplus": 1, "relu": 1, "erf": 1, "sin": 1, "cos": 1, "max": 2, "min": 2, "where": 3,
-    "stop_gradient": 1,
+    "softplus": 1, "relu": 1, "silu": 1, "gelu": 1, "erf": 1, "erfc": 1, "sin": 1, "cos": 1,
+    "tan": 1, "atan": 1, "sinh": 1, "cosh": 1, "gamma": 1, "lgamma": 1, "digamma": 1,
+    "polygamma": 2, "logaddexp": 2, "max": 2, "min": 2, "where": 3, "stop_gradient": 1,
 }  # fmt: skip
-REDUCTIONS = ("sum", "mean", "max", "min", "logsumexp")
+REDUCTIONS = ("sum", "mean", "var", "prod", "max", "min", "logsumexp")
+COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
 
 # Bounds that no definition a person writes comes near, and that keep hostile text cheap.
 MAX_LENGTH, MAX_DEPTH, MAX_EXPONENT, MAX_DIGITS = 20_000, 60, 64, 40
+# Reductions that are written by two others of the same body, which would double with each level.
+_DOUBLED, MAX_DOUBLED = ("var", "logsumexp"), 4
 
 _OPERATORS: dict[type, str] = {
     ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//", ast.Mod: "%",
@@ -30,13 +35,28 @@ _OPERATORS: dict[type, str] = {
 
 @dataclass(frozen=True)
 class Equation:
-    """One line of a definition: `target[subscripts] = body`; `adds` where it is `+=`."""
+    """One line of a definition: `target[subscripts] = body`; `adds` where it is `+=`.
+
+    `at` tells equations apart: (line, column), and a number more for those of a part, which all
+    stand where it is called. `ranges` are those declared for a part; None: the spec's own.
+    """
 
     target: str
     subscripts: tuple[Expr, ...]
     body: Expr
     adds: bool
-    at: tuple[int, int]
+    at: tuple[int, ...]
+    ranges: Mapping[str, Expr] | None = None
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """One line that calls a part, `targets = part(args)`: tensors with leading subscripts."""
+
+    part: str
+    targets: tuple[Read, ...]
+    args: tuple[Read, ...]
+    at: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -46,30 +66,31 @@ class Source:
     text: str
     what: str = "definition"
 
+    def dedented(self) -> "Source":
+        """Return the text at the left margin, where Python reads equations."""
+        lines = self.text.expandtabs().splitlines()
+        margin = min((len(x) - len(x.lstrip()) for x in lines if x.strip()), default=0)
+        return Source("\n".join(x[margin:] for x in lines).strip("\n"), self.what)
+
     def place(self, node: ast.expr | ast.stmt) -> tuple[int, int]:
         """Return (line, column) of a node of the parsed text."""
         line = self.text.splitlines()[node.lineno - 1]
         # Python counts columns in bytes of UTF-8, people in characters.
         return node.lineno, len(line.encode()[: node.col_offset].decode(errors="replace"))
 
-    def error(self, message: str, at: tuple[int, int]) -> SpecError:
+    def error(self, message: str, at: tuple[int, ...]) -> SpecError:
         """Return an error that shows the line of the text with a caret under the place."""
-        return SpecError(f"{message}\n{caret(self.text, *at)}")
+        return SpecError(f"{message}\n{caret(self.text, at[0], at[1])}")
 
 
-def dedented(text: str, what: str = "definition") -> Source:
-    """Return a text with its common margin taken off.
+def parse_equations(
+    source: Source, parts: Collection[str] = ()
+) -> tuple[Equation | Invocation, ...]:
+    """Return the lines of a definition, in order: equations, and calls of the `parts`.
 
-    Python reads equations at the left margin; continuation lines may be indented as they like.
+    SpecError shows what cannot be read.
     """
-    lines = text.expandtabs().splitlines()
-    margin = min((len(x) - len(x.lstrip()) for x in lines if x.strip()), default=0)
-    return Source("\n".join(x[margin:] for x in lines).strip("\n"), what)
-
-
-def parse_equations(source: Source) -> tuple[Equation, ...]:
-    """Return the equations of a definition, in order; SpecError shows what cannot be read."""
-    found = []
+    found: list[Equation | Invocation] = []
     tree = _parse(source, "exec")
     assert isinstance(tree, ast.Module)
     for node in tree.body:
@@ -82,19 +103,20 @@ def parse_equations(source: Source) -> tuple[Equation, ...]:
             raise source.error(
                 "this is not an equation: write `name[indices] = expression`, one per line", at
             )
+        adds = isinstance(node, ast.AugAssign)
+        reader = _Reader(source, parts)
+        called = node.value.func if isinstance(node.value, ast.Call) else None
+        if isinstance(called, ast.Name) and not adds:
+            if called.id in parts:
+                found.append(reader.invocation(target, node.value, at))
+                continue
+            if isinstance(target, ast.Tuple):
+                hint = nearest(called.id, parts) if parts else "declare it, =Part(spec)"
+                raise source.error(f"{called.id} is no part of this spec; {hint}", at)
         if not isinstance(target, ast.Name | ast.Subscript):
             raise source.error("the left side must be one tensor, such as y[n,c]", at)
-        left = _Reader(source).read(target)
-        match left:
-            case Read():
-                tensor, subscripts = left.tensor, left.subscripts
-            case Name():
-                tensor, subscripts = left.id, ()
-            case _:
-                raise AssertionError(left)
-        body = _Reader(source).read(node.value)
-        adds = isinstance(node, ast.AugAssign)
-        found.append(Equation(tensor, subscripts, body, adds, at))
+        left = reader.tensor(target)
+        found.append(Equation(left.tensor, left.subscripts, reader.read(node.value), adds, at))
     if not found:
         raise SpecError(f"the {source.what} is empty: write at least one equation")
     return tuple(found)
@@ -165,9 +187,43 @@ def _remedy(node: ast.expr) -> str | None:
 class _Reader:
     """Turns the nodes of one `ast` tree into ours and refuses every other node."""
 
-    def __init__(self, source: Source) -> None:
-        self.source = source
-        self.depth = 0
+    def __init__(self, source: Source, parts: Collection[str] = ()) -> None:
+        self.source, self.parts = source, parts
+        self.depth = self.doubled = 0
+
+    def tensor(self, node: ast.expr) -> Read:
+        """Return a tensor that may stand without subscripts."""
+        match found := self.read(node):
+            case Read():
+                return found
+            case Name(id, at):
+                return Read(id, (), at)
+        raise self.source.error(
+            "a part takes and gives tensors, such as x or x[t]: "
+            "give this expression an equation of its own",
+            self.source.place(node),
+        )
+
+    def invocation(self, target: ast.expr, call: ast.expr, at: tuple[int, int]) -> Invocation:
+        """Return the line `target = call` of a part."""
+        assert isinstance(call, ast.Call)
+        assert isinstance(call.func, ast.Name)
+        if call.keywords:
+            raise self.source.error(
+                f"the tensors that {call.func.id} takes stand in order, without their names", at
+            )
+        targets = target.elts if isinstance(target, ast.Tuple) else [target]
+        return Invocation(
+            call.func.id,
+            tuple(self.tensor(t) for t in targets),
+            tuple(self.tensor(a) for a in call.args),
+            at,
+        )
+
+    def part(self, name: str, at: tuple[int, int]) -> SpecError:
+        return self.source.error(
+            f"{name} is a part of this spec: call it, on a line of its own, h = {name}(x)", at
+        )
 
     def read(self, node: ast.expr) -> Expr:
         self.depth += 1
@@ -190,6 +246,8 @@ class _Reader:
                 return Number(Fraction(value), at)
             case ast.Constant(value=float(value)) if math.isfinite(value):
                 return Number(Fraction(value), at)
+            case ast.Name(id=name) | ast.Subscript(value=ast.Name(id=name)) if name in self.parts:
+                raise self.part(name, at)
             case ast.Name(id=name):
                 return Name(name, at)
             case ast.UnaryOp(op=ast.USub(), operand=ast.Constant() as constant):
@@ -252,16 +310,20 @@ class _Reader:
         return result
 
     def _call(self, function: str, args: list[ast.expr], at: tuple[int, int]) -> Expr:
+        if function in self.parts:
+            raise self.part(function, at)
         if function not in FUNCTIONS:
             if function in REDUCTIONS:
                 raise self.source.error(
                     f"{function} needs the indices it runs over: {function}[n](...)", at
                 )
-            close = get_close_matches(function, [*FUNCTIONS, *REDUCTIONS], 1)
+            close = get_close_matches(function, [*self.parts, *FUNCTIONS, *REDUCTIONS], 1)
             hint = f"; did you mean {close[0]}?" if close else ""
+            parts = f"\n    parts of this spec: {' '.join(self.parts)}" if self.parts else ""
             raise self.source.error(
                 f"{function} is not a function of the language{hint}\n    known functions: "
-                f"{' '.join(FUNCTIONS)}\n    reductions: {' '.join(f'{r}[i]' for r in REDUCTIONS)}",
+                f"{' '.join(FUNCTIONS)}\n    reductions: {' '.join(f'{r}[i]' for r in REDUCTIONS)}"
+                + parts,
                 at,
             )
         if len(args) != FUNCTIONS[function] or any(isinstance(a, ast.Starred) for a in args):
@@ -271,7 +333,15 @@ class _Reader:
                 + (hint if function in REDUCTIONS else ""),
                 at,
             )
-        return Call(function, tuple(self.read(a) for a in args), at)
+        found = tuple(self.read(a) for a in args)
+        if function == "polygamma":
+            order = found[0]
+            if not isinstance(order, Number) or order.value < 0 or order.value.denominator != 1:
+                raise self.source.error(
+                    "the order of polygamma is a whole number from 0, written out: polygamma(1, x)",
+                    self.source.place(args[0]),
+                )
+        return Call(function, found, at)
 
     def _reduction(self, kind: str, inside: ast.expr, body: ast.expr, at: tuple[int, int]) -> Expr:
         if kind not in REDUCTIONS:
@@ -280,14 +350,43 @@ class _Reader:
             raise self.source.error(
                 f"{kind} is not a reduction{hint} (known: {' '.join(REDUCTIONS)})", at
             )
-        indices = []
+        indices, bounds = [], []
         for part in self._subscripts(inside):
-            if not isinstance(part, Name) or not re.fullmatch("[a-z]", part.id):
+            match part:
+                case Name(id):
+                    index = id
+                case Call(op, (Name(id), _)) if op in COMPARISONS:
+                    index = id
+                    bounds.append(part)
+                case Call(op) if op in (*COMPARISONS, "and"):
+                    raise self.source.error(
+                        f"a bound begins with its index and compares once, {kind}[j<=i](...); what "
+                        f"it cannot say goes into the body, {kind}[j](where(...))",
+                        part.at,
+                    )
+                case _:
+                    index = ""
+            if not re.fullmatch("[a-z]", index):
                 raise self.source.error("a reduction runs over indices: single small letters", at)
-            indices.append(part.id)
+            indices.append(index)
         if len(set(indices)) != len(indices):
             raise self.source.error("a reduction names an index twice", at)
-        return Reduce(kind, tuple(indices), self.read(body), at)
+        if bounds and kind in ("mean", "var"):
+            raise self.source.error(
+                f"{kind} takes no bound, since how many terms it has would not show: divide a sum "
+                "by their number, such as sum[j<=i](x[j])/(i + 1)",
+                bounds[0].at,
+            )
+        self.doubled += kind in _DOUBLED
+        if self.doubled > MAX_DOUBLED:
+            raise self.source.error(
+                f"{kind} is nested in {MAX_DOUBLED} others: give those inside equations of their "
+                "own",
+                at,
+            )
+        result = Reduce(kind, tuple(indices), self.read(body), at, tuple(bounds))
+        self.doubled -= kind in _DOUBLED
+        return result
 
     def _power(self, node: ast.BinOp, at: tuple[int, int]) -> Expr:
         base, exponent = self.read(node.left), self.read(node.right)

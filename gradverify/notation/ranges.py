@@ -1,7 +1,7 @@
 """Which index runs over which range, in each equation; and the shapes that follow from it."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fractions import Fraction
@@ -18,6 +18,7 @@ from gradverify.notation.tree import (
     Number,
     Read,
     Reduce,
+    children,
     free_names,
     rebuild,
     rename,
@@ -42,6 +43,12 @@ class Declared:
     constants: tuple[str, ...]
     ranges: Mapping[str, Expr]
     outside: Mapping[str, float] = field(default_factory=dict)
+    updates: frozenset[str] = frozenset()
+
+    @property
+    def seeded(self) -> tuple[str, ...]:
+        """The outputs that have a cotangent: those that are not a buffer's next value."""
+        return tuple(y for y in self.wanted if y not in self.updates)
 
 
 @dataclass
@@ -70,6 +77,29 @@ def resolve(equations: Sequence[Equation], source: Source, declared: Declared) -
     Raises SpecError, with the place, for names that mean nothing or two things, subscripts of
     the wrong number, and ranges that conflict or do not show.
     """
+    scopes, shapes, origins = infer(equations, source, declared)
+    check_ranges(scopes, source, declared.sizes)
+    return scopes, shapes, origins
+
+
+def check_ranges(scopes: Iterable[Scope], source: Source, sizes: Collection[str]) -> None:
+    """Raise SpecError, with the place, for an index whose range does not show."""
+    for scope in scopes:
+        for index in scope.order:
+            if index not in scope.sizes:
+                letter = scope.letters[index]
+                likely = letter.upper() if letter.upper() in sizes else "N"
+                binding = (e.at for e in walk(scope.equation.body)
+                           if isinstance(e, Reduce) and index in e.indices)  # fmt: skip
+                raise source.error(
+                    f"the range of index {letter} does not show: no tensor has a plain [{letter}] "
+                    f'of known size here; declare it, ranges={{"{letter}": "{likely}"}}',
+                    next(binding, scope.equation.at),
+                )
+
+
+def infer(equations: Sequence[Equation], source: Source, declared: Declared) -> Resolved:
+    """Return what `resolve` does as far as it shows: a range or a shape may be missing."""
     names = _Names(equations, source, declared)
     scopes = [names.scope(e) for e in equations]
     origins = _origins(scopes, source)
@@ -80,6 +110,8 @@ def resolve(equations: Sequence[Equation], source: Source, declared: Declared) -
         before = sum(len(s.sizes) for s in scopes) + len(shapes)
         for scope in scopes:
             _infer(scope, shapes, origins, source, declared)
+            if partly:
+                _infer_from_bounds(scope)
         _shapes(scopes, shapes, partly=partly)
         if sum(len(s.sizes) for s in scopes) + len(shapes) > before:
             partly = False
@@ -87,17 +119,6 @@ def resolve(equations: Sequence[Equation], source: Source, declared: Declared) -
             break
         else:
             partly = True
-    for scope in scopes:
-        for index in scope.order:
-            if index not in scope.sizes:
-                letter = scope.letters[index]
-                binding = (e.at for e in walk(scope.equation.body)
-                           if isinstance(e, Reduce) and index in e.indices)  # fmt: skip
-                raise source.error(
-                    f"the range of index {letter} does not show: no tensor has a plain [{letter}] "
-                    f'of known size here; declare it, ranges={{"{letter}": "N"}}',
-                    next(binding, scope.equation.at),
-                )
     return scopes, shapes, origins
 
 
@@ -168,7 +189,7 @@ class _Names:
                     raise self.unknown(tensor, at)
                 if inside and tensor not in self.declared.integers:
                     raise self.source.error(
-                        f"{tensor} is used as a subscript but does not hold integers: "
+                        f"{tensor} is used as a subscript or bound but does not hold integers: "
                         f"declare it Input(..., dtype=int)",
                         at,
                     )
@@ -177,7 +198,7 @@ class _Names:
                         f"{tensor} has {self.ranks[tensor]} dimension(s), not {len(subscripts)}", at
                     )
                 return rebuild(e, lambda s: self.visit(s, bound, inside=True))
-            case Reduce(kind, indices, body, at):
+            case Reduce(kind, indices, body, at, bounds):
                 if inside:
                     raise self.source.error("a reduction cannot stand in a subscript", at)
                 fresh = {}
@@ -193,11 +214,16 @@ class _Names:
                     fresh[index] = name
                     self.letters[name] = index
                     self.order.append(name)
-                inner = self.visit(rename(body, fresh), bound | set(fresh.values()), inside=False)
-                return Reduce(kind, tuple(fresh.values()), inner, at)
+                bound |= set(fresh.values())
+                inner = self.visit(rename(body, fresh), bound, inside=False)
+                compared = tuple(
+                    rebuild(rename(b, fresh), lambda s: self.visit(s, bound, inside=True))
+                    for b in bounds
+                )
+                return Reduce(kind, tuple(fresh.values()), inner, at, compared)
             case Call(function, _, at) if inside and function not in _SUBSCRIPT:
                 raise self.source.error(
-                    "a subscript is an integer: use indices, sizes and + - * // %", at
+                    "a subscript or bound is an integer: use indices, sizes and + - * // %", at
                 )
             case Number(value, at) if inside and value.denominator != 1:
                 raise self.source.error("a subscript is an integer", at)
@@ -235,7 +261,7 @@ class _Names:
             )
         raise self.unknown(e.id, e.at)
 
-    def unknown(self, name: str, at: tuple[int, int]) -> SpecError:
+    def unknown(self, name: str, at: tuple[int, ...]) -> SpecError:
         known = sorted(self.known())
         if name in known or name in _NUMBERS:
             return self.source.error(f"{name} is one number: write it without subscripts", at)
@@ -267,6 +293,7 @@ def _infer(
     declared: Declared,
 ) -> None:
     equation = scope.equation
+    ranges = declared.ranges if equation.ranges is None else equation.ranges
     found: dict[str, tuple[Expr, str]] = {}
     reads = [Read(equation.target, equation.subscripts, equation.at)]
     reads += [e for e in walk(equation.body) if isinstance(e, Read)]
@@ -282,7 +309,7 @@ def _infer(
                 continue
             index = subscript.id
             letter = scope.letters[index]
-            if letter in declared.ranges:
+            if letter in ranges:
                 continue
             here = text(rename(read, scope.letters))
             if index in found and not same(found[index][0], size):
@@ -294,8 +321,8 @@ def _infer(
                 )
             found.setdefault(index, (size, here))
     for index, letter in scope.letters.items():
-        if letter in declared.ranges:
-            scope.sizes[index] = declared.ranges[letter]
+        if letter in ranges:
+            scope.sizes[index] = ranges[letter]
         elif index in found:
             scope.sizes[index] = found[index][0]
 
@@ -310,6 +337,16 @@ def _digits(subscript: Expr, size: Expr) -> Iterator[tuple[Expr, Expr]]:
             yield from ((high, count), (low, other))
         case _:
             yield subscript, size
+
+
+def _infer_from_bounds(scope: Scope) -> None:
+    """Give two indices that a bound compares, sum[j<=i](x[j]), one range where only one shows."""
+    for e in walk(scope.equation.body):
+        for bound in e.bounds if isinstance(e, Reduce) else ():
+            pair = [s.id for s in children(bound) if isinstance(s, Name) and s.id in scope.letters]
+            known = [i for i in pair if i in scope.sizes]
+            if len(pair) == 2 and len(known) == 1:
+                scope.sizes |= dict.fromkeys(pair, scope.sizes[known[0]])
 
 
 def _shapes(scopes: Sequence[Scope], shapes: dict[str, tuple[Expr, ...]], *, partly: bool) -> None:

@@ -11,6 +11,7 @@ from gradverify.notation.parse import Equation, Source
 from gradverify.notation.ranges import Declared, Scope, resolve
 from gradverify.notation.tree import (
     ONE,
+    ZERO,
     Call,
     Expr,
     Name,
@@ -29,7 +30,10 @@ Loops = tuple[tuple[str, Expr], ...]
 
 @dataclass(frozen=True)
 class Statement:
-    """`target[subscripts] += body` over all values of the loop indices, or `max=` for kind "max".
+    """`target[subscripts] += body` over all values of the loop indices.
+
+    A statement of kind "max" or "prod" adds the largest value, or the product of all values, of
+    the indices that do not stand on the left side.
 
     A loop is (index, size). Indices that do not stand on the left side are reduced. `guarded`
     says that only a branch of a `where` reads the target. `at` is the place of its equation.
@@ -41,7 +45,7 @@ class Statement:
     loops: Loops
     body: Expr
     guarded: bool = False
-    at: tuple[int, int] = (1, 0)
+    at: tuple[int, ...] = (1, 0)
 
     @cached_property
     def sources(self) -> frozenset[str]:
@@ -108,17 +112,38 @@ def _fresh(stem: str, taken: set[str]) -> str:
 
 
 def _expand(expr: Expr) -> Expr:
-    """Write min and logsumexp by the reductions that are primitive, sum and max."""
+    """Write min, var and logsumexp by the reductions that are primitive: max, mean and sum."""
     expr = rebuild(expr, _expand)
     match expr:
-        case Reduce("min", indices, body, at):
-            return Call("neg", (Reduce("max", indices, Call("neg", (body,), at), at),), at)
-        case Reduce("logsumexp", indices, body, at):
+        case Reduce("min", body=body, at=at):
+            largest = replace(expr, kind="max", body=Call("neg", (body,), at))
+            return Call("neg", (largest,), at)
+        case Reduce("var", body=body, at=at):
+            deviation = Call("-", (body, replace(expr, kind="mean")), at)
+            return replace(expr, kind="mean", body=Call("**", (deviation, Number(Fraction(2))), at))
+        case Reduce("logsumexp", body=body, at=at):
             # Shifting by the maximum changes neither the value nor the derivative.
-            top = Call("stop_gradient", (Reduce("max", indices, body, at),), at)
+            top = Call("stop_gradient", (replace(expr, kind="max"),), at)
             shifted = Call("exp", (Call("-", (body, top), at),), at)
-            return Call("+", (top, Call("log", (Reduce("sum", indices, shifted, at),), at)), at)
+            total = replace(expr, kind="sum", body=shifted)
+            return Call("+", (top, Call("log", (total,), at)), at)
     return expr
+
+
+# What changes nothing where it is reduced with other values.
+_NEUTRAL: dict[str, Expr] = {"sum": ZERO, "prod": ONE, "max": Call("neg", (Name("inf"),))}
+
+
+def _masked(expr: Expr) -> Expr:
+    """Write bounds as choices: sum[j<=i](b) is sum[j](where(j <= i, b, 0))."""
+    expr = rebuild(expr, _masked)
+    if not (isinstance(expr, Reduce) and expr.bounds):
+        return expr
+    condition, *others = expr.bounds
+    for other in others:
+        condition = Call("and", (condition, other), expr.at)
+    chosen = Call("where", (condition, expr.body, _NEUTRAL[expr.kind]), expr.at)
+    return replace(expr, body=chosen, bounds=())
 
 
 def _shift(
@@ -197,7 +222,8 @@ class _Lowering:
     def equation(self, scope: Scope) -> None:
         equation = scope.equation
         loops = tuple((i, scope.sizes[i]) for i in scope.left)
-        self.define(equation.target, equation.subscripts, loops, equation.body, scope, False)
+        body = _masked(equation.body)
+        self.define(equation.target, equation.subscripts, loops, body, scope, False)
 
     def define(
         self,
@@ -214,8 +240,9 @@ class _Lowering:
             at = scope.equation.at
             self.statements.append(Statement(target, subscripts, kind, loops, body, guarded, at))
 
-        if isinstance(body, Reduce) and body.kind == "max":
-            emit("max", (*loops, *self.bound(body, scope)), self.hoist(body.body, scope, guarded))
+        if isinstance(body, Reduce) and body.kind in ("max", "prod"):
+            inner = self.hoist(body.body, scope, guarded)
+            emit(body.kind, (*loops, *self.bound(body, scope)), inner)
             return
         rest = []
         for sign, term in _terms(body):
@@ -260,6 +287,8 @@ class _Lowering:
                 ),
             )
         if not isinstance(expr, Reduce):
+            # Guarding is about what flows back, and here nothing does.
+            guarded &= not (isinstance(expr, Call) and expr.function == "stop_gradient")
             return rebuild(expr, lambda e: self.hoist(e, scope, guarded))
         free = tuple(n for n in free_names(expr) if n in scope.sizes)
         free = tuple(sorted(free, key=scope.order.index))

@@ -10,7 +10,7 @@ class Number:
     """An exact number; a decimal stands for the float64 nearest to it."""
 
     value: Fraction
-    at: tuple[int, int] = field(default=(1, 0), compare=False)
+    at: tuple[int, ...] = field(default=(1, 0), compare=False)
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Name:
     """An index, a dimension, a constant, `pi` or `inf`."""
 
     id: str
-    at: tuple[int, int] = field(default=(1, 0), compare=False)
+    at: tuple[int, ...] = field(default=(1, 0), compare=False)
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Read:
 
     tensor: str
     subscripts: "tuple[Expr, ...]"
-    at: tuple[int, int] = field(default=(1, 0), compare=False)
+    at: tuple[int, ...] = field(default=(1, 0), compare=False)
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,21 @@ class Call:
 
     function: str
     args: "tuple[Expr, ...]"
-    at: tuple[int, int] = field(default=(1, 0), compare=False)
+    at: tuple[int, ...] = field(default=(1, 0), compare=False)
 
 
 @dataclass(frozen=True)
 class Reduce:
-    """A reduction over indices, `sum[i,j](body)`."""
+    """A reduction over indices, `sum[i,j](body)`.
+
+    `bounds` are comparisons that begin with one of the indices, `sum[j<=i](body)`.
+    """
 
     kind: str
     indices: tuple[str, ...]
     body: "Expr"
-    at: tuple[int, int] = field(default=(1, 0), compare=False)
+    at: tuple[int, ...] = field(default=(1, 0), compare=False)
+    bounds: "tuple[Expr, ...]" = ()
 
 
 Expr = Number | Name | Read | Call | Reduce
@@ -62,7 +66,7 @@ def children(expr: Expr) -> tuple[Expr, ...]:
         case Call():
             return expr.args
         case Reduce():
-            return (expr.body,)
+            return (*expr.bounds, expr.body)
     return ()
 
 
@@ -81,7 +85,9 @@ def rebuild(expr: Expr, change: Callable[[Expr], Expr]) -> Expr:
         case Call():
             return replace(expr, args=tuple(change(a) for a in expr.args))
         case Reduce():
-            return replace(expr, body=change(expr.body))
+            return replace(
+                expr, body=change(expr.body), bounds=tuple(change(b) for b in expr.bounds)
+            )
     return expr
 
 
@@ -131,8 +137,9 @@ def text(expr: Expr, above: int = 0) -> str:
             return id
         case Read(tensor, subscripts):
             return f"{tensor}[{','.join(text(s) for s in subscripts)}]" if subscripts else tensor
-        case Reduce(kind, indices, body):
-            return f"{kind}[{','.join(indices)}]({text(body)})"
+        case Reduce(kind, indices, body, bounds=bounds):
+            bounded = {free_names(b)[0]: text(b).replace(" ", "") for b in bounds}
+            return f"{kind}[{','.join(bounded.get(i, i) for i in indices)}]({text(body)})"
         case Call(function, args) if function in _PRECEDENCE:
             mine = _PRECEDENCE[function]
             if function in ("neg", "not"):

@@ -79,19 +79,23 @@ def five_checks(layer, case, oracle, zero):
 def as_torch(layer, tensors, constants):
     """Return a function of torch tensors whose forward and backward are the layer's own."""
     names = layer.spec.differentiable
+    seeded = [y in layer.spec.differentiable_outputs for y in layer.spec.outputs]
 
     class Wrapped(torch.autograd.Function):
         @staticmethod
         def forward(ctx, *given):
             arrays = {k: g.detach().numpy() for k, g in zip(names, given, strict=True)}
             outputs, ctx.pullback = layer.function(**{**tensors, **arrays}, **constants)
-            if isinstance(outputs, tuple):
-                return tuple(torch.as_tensor(np.asarray(y)) for y in outputs)
-            return torch.as_tensor(np.asarray(outputs))
+            if not isinstance(outputs, tuple):
+                return torch.as_tensor(np.asarray(outputs))
+            results = tuple(torch.as_tensor(np.asarray(y)) for y in outputs)
+            ctx.mark_non_differentiable(*(y for y, s in zip(results, seeded, strict=True) if not s))
+            return results
 
         @staticmethod
         def backward(ctx, *cotangents):
-            gradients = ctx.pullback(*(c.numpy() for c in cotangents))
+            given = (c for c, s in zip(cotangents, seeded, strict=True) if s)
+            gradients = ctx.pullback(*(c.numpy() for c in given))
             return tuple(torch.as_tensor(np.asarray(gradients[k])) for k in names)
 
     return Wrapped.apply
