@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gradverify.layer import Layer
     from gradverify.loading import catalog
     from gradverify.parts import Part
+    from gradverify.proof import Proof, prove
     from gradverify.result import Finding, Report, Status, Verdict
     from gradverify.spec import Spec
 
@@ -21,15 +22,15 @@ if TYPE_CHECKING:
 _HOMES = {
     "Buffer": "declare", "Constant": "declare", "Finding": "result", "GradverifyError": "errors",
     "Input": "declare", "Layer": "layer", "Output": "declare", "Param": "declare",
-    "Part": "parts", "Report": "result", "Spec": "spec", "SpecError": "errors",
+    "Part": "parts", "Proof": "proof", "Report": "result", "Spec": "spec", "SpecError": "errors",
     "Status": "result", "UsageError": "errors", "Verdict": "result", "catalog": "loading",
-    "oracle": "derivatives", "verify": "engine",
+    "oracle": "derivatives", "prove": "proof", "verify": "engine",
 }  # fmt: skip
 
 __all__ = [
     "Buffer", "Constant", "Finding", "GradverifyError", "Input", "Layer", "Output", "Param",
-    "Part", "Report", "Spec", "SpecError", "Status", "UsageError", "Verdict", "catalog", "oracle",
-    "verify",
+    "Part", "Proof", "Report", "Spec", "SpecError", "Status", "UsageError", "Verdict", "catalog",
+    "oracle", "prove", "verify",
 ]  # fmt: skip
 
 

@@ -42,6 +42,11 @@ class Witness:
     claimed: float
     derived: float
 
+    def __str__(self) -> str:
+        tensors = {k: np.asarray(v).tolist() for k, v in self.tensors.items()}
+        values = ", ".join(f"{k}={v}" for k, v in {**self.sizes, **tensors}.items())
+        return f"at {values}"
+
 
 @dataclass(frozen=True)
 class Proof:
@@ -59,6 +64,21 @@ class Proof:
     residual: str | None = None
     witness: Witness | None = None
     points: int = 0
+
+    def __str__(self) -> str:
+        lines = [f"{self.target}: {self.status}", *self.equation.splitlines()]
+        if self.status == "proven":
+            lines[0] += " for all sizes and values"
+            lines.append(f"given {', '.join(self.assumed)}")
+        elif self.witness is None:
+            lines[0] += f": it agrees at {self.points} points to 30 digits, which proves nothing"
+        else:
+            place = f"[{','.join(map(str, self.witness.index))}]" if self.witness.index else ""
+            both = self.witness.claimed, self.witness.derived
+            lines += [self.residual] if self.residual else []
+            lines.append(str(self.witness))
+            lines.append(f"{self.target}{place} is {both[0]:.8g} as claimed, {both[1]:.8g} as derived")
+        return "\n    ".join(lines)
 
 
 def prove(spec: Spec, gradients: str | None = None) -> tuple[Proof, ...]:
@@ -103,8 +123,8 @@ def _proof(spec: Spec, claims: Claims, target: str) -> Proof:
     equation = claims.equations[target]
     decision = decide(claims, target, spec.least)
     if decision.proven:
-        sizes = [f"{d} >= 1" for d in spec.dims]
         where = [text(w) for w in spec.where]
+        sizes = [f"{d} >= 1" for d in spec.dims if not any(w.startswith(f"{d} >") for w in where)]
         constants = [f"{c} > 0" for c, low in spec.least.items()
                      if c in spec.constants and low > 0]  # fmt: skip
         assumed = dict.fromkeys([*where, *sizes, *constants, *decision.assumed])

@@ -5,11 +5,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from gradverify.calculus.claims import Claims
-from gradverify.calculus.closed_form import Closed, ClosedForms
+from gradverify.calculus.closed_form import ClosedForms
 from gradverify.calculus.normal import Normalizer, Unsupported, normalizer
 from gradverify.calculus.polynomial import Atom, Coefficient, Term, TooLarge, rational
 from gradverify.calculus.relations import Rules
-from gradverify.notation.tree import text
+from gradverify.notation.tree import Read, text
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def decide(claims: Claims, target: str, least: Mapping[str, float]) -> Decision:
 
 
 def residual(claims: Claims, target: str, least: Mapping[str, float]) -> str | None:
-    """Return what is claimed minus what is derived as an equation, None where it is too long."""
+    """Return what is claimed minus what is derived, None where that is too long to be read."""
     forms = ClosedForms(claims.derivation, least, claims.program)
     normal, a = forms.normal, forms.algebra
     found = []
@@ -57,7 +57,8 @@ def residual(claims: Claims, target: str, least: Mapping[str, float]) -> str | N
             body = forms.shortest(names, a.add(claimed, a.scale(derived, -1)))
         except (TooLarge, Unsupported):
             continue
-        found.append(str(Closed(f"residual of {target}", forms.shown(names, subscripts), body)))
+        place = text(Read(target, forms.shown(names, subscripts)))
+        found.append(f"{place}, claimed - derived = {text(body)}")
     short = min(found, key=len, default=None)
     return short if short is not None and len(short) <= LONGEST else None
 
@@ -95,7 +96,8 @@ def conditions(claims: Claims, target: str, least: Mapping[str, float]) -> tuple
         values += [normal.element(t, at) for t in (claims.names[target], claims.judged[target])]
     found = (_condition(forms, t, atom, e) for p in values for t, _ in p.terms
              for atom, e in t.factors)  # fmt: skip
-    return tuple(dict.fromkeys(c for c in found if c is not None))
+    shown = dict.fromkeys(c for c in found if c is not None)
+    return tuple(c for c in shown if c.replace(" >= ", " > ") not in shown or " >= " not in c)
 
 
 def _condition(forms: ClosedForms, t: Term, atom: Atom, exponent: Coefficient) -> str | None:
