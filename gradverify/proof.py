@@ -8,10 +8,11 @@ from typing import Any, Literal
 import mpmath
 import numpy as np
 
-from gradverify.calculus.claims import Claims, read_claims
+from gradverify.calculus.claims import Claims, claims, read_claims
 from gradverify.calculus.closed_form import Closed, ClosedForms
 from gradverify.calculus.compile import Oracle
 from gradverify.calculus.derive import Derivation, derive
+from gradverify.calculus.emit import PLAIN, Mode
 from gradverify.calculus.exact import evaluate_exactly
 from gradverify.calculus.prove import decide, residual
 from gradverify.errors import SpecError, UsageError
@@ -28,6 +29,9 @@ EQUAL = mpmath.mpf(10) ** -30
 # A closed form in float64 against the step-by-step derivation, in the size of the largest
 # element: the one rounds in another order than the other, with a few hundred terms.
 CONFIRMED = 1e-9
+# A gradient that vanishes at so many is worth the attempt to prove that it always does.
+ZERO_POINTS = 3
+VANISHED = 1e-9  # of its terms: rounding leaves some 1e-16, a value that is not 0 rarely this
 # A witness is looked for at sizes up to this.
 LARGEST = 4
 
@@ -77,7 +81,9 @@ class Proof:
             both = self.witness.claimed, self.witness.derived
             lines += [self.residual] if self.residual else []
             lines.append(str(self.witness))
-            lines.append(f"{self.target}{place} is {both[0]:.8g} as claimed, {both[1]:.8g} as derived")
+            lines.append(
+                f"{self.target}{place} is {both[0]:.8g} as claimed, {both[1]:.8g} as derived"
+            )
         return "\n    ".join(lines)
 
 
@@ -96,10 +102,19 @@ def prove(spec: Spec, gradients: str | None = None) -> tuple[Proof, ...]:
         )
     derivation = derive(spec.program, spec.differentiable)
     given = gradients if gradients is not None else spec.gradients
-    source = Source(given or _zeros(spec, derivation), "gradients").dedented()
+    if given is None:
+        forms = ClosedForms(derivation, spec.least)
+        found = tuple(_proof(spec, claim, t) for t, claim in _zeros(spec, derivation, forms))
+        if not found:
+            raise UsageError(
+                f"nothing to prove about {spec.name!r}: no gradient of it is 0; write what is to "
+                'be proven as Spec(..., gradients="dx[n,c] = ...") or in a file, --gradients FILE'
+            )
+        return found
     try:
-        claims = read_claims(derivation, source, islice(spec.sizes(), 24))
-        return tuple(_proof(spec, claims, t) for t in claims.judged)
+        source = Source(given, "gradients").dedented()
+        read = read_claims(derivation, source, islice(spec.sizes(), 24))
+        return tuple(_proof(spec, read, t) for t in read.judged)
     except SpecError as error:
         raise SpecError(f"spec {spec.name!r}: {error}") from None
 
@@ -107,13 +122,19 @@ def prove(spec: Spec, gradients: str | None = None) -> tuple[Proof, ...]:
 def closed_forms(spec: Spec) -> dict[str, Closed | None]:
     """Return, for each differentiable tensor of a spec, its gradient on one line, or None.
 
-    Each is compiled and compared with the step-by-step derivation before it is returned.
+    Each is compiled and compared with the step-by-step derivation before it is returned; one
+    that is 0 is proven.
     """
     assert spec.program is not None
     derivation = derive(spec.program, spec.differentiable)
     forms = ClosedForms(derivation, spec.least)
+    vanishing = {target for target, claim in _zeros(spec, derivation, forms)
+                 if decide(claim, target, spec.least).proven}  # fmt: skip
     found: dict[str, Closed | None] = {}
     for tensor, cotangent in forms.wanted.items():
+        if cotangent in vanishing:
+            found[tensor] = forms.zero(cotangent)
+            continue
         closed = forms.find(cotangent)
         found[tensor] = closed if closed and _confirmed(spec, derivation, closed) else None
     return found
@@ -160,11 +181,14 @@ def _compared(
     rng: np.random.Generator,
 ) -> Witness | None:
     """Return random values at which a claim is wrong, None where it is right there."""
-    tensors = draw(spec, sizes, rng)
+    # At small sizes values that can be read and typed in; at others none that lie on a kink.
+    decimals = 2 if max((sizes[d] for d in spec.dims), default=1) <= 2 else 15
+    tensors = draw(spec, sizes, rng, decimals)
     constants = {c: sizes[c] for c in spec.constants}
     given = dict(tensors)
     for y, seed in zip(spec.differentiable_outputs, claims.seeds, strict=True):
-        given[seed] = np.round(np.asarray(rng.standard_normal(spec.shape(y, sizes))), 2)
+        value = np.asarray(rng.standard_normal(spec.shape(y, sizes)))
+        given[seed] = np.round(value, decimals)
         tensors[f"d{y}"] = given[seed]
     exact = evaluate_exactly(derivation, given, constants, sizes, ())
     at = derivation.program.declared.wanted.index(claims.names[target])
@@ -177,34 +201,40 @@ def _compared(
     return None
 
 
-def _zeros(spec: Spec, derivation: Derivation) -> str:
-    """Return the claims that those gradients are 0 which vanish at random points."""
-    equations = []
-    for tensor in spec.differentiable:
-        letters = "ijklmnop"[: len(spec.shapes[tensor])]
-        place = f"[{','.join(letters)}]" if letters else ""
-        claim = f"{derivation.cotangents.get(tensor, f'd{tensor}')}{place} = 0"
-        claims = read_claims(derivation, Source(claim, "gradients"))
-        (target,) = claims.judged
-        if all(w is None for w in _points(spec, claims, target)):
-            equations.append(claim)
-    if not equations:
-        raise UsageError(
-            f"nothing to prove about {spec.name!r}: no gradient of it is 0; write what is to be "
-            'proven as Spec(..., gradients="dx[n,c] = ...") or in a file, --gradients FILE'
+def _zeros(spec: Spec, derivation: Derivation, forms: ClosedForms) -> Iterator[tuple[str, Claims]]:
+    """Yield the claims that those gradients are 0 which vanish at random points."""
+    assert spec.program is not None
+    oracle = Oracle(spec.program, spec.differentiable)
+    left = dict(forms.wanted)
+    # The larger ones: at sizes of 1 gradients are 0 for other reasons.
+    for k, sizes in enumerate([*_growing(spec)][-ZERO_POINTS:]):
+        rng = np.random.default_rng([k, 3])
+        tensors = draw(spec, sizes, rng, decimals=15)
+        dy = [rng.standard_normal(spec.shape(y, sizes)) for y in spec.differentiable_outputs]
+        constants = {c: sizes[c] for c in spec.constants}
+        gradients, terms = (
+            oracle.run(tensors, constants, sizes, mode)[1](*map(np.asarray, dy))
+            for mode in (PLAIN, Mode(absolute=True))
         )
-    return "\n".join(equations)
+        for t in [*left]:
+            size, most = (np.max(np.abs(g[t]), initial=0) for g in (gradients, terms))
+            if not size <= VANISHED * most:
+                del left[t]
+    for cotangent in left.values():
+        closed = forms.zero(cotangent)
+        found = claims(derivation, [closed.equation], Source(str(closed), "gradients"))
+        yield cotangent, found
 
 
 def _confirmed(spec: Spec, derivation: Derivation, closed: Closed) -> bool:
     """Whether the compiled closed form agrees with the compiled step-by-step derivation."""
-    claims = read_claims(derivation, Source(str(closed), "closed form"))
-    oracle = Oracle(claims.program, ())
+    found = claims(derivation, [closed.equation], Source(str(closed), "closed form"))
+    oracle = Oracle(found.program, ())
     agreed = 0
     for k, sizes in enumerate(_growing(spec)):
         rng = np.random.default_rng([k, 2])
-        tensors = draw(spec, sizes, rng)
-        for y, seed in zip(spec.differentiable_outputs, claims.seeds, strict=True):
+        tensors = draw(spec, sizes, rng, decimals=15)
+        for y, seed in zip(spec.differentiable_outputs, found.seeds, strict=True):
             tensors[seed] = np.asarray(rng.standard_normal(spec.shape(y, sizes)))
         (claimed, derived), _ = oracle.run(tensors, {c: sizes[c] for c in spec.constants}, sizes)
         if not np.isfinite(derived).all():
@@ -229,11 +259,10 @@ def _growing(spec: Spec) -> Iterator[dict[str, Any]]:
                 yield seen[-1]
 
 
-def draw(spec: Spec, sizes: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Array]:
-    """Return random values of unit size for the tensors that a spec is given.
-
-    They have two decimals, so that a witness can be read, typed in and replayed.
-    """
+def draw(
+    spec: Spec, sizes: Mapping[str, Any], rng: np.random.Generator, decimals: int
+) -> dict[str, Array]:
+    """Return random values of unit size for the tensors that a spec is given, rounded."""
     tensors: dict[str, Array] = {}
     for name in spec.given:
         tensor, shape = spec.tensors[name], spec.shape(name, sizes)
@@ -244,7 +273,7 @@ def draw(spec: Spec, sizes: Mapping[str, Any], rng: np.random.Generator) -> dict
         elif tensor.values is not None:
             tensors[name] = np.asarray(rng.choice(np.array(tensor.values, float), shape))
         elif bounds is not None:
-            tensors[name] = np.round(rng.uniform(*bounds, shape), 2)
+            tensors[name] = np.round(rng.uniform(*bounds, shape), decimals)
         else:
-            tensors[name] = np.round(rng.standard_normal(shape), 2)
+            tensors[name] = np.round(rng.standard_normal(shape), decimals)
     return {k: np.asarray(v) for k, v in tensors.items()}

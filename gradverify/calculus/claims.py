@@ -1,6 +1,6 @@
 """Gradient equations that a person wrote, read against a derivation."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -44,7 +44,18 @@ class Claims:
 def read_claims(
     derivation: Derivation, source: Source, sizes: Iterable[Mapping[str, Any]] = ()
 ) -> Claims:
-    """Return the equations of a text about the gradients of a definition.
+    """Return the equations of a text about the gradients of a definition."""
+    equations = [e for e in parse_equations(source) if isinstance(e, Equation)]
+    return claims(derivation, equations, source, sizes)
+
+
+def claims(
+    derivation: Derivation,
+    equations: Sequence[Equation],
+    source: Source,
+    sizes: Iterable[Mapping[str, Any]] = (),
+) -> Claims:
+    """Return equations about the gradients of a definition, which stand in `source`.
 
     They may name the tensors of the definition, cotangents as the derivation calls them, and
     tensors of their own. Raises SpecError, with the place, for what a definition may not hold
@@ -57,7 +68,6 @@ def read_claims(
     # A person calls dy what is given, also where another equation adds to it.
     cotangents_given = gradient.declared.given[len(declared.given) :]
     seeds = {f"d{y}": c for y, c in zip(declared.seeded, cotangents_given, strict=True)}
-    equations = [e for e in parse_equations(source) if isinstance(e, Equation)]
     targets = dict.fromkeys(e.target for e in equations)
     for e in equations:
         if e.target in seeds or e.target in program.shapes:

@@ -15,28 +15,48 @@ from gradverify.calculus.derive import Derivation, Gradient, in_order
 from gradverify.calculus.gradient import gradient_program
 from gradverify.calculus.integers import digits, factors
 from gradverify.calculus.normal import Unsupported, normalizer
-from gradverify.calculus.polynomial import Atom, Polynomial, Term, TooLarge, rational
+from gradverify.calculus.polynomial import (
+    Atom,
+    Polynomial,
+    Term,
+    TooLarge,
+    natural_number,
+    rational,
+)
 from gradverify.calculus.relations import Rule, Rules
 from gradverify.calculus.textbook import LETTERS, Writer
-from gradverify.notation.parse import FUNCTIONS
-from gradverify.notation.tree import Call, Expr, Name, Read, text, walk
+from gradverify.notation.parse import FUNCTIONS, Equation
+from gradverify.notation.tree import ZERO, Call, Expr, Name, Read, text, walk
 
 # A closed form is one line: so many characters. Batch norm's has 90,
 # group norm's with its digits 190.
 LONGEST = 200
 # So many bindings are inverted together at most, and so many candidates are tried.
 MOST_INVERTED, MOST_CANDIDATES = 3, 8
+# So many steps are written out at most: batch norm's dx takes 11, attention's dq 9.
+MOST_STEPS = 16
+# So many products are made on the way to one closed form: at most a second or two.
+BUDGET = 4_000
 # A gradient of more terms than this is on no one line, however it is factored.
 MOST_TERMS = 60
 
 
 @dataclass(frozen=True)
 class Closed:
-    """`target[subscripts] = body`, in the notation, without any cotangent that is not given."""
+    """`target[subscripts] = body`, in the notation, without any cotangent that is not given.
+
+    `ranges` are those of all its indices.
+    """
 
     target: str
     subscripts: tuple[Expr, ...]
     body: Expr
+    ranges: Mapping[str, Expr]
+
+    @property
+    def equation(self) -> Equation:
+        """The closed form as a definition has it."""
+        return Equation(self.target, self.subscripts, self.body, False, (1, 0), self.ranges)
 
     def __str__(self) -> str:
         return f"{text(Read(self.target, self.subscripts))} = {text(self.body)}"
@@ -82,22 +102,38 @@ class ClosedForms:
         self.rank = {t: k for k, t in enumerate([*given, *self.visible, *seeds])}
         constants = self.program.declared.constants
         self.taken = frozenset(t for t in (*self.visible, *constants) if len(t) == 1)
+        self.known: dict[tuple[int, ...], Rules] = {}
 
     def find(self, cotangent: str) -> Closed | None:
         """Return the closed form of a cotangent, None where there is none."""
-        if not self.normal.writable(cotangent):
+        if not self.normal.writable(cotangent) or self.depth(cotangent) > MOST_STEPS:
             return None
         shape = self.normal.shapes[cotangent]
         found = []
         for split in (False, True) if any(map(factors, shape)) else (False,):
             names, subscripts = self.place(shape, split)
             try:
-                body = self.shortest(names, self.normal.element(cotangent, subscripts))
+                self.algebra.budget = BUDGET
+                body, ranges = self.shortest(names, self.normal.element(cotangent, subscripts))
             except (TooLarge, Unsupported):
                 continue
             if len(text(body)) <= LONGEST and self.sayable(body):
-                found.append(Closed(cotangent, self.shown(names, subscripts), body))
+                found.append(Closed(cotangent, self.shown(names, subscripts), body, ranges))
         return min(found, key=lambda c: len(text(c.body)), default=None)
+
+    def depth(self, cotangent: str) -> int:
+        """Return how many steps a cotangent is written out by."""
+        found = {cotangent}
+        while new := {s for t in found for step in self.normal.steps.get(t, ())
+                      for s in step.sources if s not in self.normal.kept} - found:  # fmt: skip
+            found |= new
+        return sum(len(self.normal.steps.get(t, ())) for t in found)
+
+    def zero(self, cotangent: str) -> Closed:
+        """Return the closed form of a cotangent that is 0."""
+        names, subscripts = self.place(self.normal.shapes[cotangent], False)
+        ranges = {x: self.algebra.integers.ranges[i] for i, x in names.items()}
+        return Closed(cotangent, self.shown(names, subscripts), ZERO, ranges)
 
     def shown(self, names: Mapping[str, str], subscripts: Sequence[Expr]) -> tuple[Expr, ...]:
         """Return subscripts by the letters of their indices."""
@@ -130,16 +166,20 @@ class ClosedForms:
             names[index] = self.free_letter(size, names.values())
         return names, tuple(subscripts)
 
-    def shortest(self, names: Mapping[str, str], p: Polynomial) -> Expr:
-        """Return the shortest expression that inverting bindings leads to.
+    def shortest(self, names: Mapping[str, str], p: Polynomial) -> tuple[Expr, Mapping[str, Expr]]:
+        """Return the shortest expression that inverting bindings leads to, and its ranges.
 
         Raises TooLarge where there are too many terms for any.
         """
         if len(p.terms) > MOST_TERMS:
             raise TooLarge
-        writer = self.writer(names)
-        found = [writer.write(self.rules(chosen).apply(p)) for chosen in self.choices()]
-        return min(found, key=lambda body: len(text(body)))
+        found = []
+        for chosen in self.choices(p):
+            writer = self.writer(names)
+            if chosen not in self.known:
+                self.known[chosen] = self.rules([self.inverted[k] for k in chosen])
+            found.append((writer.write(self.known[chosen].apply(p)), writer.ranges))
+        return min(found, key=lambda pair: len(text(pair[0])))
 
     def writer(self, names: Mapping[str, str]) -> Writer:
         """Return what writes polynomials whose free indices have these letters."""
@@ -169,14 +209,40 @@ class ClosedForms:
                 found.append(_Relation(tensor, at, value))
         return found
 
-    def choices(self) -> Iterator[tuple[tuple[_Relation, Rule], ...]]:
-        """Yield the sets of inverted bindings to try, the empty one first."""
-        candidates = [(r, rule) for r in self.relations for rule in self.inverses(r)]
-        candidates = candidates[:MOST_CANDIDATES]
+    @cached_property
+    def names(self) -> list[Rule]:
+        """Return the rules by which a function is what the definition calls it."""
+        found = []
+        for r in self.relations:
+            if len(r.value.terms) != 1 or r.value.terms[0][0].bound:
+                continue
+            (t, c), *_ = r.value.terms
+            if len(t.factors) == 1 and t.factors[0][0].kind == "function":
+                own = self.algebra.element(r.tensor, r.subscripts)
+                if natural_number(t.factors[0][1]) == 1 and own.free <= t.factors[0][0].free:
+                    found.append(Rule(t, self.algebra.scale(own, 1 / c)))
+        return found
+
+    @cached_property
+    def inverted(self) -> list[tuple[_Relation, Rule]]:
+        """Return all bindings that can be inverted, each with the rule that it gives."""
+        return [(r, rule) for r in self.relations for rule in self.inverses(r)]
+
+    def choices(self, p: Polynomial) -> Iterator[tuple[int, ...]]:
+        """Yield the sets of inverted bindings to try for a polynomial, the empty one first."""
+        names, before = _tensors(p), 0
+        while before < len(names):
+            before = len(names)
+            for _, rule in self.inverted:
+                if _eliminated(rule) in names:
+                    names |= _tensors(rule.value)
+        usable = [k for k, (_, rule) in enumerate(self.inverted) if _eliminated(rule) in names]
         for count in range(MOST_INVERTED + 1):
-            for chosen in combinations(candidates, count):
-                gone = {next(iter(rule.lead.factors))[0].name for _, rule in chosen}
-                if len(gone) == count == len({r.tensor for r, _ in chosen}):
+            for chosen in combinations(usable[:MOST_CANDIDATES], count):
+                pairs = [self.inverted[k] for k in chosen]
+                if len({_eliminated(rule) for _, rule in pairs}) == count and (
+                    len({r.tensor for r, _ in pairs}) == count
+                ):
                     yield chosen
 
     def inverses(self, r: _Relation) -> Iterator[Rule]:
@@ -227,9 +293,12 @@ class ClosedForms:
         )  # fmt: skip
 
     def rules(self, chosen: Sequence[tuple[_Relation, Rule]]) -> Rules:
-        """Return the rules of inverted bindings, and the facts about sums that follow."""
+        """Return the rules of inverted bindings, and the facts about sums that follow.
+
+        What the definition calls i is i, not sigmoid(z) again.
+        """
         a = self.algebra
-        rules = Rules(a, [rule for _, rule in chosen])
+        rules = Rules(a, [*(rule for _, rule in chosen), *self.names])
         inverted = {r.tensor for r, _ in chosen}
         for r in self.relations:
             if r.tensor in inverted:
@@ -251,6 +320,16 @@ class ClosedForms:
         if all(self.nonzero(f) for f, _ in outside):
             fact = a.multiply(fact, a.term((), [(f, -e) for f, e in outside]))
         rules.learn(fact)
+
+
+def _eliminated(rule: Rule) -> str:
+    """Return what the rule of an inverted binding replaces: a tensor, or exp."""
+    return rule.lead.factors[0][0].name
+
+
+def _tensors(p: Polynomial) -> set[str]:
+    """Return the tensors that a polynomial reads outside of functions, and exp."""
+    return {a.name for t, _ in p.terms for a, _ in t.factors if a.kind != "base"}
 
 
 def _atoms(t: Term) -> set[Atom]:

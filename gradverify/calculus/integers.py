@@ -17,14 +17,16 @@ from gradverify.notation.tree import (
 )
 
 
-def gathers(e: Expr) -> bool:
-    """Whether an index expression reads a tensor."""
-    return any(isinstance(x, Read) for x in walk(e))
+def opaque(e: Expr) -> bool:
+    """Whether an index expression reads a tensor or divides, so that it is no polynomial."""
+    return any(
+        isinstance(x, Read) or (isinstance(x, Call) and x.function in ("//", "%")) for x in walk(e)
+    )
 
 
 def tidied(e: Expr) -> Expr:
-    """Return an index expression with its terms collected, where nothing is gathered."""
-    return e if isinstance(e, Name) or gathers(e) else tidy(e)
+    """Return an index expression with its terms collected, where it is a polynomial."""
+    return e if isinstance(e, Name) or opaque(e) else tidy(e)
 
 
 class Integers:
@@ -61,7 +63,7 @@ class Integers:
         """Return the smallest and the largest value, as sizes; None where they are not known."""
         indices = [n for n in free_names(e) if n in self.ranges]
         split = affine(e, indices)
-        if split is None or gathers(e):
+        if split is None or opaque(e):
             return None
         low = high = split[1]
         for i, c in split[0].items():
@@ -89,7 +91,7 @@ class Integers:
 
         As digits of a number: g*K + k == h*K + l, with k and l below K, is k == l and g == h.
         """
-        if gathers(a) or gathers(b):
+        if opaque(a) or opaque(b):
             return [] if a == b else [difference(a, b)]
         return self._digits(tidied(plus(a, negative(b))))
 
@@ -129,14 +131,14 @@ def _expression(form: Mapping[tuple[str, ...], Fraction]) -> Expr:
 
 
 def difference(a: Expr, b: Expr) -> Expr:
-    """Return a - b, with the side that gathers on the right."""
-    a, b = sorted((a, b), key=lambda e: (gathers(e), str(e)))
+    """Return a - b, with the side that is opaque on the right."""
+    a, b = sorted((a, b), key=lambda e: (opaque(e), str(e)))
     return Call("-", (a, b))
 
 
 def oriented(e: Expr) -> Expr:
     """Return an integer or its negative: the one whose first term, by name, is positive."""
-    if gathers(e):
+    if opaque(e):
         gap = isinstance(e, Call) and e.function == "-"
         return difference(*e.args) if gap and isinstance(e, Call) else e
     terms = sorted((m, c) for m, c in normal(e) if m)
@@ -145,12 +147,12 @@ def oriented(e: Expr) -> Expr:
 
 def offset(e: Expr) -> Fraction:
     """Return what an integer is where all that it depends on is 0."""
-    return Fraction(0) if gathers(e) else dict(normal(e)).get((), Fraction(0))
+    return Fraction(0) if opaque(e) else dict(normal(e)).get((), Fraction(0))
 
 
 def solution(e: Expr, index: str) -> Expr | None:
     """Return what an index is where e = 0, if its coefficient in e is 1 or -1."""
-    if gathers(e):
+    if opaque(e):
         sides = e.args if isinstance(e, Call) and e.function == "-" else ()
         for one, other in (sides, sides[::-1]) if sides else ():
             if one == Name(index) and index not in free_names(other):

@@ -19,6 +19,7 @@ from gradverify.calculus.polynomial import (
     rational,
 )
 from gradverify.notation.dims import negative, normal, plus, same
+from gradverify.notation.schedule import components
 from gradverify.notation.tree import ONE, Call, Expr, Name, Number, Read, rebuild
 
 _ODD = frozenset({"tanh", "erf", "sin", "atan", "asin", "sinh", "tan", "sign"})
@@ -290,6 +291,11 @@ class Normalizer:
         self.shapes, self.integers = shapes, frozenset(integers)
         self.algebra = Algebra(symbols, positive, Integers(least))
         self.functions = Functions(self.algebra, elementary=elementary)
+        reads = {t: {r for s in group for r in s.sources if r in self.steps}
+                 for t, group in self.steps.items()}  # fmt: skip
+        # What depends on itself through time cannot be written out.
+        self.cyclic = {t for part in components(self.steps, reads) for t in part
+                       if len(part) > 1 or t in reads[t]}  # fmt: skip
         self.kept: set[str] = set()
         self.definitions: dict[str, tuple[tuple[str, ...], Polynomial]] = {}
         self.numbers = count()
@@ -323,8 +329,9 @@ class Normalizer:
         return self.algebra.substituted(p, dict(zip(names, subscripts, strict=True)))
 
     def writable(self, tensor: str) -> bool:
-        """Whether a tensor is a sum of what its steps say."""
-        return tensor in self.steps and all(s.kind == "sum" for s in self.steps[tensor])
+        """Whether a tensor is a sum of what its steps say, and no recurrence."""
+        plain = all(s.kind == "sum" for s in self.steps.get(tensor, ()))
+        return plain and tensor in self.steps and tensor not in self.cyclic
 
     def definition(self, tensor: str) -> tuple[tuple[str, ...], Polynomial]:
         """Return names for the axes of a tensor, and its elements written out by them."""

@@ -9,7 +9,7 @@ that equal normal forms mean equality for all sizes and all values; the reverse 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import count, groupby, permutations, product
 from typing import Any
 from zlib import crc32
@@ -17,7 +17,7 @@ from zlib import crc32
 from sympy import QQ, Symbol
 from sympy.polys.fields import FracElement, FracField
 
-from gradverify.calculus.integers import Integers, gathers, offset, oriented, solution, tidied
+from gradverify.calculus.integers import Integers, offset, opaque, oriented, solution, tidied
 from gradverify.notation.dims import negative, normal, plus
 from gradverify.notation.tree import ONE, ZERO, Call, Expr, Name, free_names, rebuild, text
 
@@ -30,6 +30,12 @@ Bound = tuple[tuple[str, Expr], ...]
 MAX_TERMS = 3_000
 # Bound indices that nothing tells apart are tried in every order: up to 5! of them.
 MAX_TIED = 5
+
+
+@lru_cache(maxsize=65_536)
+def shown(c: Coefficient) -> str:
+    """Return a coefficient as text; to print one takes longer than to use it."""
+    return str(c)
 
 
 class TooLarge(Exception):
@@ -91,7 +97,7 @@ class Term:
     def key(self) -> str:
         """What the term is, as text."""
         sums = ",".join(f"{i}:{text(n)}" for i, n in self.bound)
-        return f"[{sums}]" + "*".join(f"{a.key}^{e}" for a, e in self.factors)
+        return f"[{sums}]" + "*".join(f"{a.key}^{shown(e)}" for a, e in self.factors)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Term) and self.key == other.key
@@ -114,7 +120,7 @@ class Polynomial:
     @cached_property
     def key(self) -> str:
         """What the polynomial is, as text."""
-        return " + ".join(f"{c}*{t.key}" for t, c in self.terms)
+        return " + ".join(f"{shown(c)}*{t.key}" for t, c in self.terms)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Polynomial) and self.key == other.key
@@ -148,6 +154,7 @@ class Algebra:
         self.positive, self.integers = frozenset(positive), integers
         self.zero, self.one = Polynomial(()), self.constant(self.field.one)
         self.fresh = (f"_f{k}" for k in count())
+        self.budget = 10**9  # how many products may be made yet
 
     # -- making
 
@@ -209,7 +216,10 @@ class Algebra:
         factors: Iterable[tuple[Atom, Coefficient]],
         coefficient: Coefficient | None = None,
     ) -> Polynomial:
-        """Return a product, summed over `bound`, in normal form."""
+        """Return a product, summed over `bound`, in normal form; TooLarge beyond the budget."""
+        self.budget -= 1
+        if self.budget < 0:
+            raise TooLarge
         value = self.field.one if coefficient is None else coefficient
         powers: dict[Atom, Coefficient] = {}
         for atom, exponent in factors:
@@ -271,7 +281,9 @@ class Algebra:
         free = frozenset().union(*(a.free for a in powers)) - self.integers.least.keys()
         masked: dict[str, Expr] = dict.fromkeys(free, Name("_"))
         masked |= {i: Name("_1" if i == index else "_" + m) for i, m in marks.items()}
-        found = sorted(f"{_masked(a, masked)}^{e}" for a, e in powers.items() if index in a.free)
+        found = sorted(
+            f"{_masked(a, masked)}^{shown(e)}" for a, e in powers.items() if index in a.free
+        )
         return f"{crc32('*'.join([marks[index], *found]).encode()):x}"
 
     # -- arithmetic
@@ -364,7 +376,7 @@ class Algebra:
                 changed.append(self.natural(_replaced(atom.subscripts[0], values)))
             elif atom.kind == "zero":
                 test = _replaced(atom.subscripts[0], values)
-                gap = isinstance(test, Call) and test.function == "-" and gathers(test)
+                gap = isinstance(test, Call) and test.function == "-" and opaque(test)
                 sides = test.args if isinstance(test, Call) and gap else (test, ZERO)
                 changed.append(self.equal(*sides))
             else:
@@ -462,18 +474,16 @@ def _replaced(e: Expr, values: Mapping[str, Expr]) -> Expr:
 
 
 def _sorted(factors: Iterable[tuple[Atom, Coefficient]]) -> Factors:
-    return tuple(sorted(factors, key=lambda p: (p[0].key, str(p[1]))))
+    return tuple(sorted(factors, key=lambda p: (p[0].key, shown(p[1]))))
 
 
 def _masked(atom: Atom, names: Mapping[str, Expr]) -> str:
-    shown = (
-        sorted(text(_replaced(s, names)) for s in atom.subscripts)
-        if atom.kind == "zero"
-        else [text(_replaced(s, names)) for s in atom.subscripts]
-    )
+    own = [text(_replaced(s, names)) for s in atom.subscripts]
+    if atom.kind == "zero":
+        own.sort()
     inner = sorted(
-        f"{c}*" + "*".join(sorted(f"{_masked(a, names)}^{e}" for a, e in t.factors))
+        f"{shown(c)}*" + "*".join(sorted(f"{_masked(a, names)}^{shown(e)}" for a, e in t.factors))
         for p in atom.args
         for t, c in p.terms
     )
-    return f"{atom.kind[0]}:{atom.name}({','.join(shown + inner)})"
+    return f"{atom.kind[0]}:{atom.name}({','.join(own + inner)})"

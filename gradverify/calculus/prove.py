@@ -54,7 +54,7 @@ def residual(claims: Claims, target: str, least: Mapping[str, float]) -> str | N
         try:
             claimed = normal.element(claims.names[target], subscripts)
             derived = normal.element(claims.judged[target], subscripts)
-            body = forms.shortest(names, a.add(claimed, a.scale(derived, -1)))
+            body, _ = forms.shortest(names, a.add(claimed, a.scale(derived, -1)))
         except (TooLarge, Unsupported):
             continue
         place = text(Read(target, forms.shown(names, subscripts)))
@@ -63,6 +63,8 @@ def residual(claims: Claims, target: str, least: Mapping[str, float]) -> str | N
     return short if short is not None and len(short) <= LONGEST else None
 
 
+# So many products are made in each attempt at a proof: ten seconds at the worst.
+BUDGET = 10_000
 # A residual is to be read: a longer one says less than the numbers of a witness.
 LONGEST = 500
 
@@ -83,6 +85,7 @@ def _attempts(claims: Claims, least: Mapping[str, float]) -> Iterator[Normalizer
     for keep, elementary in (([*visible, *given], False), (given, False), (given, True)):
         normal = normalizer(claims.program, least, elementary=elementary)
         normal.keep(keep)
+        normal.algebra.budget = BUDGET
         yield normal
 
 

@@ -6,9 +6,17 @@ from fractions import Fraction
 
 from sympy.polys.rings import PolyElement
 
-from gradverify.calculus.integers import gathers
-from gradverify.calculus.polynomial import Algebra, Atom, Coefficient, Polynomial, Term, rational
-from gradverify.notation.dims import negative, normal, plus, tidy, times
+from gradverify.calculus.integers import opaque
+from gradverify.calculus.polynomial import (
+    Algebra,
+    Atom,
+    Coefficient,
+    Polynomial,
+    Term,
+    TooLarge,
+    rational,
+)
+from gradverify.notation.dims import negative, normal, plus, same, tidy, times
 from gradverify.notation.tree import (
     ONE,
     ZERO,
@@ -18,6 +26,7 @@ from gradverify.notation.tree import (
     Number,
     Read,
     Reduce,
+    free_names,
     rebuild,
     text,
 )
@@ -43,9 +52,12 @@ class Writer:
     rank: Mapping[str, int] = field(default_factory=dict)
     taken: frozenset[str] = frozenset()
     called: Mapping[str, str] = field(default_factory=dict)
+    ranges: dict[str, Expr] = field(default_factory=dict, init=False)
 
     def write(self, p: Polynomial) -> Expr:
-        """Return a polynomial as an expression."""
+        """Return a polynomial as an expression; `ranges` are then those of its indices."""
+        known = self.algebra.integers.ranges
+        self.ranges = {x: known[i] for i, x in self.letters.items() if i in known}
         return self.sum(p, dict(self.letters))
 
     def sum(self, p: Polynomial, names: Mapping[str, str]) -> Expr:
@@ -67,16 +79,19 @@ class Writer:
         if len(p.terms) < 2 or len(sizes) > 1 or sizes == {()}:
             return None
         a, chosen, parts = self.algebra, dict(names), []
-        indices: list[str] = []
-        for _, size in p.terms[0][0].bound:
-            indices.append(next(a.fresh))
-            a.integers.ranges[indices[-1]] = size
-            chosen[indices[-1]] = self.letter(size, chosen.values())
+        indices: dict[int, str] = {}
+        (first, _), *_ = p.terms
+        names_of = [i for i, _ in first.bound]
+        for i in sorted(names_of, key=lambda i: self.first(i, first.factors)):
+            k = names_of.index(i)
+            indices[k] = next(a.fresh)
+            a.integers.ranges[indices[k]] = first.bound[k][1]
+            chosen[indices[k]] = self.letter(first.bound[k][1], chosen.values())
         for t, c in p.terms:
-            own: dict[str, Expr] = {i: Name(j) for (i, _), j in zip(t.bound, indices, strict=True)}
+            own: dict[str, Expr] = {i: Name(indices[k]) for k, (i, _) in enumerate(t.bound)}
             parts.append(a.term((), [(a.renamed(f, own), e) for f, e in t.factors], c))
         inner = self.sum(a.add(*parts), chosen)
-        return Reduce("sum", tuple(sorted(chosen[i] for i in indices)), inner)
+        return Reduce("sum", tuple(chosen[i] for i in indices.values()), inner)
 
     def plain(self, p: Polynomial, names: Mapping[str, str]) -> Expr:
         """Return a sum of terms with their common factors in front."""
@@ -86,7 +101,8 @@ class Writer:
         content, common = a.content(p), self.common(p)
         rest = a.scale(p, 1 / content)
         rest = a.multiply(rest, a.term((), [(f, -e) for f, e in common]))
-        if all(c.numer.LC < 0 for _, c in rest.terms):
+        signs = {c.numer.LC < 0 for _, c in rest.terms}
+        if signs == {True} or (signs == {True, False} and content.numer.LC < 0):
             content, rest = -content, a.scale(rest, -1)
         total: Expr = ZERO
         for t, c in sorted(rest.terms, key=lambda x: self.place(*x)):
@@ -141,20 +157,33 @@ class Writer:
         sums = []
         for indices, factors in groups:
             chosen = dict(names)
-            own = sorted(indices, key=list(sizes).index)
+            own = sorted(indices, key=lambda i: self.first(i, factors))
             for i in own:
                 chosen[i] = self.letter(sizes[i], chosen.values())
             inner = self.flagged(self.algebra.field.one, factors, chosen)
-            sums.append(Reduce("sum", tuple(sorted(chosen[i] for i in own)), inner))
+            sums.append(Reduce("sum", tuple(chosen[i] for i in own), inner))
         sums.sort(key=text)
         return self.flagged(c, outside, names, sums)
 
+    def first(self, index: str, factors: Sequence[tuple[Atom, Coefficient]]) -> tuple[object, ...]:
+        """Return where an index stands first: by the rank of tensors and the axis."""
+        found = [(self.rank.get(a.name, 99), k, a.key, index) for a, _ in factors
+                 for k, s in enumerate(a.subscripts) if index in free_names(s)]  # fmt: skip
+        return min(found, default=(99, 99, "", index))
+
     def letter(self, size: Expr, used: Iterable[str]) -> str:
-        """Return a letter for an index over a size, the usual one where it is free."""
-        busy = {*used, *self.taken}
+        """Return a letter for an index over a size, the usual one where it is free.
+
+        A letter has one range in all of an expression.
+        """
+        busy = {*used, *self.taken, *(x for x, n in self.ranges.items() if not same(n, size))}
         letters = [x for x in (self.usual.get(text(size), "i"), *LETTERS) if x not in busy]
+        if not letters:
+            raise TooLarge
         others = {*self.usual.values()} - {letters[0]}
-        return next((x for x in letters if x not in others), str(letters[0]))
+        found = next((x for x in letters if x not in others), str(letters[0]))
+        self.ranges[found] = size
+        return found
 
     def flagged(
         self,
@@ -222,8 +251,7 @@ class Writer:
         if value == 1:
             return base
         if value is None:
-            exponent: Expr = Call("/", (self.coefficient(e.numer), self.coefficient(e.denom)))
-            return Call("**", (base, exponent))
+            return Call("**", (base, self.factors(e, (), (), {})))
         if value.denominator == 2:
             root = Call("sqrt", (base,))
             if value == Fraction(1, 2):
@@ -264,18 +292,26 @@ class Writer:
         if flag.kind in ("natural", "zero"):
             sign = ">=" if flag.kind == "natural" else "=="
             value = _renamed(flag.subscripts[0], names)
-            if gathers(value):
-                return Call(sign, value.args if isinstance(value, Call) else (value, ZERO))
+            if opaque(value):
+                pair = value.args if isinstance(value, Call) else ()
+                return _compared(sign, *(pair if len(pair) == 2 else (value, ZERO)))
             left, right = _sides(value)
             if sign == ">=" and left == ZERO:
                 return Call("<=", (right, left))
-            return Call(sign, (left, right))
+            return _compared(sign, left, right)
         a = self.algebra
         (p,) = flag.args
         up = Polynomial(tuple((t, c) for t, c in p.terms if c.numer.LC > 0))
         down = a.scale(Polynomial(tuple((t, c) for t, c in p.terms if c.numer.LC < 0)), -1)
         sign = ">" if flag.name == "positive" else "=="
-        return Call(sign, (self.sum(up, names), self.sum(down, names)))
+        return _compared(sign, self.sum(up, names), self.sum(down, names))
+
+
+def _compared(sign: str, left: Expr, right: Expr) -> Expr:
+    """Return a comparison with a number on its right side."""
+    if isinstance(left, Number):
+        left, right, sign = right, left, {">": "<", ">=": "<="}.get(sign, sign)
+    return Call(sign, (left, right))
 
 
 def _times(factors: Sequence[Expr]) -> Expr:
