@@ -1,4 +1,4 @@
-"""The command line: `gradverify verify | list | derive | replay`, with exit codes 0 to 3."""
+"""The command line: `gradverify verify | list | derive | prove | replay`; exit codes 0 to 3."""
 
 import argparse
 import os
@@ -17,6 +17,7 @@ from gradverify.survey import Found, by_glob, by_name, files_under, look, try_ca
 # Everything else is imported where it is needed: `gradverify --help` answers at once.
 if TYPE_CHECKING:
     from gradverify.jobs import Job
+    from gradverify.proof import Proof
     from gradverify.result import LayerResult, Report
     from gradverify.spec import Spec
     from gradverify.workers import WorkerDied, WorkerPool, WorkerTimeout
@@ -29,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if callable(reconfigure := getattr(stream, "reconfigure", None)):
             reconfigure(errors="backslashreplace")
     try:
-        commands = {"verify": _verify, "list": _list, "derive": _derive, "replay": _replay}
+        commands = {"verify": _verify, "list": _list, "derive": _derive, "prove": _prove,
+                    "replay": _replay}  # fmt: skip
         options = parser(commands).parse_args(argv)
         run: Command = options.run
         return run(options)
@@ -257,14 +259,36 @@ def _derive(options: argparse.Namespace) -> int:
             "write definition=... in it"
         )
     from gradverify.calculus.show import emit
+    from gradverify.proof import closed_forms
     from gradverify.trial import make_oracle
 
     for k, spec in enumerate(defined):
         oracle = make_oracle(spec)
         assert oracle is not None
-        shown = emit(oracle, options.emit, spec.name, spec.params)
+        forms = {} if options.emit == "numpy" else closed_forms(spec)
+        shown = emit(oracle, options.emit, spec.name, spec.params, forms)
         write("\n" * (k > 0) + shown.rstrip("\n") + "\n")
     return 0
+
+
+def _prove(options: argparse.Namespace) -> int:
+    from gradverify.proof import prove
+    from gradverify.report.deliver import write
+
+    claims = None
+    if options.gradients is not None:
+        try:
+            claims = Path(options.gradients).read_text(encoding="utf-8")
+        except (OSError, UnicodeError) as error:
+            raise UsageError(f"--gradients: {options.gradients} cannot be read ({error})") from None
+    specs = _specs(options.target)
+    claimed = [x for x in specs if x.gradients is not None]
+    proofs: list[Proof] = []
+    for spec in claimed if claims is None and claimed else specs:
+        found = prove(spec, claims)
+        proofs += found
+        write("\n".join([spec.name, *(indent(str(p), "  ") for p in found)]) + "\n")
+    return 0 if all(p.status == "proven" for p in proofs) else 1
 
 
 def _specs(target: str) -> list["Spec"]:

@@ -76,6 +76,8 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
                      EXIT_CODES)  # fmt: skip
     listing = command("list", "show the layers that files register")
     derive = command("derive", "show the gradients that follow from a definition")
+    prove = command("prove", "decide gradient equations for all sizes: proven, refuted or neither",
+                    EXIT_CODES.replace(ALL_WELL, "all are proven"))  # fmt: skip
     replay = command("replay", "judge one layer in one case, such as a finding names",
                      EXIT_CODES.replace(ALL_WELL, "nothing is wrong in this case"))  # fmt: skip
 
@@ -106,8 +108,12 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
                           "(default: text)")  # fmt: skip
         made.add_argument("-v", "--verbose", action="store_true",
                           help="show every tensor of every check")  # fmt: skip
-    derive.add_argument("target", metavar="LAYER_OR_SPEC",
-                        help="a name of the catalogue, path.py or path.py::name")  # fmt: skip
+    for made in (derive, prove):
+        made.add_argument("target", metavar="LAYER_OR_SPEC",
+                          help="a name of the catalogue, path.py or path.py::name")  # fmt: skip
+    prove.add_argument("--gradients", metavar="FILE",
+                       help="equations such as dx[n,c] = dy[n,c]*w[c] (default: those that the "
+                       "spec declares, else that gradients which vanish are 0)")  # fmt: skip
     derive.add_argument("--emit", choices=STYLES, default="unicode",
                         help="as equations, as NumPy source to paste, or told step by "
                         "step (default: unicode)")  # fmt: skip

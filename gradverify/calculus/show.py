@@ -5,6 +5,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from fractions import Fraction
 from itertools import count
+from types import MappingProxyType
 from typing import NamedTuple
 
 import sympy
@@ -12,6 +13,7 @@ from sympy import Add, Mul, S, Symbol
 from sympy import Expr as Scalar
 
 from gradverify.calculus.bounded import bounded
+from gradverify.calculus.closed_form import Closed
 from gradverify.calculus.compile import Oracle
 from gradverify.calculus.cover import bounds, covers, form, letters, replaced
 from gradverify.calculus.derive import Derivation, Order, Step
@@ -30,6 +32,7 @@ from gradverify.notation.tree import ONE, ZERO, Expr, Name, Number, Read, rebuil
 
 NOTATIONS: dict[str, Style] = {"unicode": Unicode(), "latex": Latex(), "mathml": MathML()}
 STYLES = (*NOTATIONS, "numpy", "steps")
+CLOSED = "closed forms, each checked against the equations above"
 LEAVES = "(a term is 0 where a subscript of it leaves its tensor)"
 PICKED = "1 where the maximum is first attained, else 0"
 
@@ -37,11 +40,21 @@ Loop = tuple[int, str, bool, Expr]  # place in the order, index, whether backwar
 Placed = tuple[Step, tuple[int, int], Loop | None]  # a step, its place in the order, its loop
 
 
-def emit(oracle: Oracle, style: str, name: str, parameters: Collection[str] = ()) -> str:
+Forms = Mapping[str, Closed | None]
+
+
+def emit(
+    oracle: Oracle,
+    style: str,
+    name: str,
+    parameters: Collection[str] = (),
+    forms: Forms = MappingProxyType({}),
+) -> str:
     """Return the definition and all its cotangents, in the order of the derivation.
 
-    `style` is one of STYLES, `name` what the spec, or the NumPy function, is called, and
-    `parameters` are tensors that learn; UsageError for a style that is none of STYLES.
+    `style` is one of STYLES, `name` what the spec, or the NumPy function, is called,
+    `parameters` are tensors that learn and `forms` the closed forms of gradients, None for a
+    tensor that has none; UsageError for a style that is none of STYLES.
     """
     if style == "numpy":
         return oracle.source(name, sizes=False)
@@ -51,9 +64,10 @@ def emit(oracle: Oracle, style: str, name: str, parameters: Collection[str] = ()
         raise UsageError(f"the style {style!r} is not one of {', '.join(STYLES)}{hint}")
     if style == "steps":
         narrow = Writer(oracle.derivation, Unicode(WIDTH - INDENT))
-        return tell(narrow, name, parameters)
+        return tell(narrow, name, parameters, forms)
     writer = Writer(oracle.derivation, NOTATIONS[style])
-    return writer.style.document(name, writer.parts())
+    parts = [*writer.parts(), (CLOSED, writer.closed(forms))] if forms else writer.parts()
+    return writer.style.document(name, parts)
 
 
 def gradient_equations(derivation: Derivation, tensor: str) -> str:
@@ -153,6 +167,19 @@ class Writer(Printer):
         given = ", ".join(self.d.cotangents.get(y, f"d{y}") for y in outputs)
         return [("definition", self.definition()),
                 (f"cotangents, given {given}", self.cotangents())]  # fmt: skip
+
+    def closed(self, forms: Forms) -> list[Line]:
+        """Return the closed forms, and a note of the tensors that have none."""
+        lines = []
+        for closed in forms.values():
+            if closed is not None:
+                left = self.place(Read(closed.target, closed.subscripts), {})
+                lines.append(Line(closed.target, left, "=", self.text(self.scalar(closed.body))))
+        without = [f"d{t}" for t, closed in forms.items() if closed is None]
+        if lines and without:
+            note = f"(no closed form was found of {', '.join(without)})"
+            lines[-1] = replace(lines[-1], note=note)
+        return lines
 
     def own(self, tensor: str) -> str:
         """Return what a tensor is called."""

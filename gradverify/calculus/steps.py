@@ -19,7 +19,7 @@ from gradverify.calculus.unicode import WIDTH
 from gradverify.notation.tree import Name, Read, walk
 
 if TYPE_CHECKING:
-    from gradverify.calculus.show import Equation, Loop, Writer
+    from gradverify.calculus.show import Equation, Forms, Loop, Writer
 
 HANG, INDENT = 4, 6  # of the words of a step behind its number, and of its equations
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -28,9 +28,9 @@ _PLACES = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "e
 Named = tuple[Step, Mapping[str, str]]  # a contribution and what its indices are called
 
 
-def tell(writer: "Writer", name: str, parameters: Collection[str]) -> str:
+def tell(writer: "Writer", name: str, parameters: Collection[str], forms: "Forms") -> str:
     """Return the derivation as a worked example; the style of `writer` is unicode."""
-    return "\n\n".join(_Teller(writer, parameters).blocks(name)) + "\n"
+    return "\n\n".join(_Teller(writer, parameters, forms).blocks(name)) + "\n"
 
 
 def _listed(words: Iterable[str]) -> str:
@@ -56,8 +56,9 @@ def _words(words: str, number: str = "", hang: int = 0) -> str:
 class _Teller:
     """Finds the words for what happens to each tensor."""
 
-    def __init__(self, writer: "Writer", parameters: Collection[str]) -> None:
+    def __init__(self, writer: "Writer", parameters: Collection[str], forms: "Forms") -> None:
         self.writer, self.d, self.parameters = writer, writer.d, parameters
+        self.forms = forms
         self.primals = {c: t for t, c in self.d.cotangents.items()}
         # In the order in which the definition is written.
         forward = sorted((step for step, _, _ in writer.forward), key=lambda s: s.at)
@@ -87,6 +88,9 @@ class _Teller:
             again = target in [t for t, _, _ in groups[:k]]
             yield self.step(f"{k + 1}.", target, equations, again, last[target] == k)
         yield from self.rest()
+        if lines := self.writer.closed(self.forms):
+            yield _words("Written out and put in order:")
+            yield self.equations(lines, 2)
 
     def roles(self) -> str:
         """Return what the tensors of the definition and its constants are."""

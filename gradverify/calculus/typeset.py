@@ -11,7 +11,7 @@ from gradverify.calculus.code import LARGEST_DENOMINATOR
 from gradverify.calculus.derive import Derivation
 from gradverify.calculus.functions import Equal, Less, LessEqual, Negation, scalar
 from gradverify.calculus.style import Style
-from gradverify.notation.tree import Expr, Name, Read, free_names
+from gradverify.notation.tree import Expr, Name, Read, Reduce, free_names, rebuild, text
 
 _CONSTANTS = {S.Pi: "pi", S.Infinity: "infty", S.Exp1: "e"}
 _COMPARED = frozenset({"Less", "LessEqual", "Equal", "Greater", "GreaterEqual", "Unequal",
@@ -48,6 +48,7 @@ class Printer:
         self.style, self.sizes = style, d.program.declared.sizes
         self.constants = frozenset(d.program.declared.constants)
         self.reads: dict[Symbol, Read] = {}
+        self.reductions: dict[Symbol, tuple[tuple[str, ...], Scalar]] = {}
         self.rank: dict[str, int] = {}
         self.inside = 0  # how deep in subscripts
         self.primals = {c: t for t, c in d.cotangents.items() if c == f"d{t}"}
@@ -78,6 +79,8 @@ class Printer:
 
     def show(self, e: Scalar) -> tuple[str, int]:
         """Return an expression and how tightly it binds."""
+        if e in self.reductions:
+            return self.reduction(*self.reductions[e])
         if e.is_Symbol:
             read = self.reads.get(e)
             return (self.style.name(e.name) if read is None else self.element(read)), _ATOM
@@ -92,6 +95,28 @@ class Printer:
             return (shown, _PRODUCT) if sign > 0 else (self.joined([(sign, shown)]), _SUM)
         return self.call(type(e).__name__, e.args)
 
+    def scalar(self, e: Expr) -> Scalar:
+        """Return an expression with sums in it, each as a symbol of its own."""
+
+        def visit(e: Expr) -> Expr:
+            e = rebuild(e, visit)
+            if not isinstance(e, Reduce):
+                return e
+            symbol = Symbol(text(e), real=True)
+            self.reductions[symbol] = e.indices, scalar(e.body, self.reads, self.sizes)
+            return Read(symbol.name, ())
+
+        return scalar(visit(e), self.reads, self.sizes)
+
+    def reduction(self, indices: Sequence[str], body: Scalar) -> tuple[str, int]:
+        """Return a Σ, which holds all factors to its right."""
+        names = [self.style.name(i) for i in indices]
+        big = self.style.big("sum", names)
+        if body.is_Add:
+            return self.style.reduced(big, self.text(body, BIG)), BIG
+        sign, shown = self.term(body, names, big)
+        return (shown, BIG) if sign > 0 else (self.joined([(sign, shown)]), _SUM)
+
     def order(self, e: Scalar) -> tuple[object, ...]:
         """Return the place by what an expression reads: as the definition first names it."""
         names = {self.reads[s].tensor if s in self.reads else s.name for s in e.free_symbols}
@@ -103,7 +128,9 @@ class Printer:
 
         def place(a: Scalar) -> tuple[object, ...]:
             subtracted = bool(a.as_coeff_Mul()[0] < 0)
-            return subtracted, a.is_Number == bool(self.inside), self.order(a)
+            # Of sums, Σ dy before xhat Σ dy·xhat.
+            summed = len(a.args) if a.free_symbols & self.reductions.keys() else 0
+            return subtracted, a.is_Number == bool(self.inside), summed, self.order(a)
 
         return [self.term(a) for a in sorted(Add.make_args(e), key=place)]
 
