@@ -309,7 +309,7 @@ def test_the_order_does_not_depend_on_hashes():
 
 def bracketed(line):
     """Write Σ[n] a·b + c as sum[n](a·b) + c: a Σ holds all factors to its right."""
-    for big in reversed([*re.finditer(r"(?<!\w)(Σ|mean|max)(\[[a-z,]+\]) ", line)]):
+    for big in reversed([*re.finditer(r"(?<!\w)(Σ|mean|max)(\[(?:[^][]|\[\w+\])+\]) ", line)]):
         depth, end = 0, big.end()
         while end < len(line):
             depth += (line[end] in "([") - (line[end] in ")]")
@@ -331,7 +331,7 @@ def reread(spec):
             shown = re.sub(rf"\bd{y}\b", f"total_{y}", shown)
             added = rf"  total_{y}\1 = d{y}\1 +"
             shown = re.sub(rf"^  total_{y}(\S*) +\+=", added, shown, flags=re.M)
-    for a, b in {"·": "*", "²": "**2", "³": "**3", "≤": "<=", "≥": ">=", "π": "pi", "∞": "inf",
+    for a, b in {"·": "*", "²": "**2", "³": "**3", "≤": "<=", "≥": ">=", "≠": "!=", "π": "pi", "∞": "inf",
                  "√(": "sqrt(", "^": "**"}.items():  # fmt: skip
         shown = shown.replace(a, b)
     for a, b in {r"√(\w+)": r"sqrt(\1)", r"\|([^|]+)\|": r"abs(\1)",
