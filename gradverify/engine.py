@@ -16,6 +16,7 @@ from gradverify.checks.names import NAMES, NEED_DEFINITION
 from gradverify.errors import UsageError, nearest
 from gradverify.findings import finding_for
 from gradverify.layer import Layer, from_registration
+from gradverify.proof import vanishes
 from gradverify.result import (
     Finding,
     LayerResult,
@@ -46,11 +47,13 @@ _PROFILES = {
 }
 PROFILES = tuple(_PROFILES)
 
+PROVEN = "proven for all sizes"
 # A tensor is derived zero where it is below this fraction of its own terms, in 50-digit
 # arithmetic: 40 digits, with room for what cancels on the way.
 ZERO, ZERO_CASES = 1e-40, 3
 # In float64 such a tensor is this small beside its terms; only then is it looked at exactly.
 NEARLY_ZERO = 1e-9
+DIGITS = f"to 40 digits, in 50-digit arithmetic at {ZERO_CASES} cases; no proof was found"
 
 
 def verify(
@@ -142,13 +145,14 @@ def verify_layer(
                 f"{given_up} case(s) dropped: no values found at which the definition is finite "
                 "and away from its kinks"
             )
-    zero = derived_zero(oracle, layer, chosen)
-    if zero:
-        verb = "is" if len(zero) == 1 else "are"
-        remarks.append(
-            f"{', '.join(sorted(zero))} {verb} redundant: the derived gradient is zero (to 40 "
-            f"digits, in 50-digit arithmetic at {ZERO_CASES} cases)"
-        )
+    known = derived_zero(oracle, layer, chosen)
+    zero = frozenset(known)
+    for how in (PROVEN, DIGITS):
+        if found := sorted(t for t in known if known[t] == how):
+            verb = "is" if len(found) == 1 else "are"
+            remarks.append(
+                f"{', '.join(found)} {verb} redundant: the derived gradient is zero ({how})"
+            )
     seen = _ask(layer, oracle, chosen, names, profile, zero)
     least = 0 if case is not None else MIN_POWERED
     results = tuple(check_result(CHECKS[n], layer, seen.get(n), zero, least) for n in NAMES)
@@ -197,14 +201,18 @@ def _settled(layer: Layer, oracle: Oracle | None, wanted: Iterable[Case]) -> tup
     return found, given_up
 
 
-def derived_zero(oracle: Oracle | None, layer: Layer, chosen: Sequence[Case]) -> frozenset[str]:
-    """Return the tensors whose derived gradient is zero: to 40 digits, at several cases."""
+def derived_zero(oracle: Oracle | None, layer: Layer, chosen: Sequence[Case]) -> dict[str, str]:
+    """Return the tensors whose derived gradient is zero, and how that is known.
+
+    Where it is zero at several cases it is proven for all sizes; if no proof is found, zero to 40
+    digits at these cases is taken for it.
+    """
     if oracle is None:
-        return frozenset()
+        return {}
     cotangents = oracle.derivation.cotangents
-    zero = {t for t in layer.spec.differentiable if t not in cotangents}
+    zero = {t: PROVEN for t in layer.spec.differentiable if t not in cotangents}
     trials = [Trial(layer, c, oracle) for c in chosen if c.dtype == "float64"][:8]
-    candidates = set(layer.spec.differentiable) - zero
+    candidates = set(layer.spec.differentiable) - zero.keys()
     for trial in trials:
         if not candidates:
             break
@@ -214,19 +222,21 @@ def derived_zero(oracle: Oracle | None, layer: Layer, chosen: Sequence[Case]) ->
             if np.max(np.abs(reference.gradients[t]), initial=0.0)
             <= NEARLY_ZERO * reference.allowed_gradients[t].terms
         }  # fmt: skip
+    zero |= {t: PROVEN for t in sorted(candidates) if vanishes(layer.spec, t)}
+    candidates -= zero.keys()
     if not candidates:
-        return frozenset(zero)
+        return zero
     exact = list(islice((e for t in trials if (e := t.exact) is not None), ZERO_CASES))
     if len(exact) < ZERO_CASES:
-        return frozenset(zero)
-    for tensor in candidates:
+        return zero
+    for tensor in sorted(candidates):
         tops = [max(e.magnitudes[tensor].flat, default=0) for e in exact]
         sizes = [max((abs(g) for g in e.gradients[tensor].flat), default=0) for e in exact]
         # Terms that are zero themselves are a matter of values: nothing cancels in the derivation.
         pairs = zip(tops, sizes, strict=True)
         if all(top > 0 and size <= ZERO * top for top, size in pairs):
-            zero.add(tensor)
-    return frozenset(zero)
+            zero[tensor] = DIGITS
+    return zero
 
 
 def _ask(

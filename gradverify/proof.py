@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import cycle, islice, product
 from typing import Any, Literal
 
 import mpmath
@@ -14,10 +14,10 @@ from gradverify.calculus.compile import Oracle
 from gradverify.calculus.derive import Derivation, derive
 from gradverify.calculus.emit import PLAIN, Mode
 from gradverify.calculus.exact import evaluate_exactly
-from gradverify.calculus.prove import decide, residual
+from gradverify.calculus.prove import proven, residual
 from gradverify.errors import SpecError, UsageError
 from gradverify.notation.parse import Source
-from gradverify.notation.tree import text
+from gradverify.notation.tree import Call, Expr, Number, Read, text, walk
 from gradverify.spec import Spec
 
 Array = np.ndarray[Any, Any]
@@ -32,8 +32,8 @@ CONFIRMED = 1e-9
 # A gradient that vanishes at so many is worth the attempt to prove that it always does.
 ZERO_POINTS = 3
 VANISHED = 1e-9  # of its terms: rounding leaves some 1e-16, a value that is not 0 rarely this
-# A witness is looked for at sizes up to this.
-LARGEST = 4
+# All combinations of 1 and 2 are tried of so many dimensions: 16 at most.
+MOST_COMBINED = 4
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,16 @@ def prove(spec: Spec, gradients: str | None = None) -> tuple[Proof, ...]:
         raise SpecError(f"spec {spec.name!r}: {error}") from None
 
 
+def vanishes(spec: Spec, tensor: str) -> bool:
+    """Whether the gradient of a tensor is proven to be 0 for all sizes and values."""
+    assert spec.program is not None
+    derivation = derive(spec.program, spec.differentiable)
+    forms = ClosedForms(derivation, spec.least)
+    closed = forms.zero(forms.wanted[tensor])
+    claim = claims(derivation, [closed.equation], Source(str(closed), "gradients"))
+    return proven(claim, closed.target, spec.least)
+
+
 def closed_forms(spec: Spec) -> dict[str, Closed | None]:
     """Return, for each differentiable tensor of a spec, its gradient on one line, or None.
 
@@ -129,7 +139,7 @@ def closed_forms(spec: Spec) -> dict[str, Closed | None]:
     derivation = derive(spec.program, spec.differentiable)
     forms = ClosedForms(derivation, spec.least)
     vanishing = {target for target, claim in _zeros(spec, derivation, forms)
-                 if decide(claim, target, spec.least).proven}  # fmt: skip
+                 if proven(claim, target, spec.least)}  # fmt: skip
     found: dict[str, Closed | None] = {}
     for tensor, cotangent in forms.wanted.items():
         if cotangent in vanishing:
@@ -141,15 +151,9 @@ def closed_forms(spec: Spec) -> dict[str, Closed | None]:
 
 
 def _proof(spec: Spec, claims: Claims, target: str) -> Proof:
-    equation = claims.equations[target]
-    decision = decide(claims, target, spec.least)
-    if decision.proven:
-        where = [text(w) for w in spec.where]
-        sizes = [f"{d} >= 1" for d in spec.dims if not any(w.startswith(f"{d} >") for w in where)]
-        constants = [f"{c} > 0" for c, low in spec.least.items()
-                     if c in spec.constants and low > 0]  # fmt: skip
-        assumed = dict.fromkeys([*where, *sizes, *constants, *decision.assumed])
-        return Proof(target, equation, "proven", tuple(assumed))
+    equation = "\n".join(map(str, (e for e in claims.equations if e.target == target)))
+    if proven(claims, target, spec.least):
+        return Proof(target, equation, "proven", tuple(_assumed(spec, claims)))
     points = 0
     for witness in _points(spec, claims, target):
         if witness is not None:
@@ -157,6 +161,40 @@ def _proof(spec: Spec, claims: Claims, target: str) -> Proof:
             return Proof(target, equation, "refuted", residual=shown, witness=witness)
         points += 1
     return Proof(target, equation, "undecided", points=points)
+
+
+def _assumed(spec: Spec, claims: Claims) -> Iterator[str]:
+    """Yield what a proof takes for granted: sizes, constants, and where all is defined."""
+    where = [text(w) for w in spec.where]
+    found = [*where, *(f"{d} >= 1" for d in spec.dims if not any(w.startswith(f"{d} >")
+                                                                  for w in where))]  # fmt: skip
+    found += [f"{c} > 0" for c in spec.constants if spec.least[c] > 0]
+    for equation in (*spec.equations, *claims.equations):
+        for e in walk(equation.body):
+            found += _defined(e)
+    yield from dict.fromkeys(found)
+
+
+def _defined(e: Expr) -> Iterator[str]:
+    """Yield where an operation is defined and has a derivative."""
+    match e:
+        case Call("/", (_, by)):
+            shown = [(by, "!= 0")]
+        case Call("**", (base, Number(value))) if value < 0 or value.denominator > 1:
+            shown = [(base, "!= 0" if value.denominator == 1 else "> 0" if value < 0 else ">= 0")]
+        case Call("sqrt", (inside,)):
+            shown = [(inside, ">= 0")]
+        case Call("log", (inside,)):
+            shown = [(inside, "> 0")]
+        case Call("relu" | "abs", (inside,)):
+            shown = [(inside, "!= 0")]
+        case Call("max" | "min" | "<" | "<=" | ">" | ">=", (a, b)):
+            shown = [(a, f"!= {text(b)}")]
+        case _:
+            shown = []
+    for inside, condition in shown:
+        if any(isinstance(x, Read) for x in walk(inside)):
+            yield f"{text(inside)} {condition}"
 
 
 def _points(spec: Spec, claims: Claims, target: str) -> Iterator[Witness | None]:
@@ -248,15 +286,17 @@ def _confirmed(spec: Spec, derivation: Derivation, closed: Closed) -> bool:
 
 
 def _growing(spec: Spec) -> Iterator[dict[str, Any]]:
-    """Yield sizes with constants, small ones first, each once."""
-    seen = []
-    for size in (1, 2, 3, LARGEST):
+    """Yield sizes with constants, small ones first; some more than once, up to POINTS in all."""
+    few = len(spec.dims) <= MOST_COMBINED
+    patterns = sorted(product((1, 2), repeat=len(spec.dims)), key=sum) if few else []
+    patterns += [tuple(size + k % 2 for k in range(len(spec.dims))) for size in (1, 2, 3)]
+    seen: list[dict[str, Any]] = []
+    for pattern in patterns:
         for constants in spec.constant_choices[:POINTS]:
-            preferred = {d: size + k % 2 * (size > 1) for k, d in enumerate(spec.dims)}
-            at = next(spec.sizes(constants, preferred), None)
+            at = next(spec.sizes(constants, dict(zip(spec.dims, pattern, strict=True))), None)
             if at is not None and {**constants, **at} not in seen:
                 seen.append({**constants, **at})
-                yield seen[-1]
+    yield from islice(cycle(seen), max(POINTS, len(seen)))
 
 
 def draw(

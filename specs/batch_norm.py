@@ -19,6 +19,16 @@ batch_norm = Spec(
         xhat[n,c] = (x[n,c] - mu[c]) / sigma[c]
         y[n,c]    = gamma[c]*xhat[n,c] + beta[c]
     """,
+    # The six equations at the end of section 3 of the paper.
+    gradients="""
+        dxhat[n,c] = dy[n,c]*gamma[c]
+        dvar[c]    = sum[n](dxhat[n,c]*(x[n,c] - mu[c])*(-1/2)*(var[c] + eps)**-1.5)
+        dmu[c]     = sum[n](dxhat[n,c]*(-1/sqrt(var[c] + eps)))
+                     + dvar[c]*sum[n](-2*(x[n,c] - mu[c]))/N
+        dx[n,c]    = dxhat[n,c]/sqrt(var[c] + eps) + dvar[c]*2*(x[n,c] - mu[c])/N + dmu[c]/N
+        dgamma[c]  = sum[n](dy[n,c]*xhat[n,c])
+        dbeta[c]   = sum[n](dy[n,c])
+    """,
 )
 
 

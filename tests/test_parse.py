@@ -158,6 +158,17 @@ def test_a_line_goes_on_inside_brackets():
     assert [text(s.body) for s in spec(long).program.statements] == ["x[n,c] + w[c]"]
 
 
+def test_a_line_that_is_indented_further_goes_on():
+    """Without brackets an equation goes on in lines that are indented; a caret finds them."""
+    long = """
+        y[n,c] = x[n,c]
+                 + w[c]
+
+        """
+    assert [text(s.body) for s in spec(long).program.statements] == ["x[n,c] + w[c]"]
+    assert message_of(long.replace("w[c]", "v[c]")).splitlines()[-2:] == ["    + v[c]", "      ^"]
+
+
 def test_equations_may_stand_in_any_order():
     """A tensor may be used above the equation that defines it."""
     program = spec("y[n,c] = h[n,c]\nh[n,c] = 2*x[n,c]").program
@@ -232,7 +243,7 @@ WRONG = [
     ("y[n,c] = (x[n,c]", "cannot be read ('(' was never closed)"),
     ("y[n,c] = x[n,c])", "cannot be read (unmatched ')')"),
     ("y[n,c] =", "cannot be read"),
-    ("y[n,c] = x[n,c]\n    + w[c]", "cannot be read (unexpected indent)"),
+    ("y[n,c] = x[n,c]  # so far\n    + w[c]", "cannot be read (unexpected indent)"),
     ("y[n,c]", "this is not an equation: write `name[indices] = expression`"),
     ("import os", "this is not an equation"),
     ("y[n,c] -= x[n,c]", "this is not an equation"),

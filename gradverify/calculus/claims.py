@@ -33,7 +33,7 @@ class Claims:
     program: Gradient
     names: Mapping[str, str]
     judged: Mapping[str, str]
-    equations: Mapping[str, str]
+    equations: tuple[Equation, ...]
 
     @property
     def seeds(self) -> tuple[str, ...]:
@@ -76,9 +76,7 @@ def claims(
     about = {t for t in targets if t in cotangents or t in wanted}
     if not about:
         known = ", ".join(sorted({*wanted, *cotangents} - {*seeds}))
-        raise SpecError(
-            f"the {source.what} define no gradient of the definition; these are {known}"
-        )
+        raise SpecError(f"the {source.what} define no gradient; what can be claimed is {known}")
     visible = [t for t in program.shapes if t not in program.hoisted]
     derived = [t for t in (*wanted, *cotangents) if t not in targets and t not in seeds]
     given = tuple(dict.fromkeys([*visible, *seeds, *derived]))
@@ -97,10 +95,6 @@ def claims(
     names = {t: _apart(t, {*gradient.shapes}) for t in claimed.shapes if t not in given} | seeds
     steps = [_called(s, names) for s in in_order(derive(claimed, ()).forward)]
     judged = {t: t for t in targets if t in about}
-    shown: dict[str, str] = {}
-    for e in equations:
-        line = source.text.splitlines()[e.at[0] - 1].strip()
-        shown[e.target] = f"{shown[e.target]}\n{line}" if e.target in shown else line
     program = replace(
         gradient,
         steps=(*gradient.steps, *steps),
@@ -111,7 +105,7 @@ def claims(
             gradient.declared, wanted=tuple(n for t in judged for n in (names[t], judged[t]))
         ),
     )  # fmt: skip
-    return Claims(derivation, program, names, judged, shown)
+    return Claims(derivation, program, names, judged, tuple(equations))
 
 
 def _apart(name: str, taken: set[str]) -> str:

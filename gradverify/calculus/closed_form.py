@@ -59,7 +59,7 @@ class Closed:
         return Equation(self.target, self.subscripts, self.body, False, (1, 0), self.ranges)
 
     def __str__(self) -> str:
-        return f"{text(Read(self.target, self.subscripts))} = {text(self.body)}"
+        return str(self.equation)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from gradverify.calculus.polynomial import (
     Atom,
     Coefficient,
     Polynomial,
-    Term,
     natural_number,
     rational,
 )
@@ -51,6 +50,9 @@ class Functions:
         whole = rational(exponent)
         if (n := natural_number(exponent)) is not None and n <= 8:
             return a.multiply(*[p] * n)
+        if (found := self.cases(p)) is not None:
+            test, yes, no = found
+            return self.either(test, self.power(yes, exponent), self.power(no, exponent))
         if not p.terms:
             raise Unsupported("a power of 0")
         content = a.content(p)
@@ -133,35 +135,29 @@ class Functions:
             if left:
                 root = Atom("base", "", (), (a.constant(base),))
                 result = a.multiply(result, a.atom(root, a.number(left)))
-        return self.folded_roots(result)
+        return result
 
-    def folded_roots(self, p: Polynomial) -> Polynomial:
-        """Write whole powers of constant bases as coefficients: sqrt(K)*sqrt(K) is K."""
+    def cases(self, p: Polynomial) -> tuple[Polynomial, Polynomial, Polynomial] | None:
+        """Return (a test outside of all sums, p where it holds, p elsewhere), if p has one."""
+        flags = [f for t, _ in p.terms for f, _ in t.factors
+                 if f.flag and not f.free & {i for i, _ in t.bound}]  # fmt: skip
+        if not flags:
+            return None
+        where, elsewhere = (self.algebra.at_flag(p, flags[0], value) for value in (1, 0))
+        return self.algebra.atom(flags[0]), where, elsewhere
+
+    def either(self, test: Polynomial, yes: Polynomial, no: Polynomial) -> Polynomial:
+        """Return `yes` where a test holds, else `no`."""
         a = self.algebra
-        parts = []
-        for t, c in p.terms:
-            factors = []
-            for atom, e in t.factors:
-                value = rational(e)
-                constant = atom.kind == "base" and not atom.args[0].terms[0][0].factors
-                if constant and value is not None and len(atom.args[0].terms) == 1:
-                    exact, left = divmod(value, 1)
-                    c = c * atom.args[0].terms[0][1] ** int(exact)
-                    e = a.number(left)
-                factors.append((atom, e))
-            parts.append(Polynomial(((Term(t.bound, tuple(f for f in factors if f[1])), c),)))
-        return a.add(*parts)
+        other = a.add(a.one, self.negated(test))
+        return a.add(a.multiply(test, yes), a.multiply(other, no))
 
     def exp(self, p: Polynomial) -> Polynomial:
         """Return exp of a polynomial: a product over its terms, and a choice where that chooses."""
         a = self.algebra
-        flags = [f for t, _ in p.terms for f, _ in t.factors
-                 if f.flag and not f.free & {i for i, _ in t.bound}]  # fmt: skip
-        if flags:
-            flag, yes = flags[0], a.atom(flags[0])
-            where, elsewhere = (a.at_flag(p, flag, value) for value in (1, 0))
-            other = a.add(a.one, self.negated(yes))
-            return a.add(a.multiply(yes, self.exp(where)), a.multiply(other, self.exp(elsewhere)))
+        if (found := self.cases(p)) is not None:
+            test, yes, no = found
+            return self.either(test, self.exp(yes), self.exp(no))
         endless = [(t, c) for t, c in p.terms if any(f.name == "inf" for f, _ in t.factors)]
         if endless:
             (t, c), *more = endless
@@ -214,9 +210,7 @@ class Functions:
             case "Softplus" if self.elementary:
                 return self.log(a.add(a.one, self.exp(p)))
             case "Select":
-                chosen, yes, no = args
-                other = a.add(a.one, self.negated(chosen))
-                return a.add(a.multiply(chosen, yes), a.multiply(other, no))
+                return self.either(*args)
             case "Both":
                 return a.multiply(*args)
             case "Negation":

@@ -225,6 +225,15 @@ class Algebra:
         for atom, exponent in factors:
             powers[atom] = powers.get(atom, self.field.zero) + exponent
         powers = {a: self.field.one if a.flag else e for a, e in powers.items() if e}
+        for atom in [a for a in powers if a.kind == "base" and not a.args[0].terms[0][0].factors]:
+            # sqrt(K)*sqrt(K) is K: a constant base keeps an exponent in [0, 1).
+            exponent, base = rational(powers[atom]), atom.args[0].terms
+            if exponent is not None and len(base) == 1:
+                whole, part = divmod(exponent, 1)
+                value = value * base[0][1] ** int(whole)
+                powers[atom] = self.number(part)
+                if not part:
+                    del powers[atom]
         sizes = dict(bound)
         self.integers.ranges |= sizes
         if (solved := self.solved(powers, sizes)) is not None:

@@ -1,26 +1,16 @@
 """Whether a claimed gradient is the derived one for all sizes and values."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
 
 from gradverify.calculus.claims import Claims
 from gradverify.calculus.closed_form import ClosedForms
 from gradverify.calculus.normal import Normalizer, Unsupported, normalizer
-from gradverify.calculus.polynomial import Atom, Coefficient, Term, TooLarge, rational
+from gradverify.calculus.polynomial import TooLarge
 from gradverify.calculus.relations import Rules
 from gradverify.notation.tree import Read, text
 
 
-@dataclass(frozen=True)
-class Decision:
-    """Whether a claim is proven, and what the proof assumes, as conditions in the notation."""
-
-    proven: bool
-    assumed: tuple[str, ...] = ()
-
-
-def decide(claims: Claims, target: str, least: Mapping[str, float]) -> Decision:
+def proven(claims: Claims, target: str, least: Mapping[str, float]) -> bool:
     """Return whether the claim about a cotangent is the derived equation, for all sizes.
 
     Two polynomials with equal normal forms are equal: that is the proof. First all that the
@@ -40,8 +30,8 @@ def decide(claims: Claims, target: str, least: Mapping[str, float]) -> Decision:
         except (TooLarge, Unsupported):
             continue
         if not difference.terms:
-            return Decision(True, conditions(claims, target, least))
-    return Decision(False)
+            return True
+    return False
 
 
 def residual(claims: Claims, target: str, least: Mapping[str, float]) -> str | None:
@@ -87,34 +77,3 @@ def _attempts(claims: Claims, least: Mapping[str, float]) -> Iterator[Normalizer
         normal.keep(keep)
         normal.algebra.budget = BUDGET
         yield normal
-
-
-def conditions(claims: Claims, target: str, least: Mapping[str, float]) -> tuple[str, ...]:
-    """Return what the definition and the claim divide by, take roots of or decide choices by."""
-    forms = ClosedForms(claims.derivation, least, claims.program)
-    normal = forms.normal
-    values = [r.value for r in forms.relations]
-    with suppress(TooLarge, Unsupported):
-        at = normal.place(target)
-        values += [normal.element(t, at) for t in (claims.names[target], claims.judged[target])]
-    found = (_condition(forms, t, atom, e) for p in values for t, _ in p.terms
-             for atom, e in t.factors)  # fmt: skip
-    shown = dict.fromkeys(c for c in found if c is not None)
-    return tuple(c for c in shown if c.replace(" >= ", " > ") not in shown or " >= " not in c)
-
-
-def _condition(forms: ClosedForms, t: Term, atom: Atom, exponent: Coefficient) -> str | None:
-    power = rational(exponent)
-    below = power is None or power < 0
-    if atom.kind == "base" and atom.free:
-        sign = "!=" if power is not None and power.denominator == 1 else ">" if below else ">="
-    elif atom.name == "positive" or (atom.kind == "element" and below):
-        sign = "!="
-    else:
-        return None
-    sizes = {**forms.algebra.integers.ranges, **dict(t.bound)}
-    names: dict[str, str] = {}
-    for index in sorted(atom.free & sizes.keys()):
-        names[index] = forms.free_letter(sizes[index], names.values())
-    inside = atom.args[0] if atom.args else forms.algebra.atom(atom)
-    return f"{text(forms.writer(names).write(inside))} {sign} 0"

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from fractions import Fraction
 
 from gradverify.errors import SpecError, caret, nearest
-from gradverify.notation.tree import Call, Expr, Name, Number, Read, Reduce, walk
+from gradverify.notation.tree import Call, Expr, Name, Number, Read, Reduce, text, walk
 
 FUNCTIONS = {
     "exp": 1, "log": 1, "expm1": 1, "log1p": 1, "sqrt": 1, "abs": 1, "tanh": 1, "sigmoid": 1,
@@ -48,6 +48,10 @@ class Equation:
     at: tuple[int, ...]
     ranges: Mapping[str, Expr] | None = None
 
+    def __str__(self) -> str:
+        sign = "+=" if self.adds else "="
+        return f"{text(Read(self.target, self.subscripts))} {sign} {text(self.body)}"
+
 
 @dataclass(frozen=True)
 class Invocation:
@@ -67,10 +71,19 @@ class Source:
     what: str = "definition"
 
     def dedented(self) -> "Source":
-        """Return the text at the left margin, where Python reads equations."""
+        """Return the text at the left margin, where Python reads equations.
+
+        A line that is indented further continues the one before it, brackets or not.
+        """
         lines = self.text.expandtabs().splitlines()
         margin = min((len(x) - len(x.lstrip()) for x in lines if x.strip()), default=0)
-        return Source("\n".join(x[margin:] for x in lines).strip("\n"), self.what)
+        lines = "\n".join(x[margin:] for x in lines).strip("\n").split("\n")
+        depth = 0
+        for k, line in enumerate(lines[:-1]):
+            depth += sum((c in "([{") - (c in ")]}") for c in line.partition("#")[0])
+            if depth == 0 and line.strip() and "#" not in line and lines[k + 1][:1] == " ":
+                lines[k] += " \\"
+        return Source("\n".join(lines), self.what)
 
     def place(self, node: ast.expr | ast.stmt) -> tuple[int, int]:
         """Return (line, column) of a node of the parsed text."""
