@@ -9,6 +9,7 @@ from gradverify.declare import Constant, Output, Tensor, parse_range
 from gradverify.errors import SpecError, nearest
 from gradverify.notation import compose, inline
 from gradverify.notation.dims import parse_shape
+from gradverify.notation.marks import check_marks, parse_marked
 from gradverify.notation.parse import Equation, Invocation, Source, parse_equations
 from gradverify.notation.parse import parse_expression as parse
 from gradverify.notation.ranges import Declared
@@ -108,7 +109,10 @@ def expand(
     tensors = {k: v for k, v in declared.items() if isinstance(v, Tensor)}
     constants = {k: v for k, v in declared.items() if isinstance(v, Constant)}
     parts = {k: v for k, v in declared.items() if isinstance(v, Part)}
-    shapes = {k: parse_shape(t.shape, k) for k, t in tensors.items()}
+    marked = {k: parse_marked(t.shape, k) for k, t in tensors.items()}
+    given = tuple(k for k, t in tensors.items() if t.kind != "output")
+    check_marks(marked, given, constants)
+    shapes = {k: shape.sizes for k, shape in marked.items()}
     source = Source("" if definition is None else definition).dedented()
     lines = () if definition is None else parse_equations(source, parts)
     for line in lines:
@@ -124,13 +128,15 @@ def expand(
     names = {n for s in sizes for n in free_names(s)} - constants.keys()
     own = Declared(
         shapes=shapes,
-        given=tuple(k for k, t in tensors.items() if t.kind != "output"),
+        given=given,
         wanted=tuple(k for k, t in tensors.items() if t.kind == "output"),
         integers=frozenset(k for k, t in tensors.items() if t.integer),
         sizes=frozenset(names | integers),
         constants=tuple(constants),
         ranges=ranges,
         outside={k: t.outside for k, t in tensors.items() if t.outside is not None},
+        stars=tuple(dict.fromkeys(s.star for s in marked.values() if s.star)),
+        ones={k: s.ones for k, s in marked.items() if s.ones},
     )
     unused = [k for k in parts if not any(isinstance(x, Invocation) and x.part == k for x in lines)]
     if unused:

@@ -218,6 +218,13 @@ class Noise:
         more = _terms(subscripts, tuple(np.shape(f) for f in factors)) - 1
         return self._perturb(value, np.sqrt((1 + more / 6) * squares + more / 3 * value**2))
 
+    def total(self, a: Array, axes: tuple[int, ...]) -> Array:
+        """Return a.sum(axis=axes, keepdims=True), as if rounded after every addition."""
+        letters = "".join(map(chr, range(ord("a"), ord("a") + a.ndim)))
+        kept = "".join(i for k, i in enumerate(letters) if k not in axes)
+        total = self.sum(f"{letters}->{kept}", a)
+        return total.reshape([1 if k in axes else n for k, n in enumerate(a.shape)])
+
     def prod(self, factors: Array, axes: Any) -> Array:
         """Return np.prod(factors, axes), as if rounded after every multiplication."""
         value = np.prod(factors, axis=axes)
