@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from gradverify.calculus.compile import PLAIN, Mode, Noise, Oracle
+from gradverify.calculus.compile import Noise, Oracle
+from gradverify.calculus.emit import PLAIN, Mode
 from gradverify.notation.statements import Program
 from gradverify.notation.tree import Name, text
 from gradverify.spec import Spec
@@ -167,4 +168,3 @@ def factored(size: int, rank: int) -> tuple[int, ...]:
         return (size,) if rank or size != 1 else ()
     small = max(n for n in range(1, int(size**0.5) + 1) if size % n == 0)
     return (small, *[1] * (rank - 2), size // small)
-

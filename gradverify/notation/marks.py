@@ -21,7 +21,9 @@ def parse_marked(shape: str, what: str) -> Shape:
     """Return a shape such as "*B D" or "N|1 C"; SpecError says which mark cannot stand there."""
     if not isinstance(shape, str) or not set(shape) & set("*|"):
         return Shape(parse_shape(shape, what))
-    plain, stars, ones = [], [], []
+    plain: list[str] = []
+    stars: list[str] = []
+    ones: list[int] = []
     for axis, part in enumerate(shape.split()):
         here = f"{what}: {part!r} in shape {shape!r}"
         size, bar, one = part.partition("|")
@@ -50,7 +52,8 @@ def parse_marked(shape: str, what: str) -> Shape:
             f"{what}: the shape {shape!r} has {len(stars)} starred dimensions, so nobody could "
             f"know where *{stars[0]} ends: star one"
         )
-    return Shape(parse_shape(" ".join(plain), what), *stars[:1], ones=tuple(ones))
+    star = stars[0] if stars else None
+    return Shape(parse_shape(" ".join(plain), what), star, tuple(ones))
 
 
 def check_marks(
