@@ -19,7 +19,7 @@ from gradverify.notation.dims import (
     same,
     solutions,
 )
-from gradverify.notation.marks import marked_text
+from gradverify.notation.marks import marked
 from gradverify.notation.parse import Equation
 from gradverify.notation.statements import Program, lower
 from gradverify.notation.tree import ONE, Call, Expr, free_names, text
@@ -325,7 +325,8 @@ class Spec:
 
     def shape_text(self, tensor: str) -> str:
         """Return the declared shape, such as "(N, C)" or "(*B, D)"."""
-        return marked_text(self.shapes[tensor], self.stars, self.ones.get(tensor, ()))
+        sizes = marked(self.shapes[tensor], self.stars, self.ones.get(tensor, ()))
+        return f"({', '.join(sizes)})"
 
     @overload
     def register(self, function: F, /) -> F: ...

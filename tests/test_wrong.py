@@ -152,7 +152,7 @@ def test_without_a_case_nothing_has_passed(monkeypatch):
         ("dx_for_the_usual_eps_only", lambda case: dict(case.constants)["eps"] == 1e-2),
         ("dx_wrong_in_float32", lambda case: case.dtype == "float32"),
         ("dx_of_softmax_wrong_for_one_class", lambda case: dict(case.sizes)["C"] == 1),
-        ("dw_flat_for_one_vector", lambda case: "N=()" in str(case)),
+        ("db_summed_over_k_for_one_vector", lambda case: "N=()" in str(case)),
         ("dx_with_the_leading_dimensions_swapped", lambda case: len(dict(case.leading)["N"]) > 1),
         ("dgamma_averaged_over_n", lambda case: "gamma=1,C" in str(case)),
         ("dgamma_summed_even_where_it_is_whole", lambda case: "gamma=N,C" in str(case)),

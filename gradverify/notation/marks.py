@@ -1,6 +1,6 @@
 """Declared shapes with their marks: `*B`, any number of dimensions, and `N|1`, which may be 1."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from gradverify.errors import SpecError
@@ -95,10 +95,9 @@ def check_marks(
                 )
 
 
-def marked_text(sizes: tuple[Expr, ...], stars: Collection[str], ones: Collection[int]) -> str:
-    """Return a shape with its marks, such as "(*B, D)" or "(N|1, C)"."""
-    parts = (
+def marked(sizes: Sequence[Expr], stars: Collection[str], ones: Collection[int]) -> tuple[str, ...]:
+    """Return sizes as they are declared, with their marks: *B, N|1."""
+    return tuple(
         ("*" if text(size) in stars else "") + text(size) + ("|1" if axis in ones else "")
         for axis, size in enumerate(sizes)
     )
-    return f"({', '.join(parts)})"

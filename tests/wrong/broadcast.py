@@ -32,6 +32,18 @@ def db_of_the_last_place_of_each_sequence(x, w, b):
 
 
 @linear_any.register
+def db_summed_over_k_for_one_vector(x, w, b):
+    """Without a dimension to sum over it sums over another."""
+    y, pullback = right_linear(x, w, b)
+
+    def wrong(dy):
+        leading = tuple(range(dy.ndim - 1)) or 0
+        return pullback(dy) | {"b": np.broadcast_to(dy.sum(axis=leading), b.shape)}
+
+    return y, wrong
+
+
+@linear_any.register
 def dw_flat_for_one_vector(x, w, b):
     y, pullback = right_linear(x, w, b)
     return y, lambda dy: pullback(dy) | ({"w": np.outer(dy, x).reshape(-1)} if x.ndim == 1 else {})
