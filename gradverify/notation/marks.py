@@ -61,7 +61,10 @@ def check_marks(
 ) -> None:
     """Raise SpecError where a starred dimension is something else too, or where nothing tells
     the full size of a dimension that may be 1."""
-    starred = {shape.star: name for name, shape in shapes.items() if shape.star}
+    starred: dict[str, str] = {}
+    for name, shape in shapes.items():
+        if shape.star:
+            starred.setdefault(shape.star, name)
     for dim, name in starred.items():
         if dim in constants:
             raise SpecError(
@@ -73,14 +76,18 @@ def check_marks(
         if axis not in shapes[k].ones for n in free_names(size)
     }  # fmt: skip
     for name, shape in shapes.items():
-        for size in shape.sizes:
-            for dim in starred.keys() & {*free_names(size)}:
-                if text(size) != dim or shape.star != dim:
-                    raise SpecError(
-                        f"{dim} is starred in the shape of {starred[dim]} but not in that of "
-                        f"{name}, and one name means one thing: write *{dim} in both, alone, or "
-                        "another name"
-                    )
+        for dim in starred:
+            times = sum(dim in free_names(size) for size in shape.sizes)
+            if shape.star == dim and times > 1:
+                raise SpecError(
+                    f"{dim} is starred in the shape of {name} and stands a second time there: a "
+                    f"starred dimension stands once in a shape, so write *{dim} or another name"
+                )
+            if shape.star != dim and times:
+                raise SpecError(
+                    f"{dim} is starred in the shape of {starred[dim]} but not in that of {name}, "
+                    f"and one name means one thing: write *{dim} in both, alone, or another name"
+                )
         for axis in shape.ones:
             size = shape.sizes[axis]
             if name not in given:
