@@ -41,6 +41,8 @@ class View:
 
     def shape(self, tensor: str) -> tuple[int, ...]:
         """Return the shape that the layer sees, gives and gets a tensor in."""
+        if not self.changes:
+            return self.spec.shape(tensor, self.sizes)
         found: tuple[int, ...] = ()
         for size, n in zip(self.spec.shapes[tensor], self._narrow(tensor), strict=True):
             starred = isinstance(size, Name) and size.id in self.leading
