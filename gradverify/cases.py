@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations
+from math import prod
 from typing import Any
 from zlib import crc32
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from gradverify.errors import UsageError
 from gradverify.spec import Spec
+from gradverify.view import View, factored, forms
 
 Array = np.ndarray[Any, Any]
 
@@ -25,13 +27,20 @@ COTANGENTS = ("signed", "sparse", "one-hot")
 LARGE = 19
 # ... and at most this many elements are drawn, so that one case stays in milliseconds.
 MAX_ELEMENTS = 20_000
+# How many dimensions stand for a starred one. A short run sees the first ones only: mistakes show
+# at 2 that are unequal, and at none.
+RANKS = (1, 2, 0, 3)
 # Combinations of constants that no pair demands are tried as well, up to so many.
 MOST_COMBINATIONS = 24
 
 
 @dataclass(frozen=True)
 class Case:
-    """One concrete draw; `str(case)` is one line and `parse_case` reads it back."""
+    """One concrete draw; `str(case)` is one line and `parse_case` reads it back.
+
+    `leading` is what stands for each starred dimension, whose size is its product, and `shapes`
+    the shape that a tensor with axes that may be 1 is given in, such as "1,C".
+    """
 
     sizes: tuple[tuple[str, int], ...]
     constants: tuple[tuple[str, Any], ...]
@@ -40,9 +49,13 @@ class Case:
     values: str = "ordinary"
     cotangent: str = "signed"
     seed: int = 0
+    leading: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    shapes: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
-        parts = [f"{k}={v}" for k, v in (*self.sizes, *self.constants)]
+        made = {k: f"({','.join(map(str, v))})" for k, v in self.leading if len(v) != 1}
+        parts = [f"{k}={made.get(k, v)}" for k, v in (*self.sizes, *self.constants)]
+        parts += [f"{k}={shape}" for k, shape in self.shapes]
         parts += [f"dtype={self.dtype}", f"layout={self.layout}", f"values={self.values}",
                   f"cotangent={self.cotangent}", f"seed={self.seed}"]  # fmt: skip
         return " ".join(parts)
@@ -56,6 +69,8 @@ class Case:
     def weight(self) -> tuple[int, int]:
         """How far the case is from the simplest one; a smaller case shows more."""
         plain = (self.dtype == "float64") + (self.layout == "C") + (self.values == "ordinary")
+        plain += sum(len(made) == 1 for _, made in self.leading)
+        plain -= sum("1" in shape.split(",") for _, shape in self.shapes)
         return sum(n for _, n in self.sizes), -plain - (self.cotangent == "signed")
 
 
@@ -67,7 +82,8 @@ def parse_case(text: str, spec: Spec) -> Case:
         if not equals:
             raise UsageError(f"case: {part!r} is not of the form name=value")
         found[key] = value
-    known = {*spec.dims, *spec.constants, "dtype", "layout", "values", "cotangent", "seed"}
+    shapes = forms(spec)
+    known = {*spec.dims, *spec.constants, *shapes, "dtype", "layout", "values", "cotangent", "seed"}
     if wrong := sorted(found.keys() ^ known):
         verb = "names nothing" if wrong[0] in found else "is missing"
         raise UsageError(f"case: {wrong[0]} {verb}; a case of {spec.name} gives {sorted(known)}")
@@ -76,12 +92,20 @@ def parse_case(text: str, spec: Spec) -> Case:
         ("layout", LAYOUTS),
         ("values", VALUES),
         ("cotangent", COTANGENTS),
+        *shapes.items(),
     ):
         if found[key] not in allowed:
             raise UsageError(f"case: {key}={found[key]} is not one of {', '.join(allowed)}")
+    leading = {}
+    for key in spec.stars:
+        if made := re.fullmatch(r"\(((\d+,)*\d+)?\)", found[key]):
+            leading[key] = tuple(map(int, (made[1] or "").split(","))) if made[1] else ()
+            found[key] = str(prod(leading[key]))
     for key in (*spec.dims, "seed"):
         if not re.fullmatch(r"\d+", found[key]):
             raise UsageError(f"case: {key}={found[key]} is not a whole number")
+        if key in spec.stars:
+            leading.setdefault(key, (int(found[key]),))
     constants = {}
     for key, values in spec.constants.items():
         matching = [v for v in values if str(v) == found[key]]
@@ -94,7 +118,15 @@ def parse_case(text: str, spec: Spec) -> Case:
     return Case(
         tuple(sizes.items()), tuple(constants.items()), found["dtype"], found["layout"],
         found["values"], found["cotangent"], int(found["seed"]),
+        tuple((k, leading[k]) for k in spec.stars), tuple((k, found[k]) for k in shapes),
     )  # fmt: skip
+
+
+def view_of(spec: Spec, case: Case) -> View:
+    """Return how a layer sees the tensors of a definition in a case."""
+    known = forms(spec)
+    single = {k: known[k][shape] for k, shape in case.shapes}
+    return View(spec, case.at, dict(case.leading), single)
 
 
 @dataclass(frozen=True)
@@ -119,12 +151,12 @@ def draw(spec: Spec, case: Case, *, start: bool = False) -> Arrays:
 
 @lru_cache(maxsize=8)  # a case is drawn several times while it is looked at
 def _drawn(spec: Spec, case: Case, start: bool) -> tuple[dict[str, Array], list[Array]]:
-    at = case.at
-    tensors = {name: _fill(spec, name, case, start) for name in spec.given}
+    view = view_of(spec, case)
+    tensors = {name: _fill(view, name, case, start) for name in spec.given}
     cotangents = []
     for name in spec.differentiable_outputs:
         rng = _generator(case, f"d{name}")
-        value = rng.standard_normal(spec.shape(name, at))
+        value = rng.standard_normal(view.shape(name))
         if case.cotangent == "sparse":
             value = np.where(rng.random(value.shape) < 0.5, value, 0.0)
         elif case.cotangent == "one-hot" and value.size:
@@ -139,10 +171,10 @@ def _generator(case: Case, name: str) -> np.random.Generator:
     return np.random.default_rng([case.seed, crc32(name.encode())])
 
 
-def _fill(spec: Spec, name: str, case: Case, start: bool) -> Array:
-    tensor, rng = spec.tensors[name], _generator(case, name)
-    shape = spec.shape(name, case.at)
-    bounds = spec.bounds(name, case.at)
+def _fill(view: View, name: str, case: Case, start: bool) -> Array:
+    tensor, rng = view.spec.tensors[name], _generator(case, name)
+    shape = view.shape(name)
+    bounds = view.spec.bounds(name, view.sizes)
     if tensor.integer:
         low, high = bounds or (0, 1)
         return rng.integers(int(low), int(high) + 1, shape)
@@ -198,10 +230,12 @@ def cases(
 
     `sizes` fixes some dimensions.
 
-    The covering set holds every pair of values among constants, dtype, layout, values and
-    cotangent, every combination of constants and every pattern of sizes at least once.
+    The covering set holds every pair of values among constants, dtype, layout, values,
+    cotangent, ranks of starred dimensions and shapes of tensors that may be 1, every combination
+    of constants and every pattern of sizes at least once.
     """
     factors: dict[str, Sequence[Any]] = dict(spec.constants)
+    factors |= dict.fromkeys(spec.stars, RANKS) | {k: tuple(v) for k, v in forms(spec).items()}
     factors |= {"dtype": dtypes, "layout": LAYOUTS, "values": VALUES, "cotangent": COTANGENTS}
     patterns = list(size_patterns(spec))
     rows = pairwise(factors, seed)
@@ -230,12 +264,21 @@ def solved(
 ) -> Case | None:
     """Return the case of a row whose sizes are the allowed ones nearest to `preferred`."""
     constants = {k: row[k] for k in spec.constants}
+    starred = {k: _starred(row[k], preferred.get(k, 3)) for k in spec.stars}
+    preferred = {**preferred, **starred}
     for sizes in spec.sizes(constants, preferred, given):
         total = max(int(np.prod(spec.shape(t, {**sizes, **constants}))) for t in spec.tensors)
         if given or total <= MAX_ELEMENTS:
             return Case(tuple(sizes.items()), tuple(constants.items()), row["dtype"],
-                        row["layout"], row["values"], row["cotangent"], seed)  # fmt: skip
+                        row["layout"], row["values"], row["cotangent"], seed,
+                        tuple((k, factored(sizes[k], row[k])) for k in spec.stars),
+                        tuple((k, row[k]) for k in spec.ones))  # fmt: skip
     return None
+
+
+def _starred(rank: int, size: int) -> int:
+    """Return the size to prefer for a starred dimension of a rank: of two unequal dimensions."""
+    return 1 if rank == 0 else size if rank == 1 else size * (size + 1)
 
 
 def size_patterns(spec: Spec) -> Iterator[dict[str, int]]:
@@ -340,6 +383,15 @@ def smaller(spec: Spec, case: Case) -> Iterator[Case]:
     for key, value in plain.items():
         if getattr(case, key) != value:
             yield replace(case, **{key: value})  # type: ignore[arg-type] # all are texts
+    ranks = {k: len(made) for k, made in case.leading}
+    for name in ranks:
+        if ranks[name] != 1:
+            one = tuple((k, (case.at[k],) if k == name else v) for k, v in case.leading)
+            yield replace(case, leading=one)
+    for name, shapes in forms(spec).items():
+        full = next(iter(shapes))
+        if (name, full) not in case.shapes:
+            yield replace(case, shapes=tuple((k, full if k == name else v) for k, v in case.shapes))
     sizes = dict(case.sizes)
     for name in sizes:
         for n in sorted({1, 2, sizes[name] // 2, sizes[name] - 1}):
@@ -347,4 +399,5 @@ def smaller(spec: Spec, case: Case) -> Iterator[Case]:
                 trial = {**sizes, name: n}
                 allowed = next(spec.sizes(dict(case.constants), trial), None)
                 if allowed is not None and sum(allowed.values()) < sum(sizes.values()):
-                    yield replace(case, sizes=tuple(allowed.items()))
+                    made = tuple((k, factored(allowed[k], n)) for k, n in ranks.items())
+                    yield replace(case, sizes=tuple(allowed.items()), leading=made)

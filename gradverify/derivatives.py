@@ -13,6 +13,7 @@ from gradverify.errors import UsageError, nearest
 from gradverify.notation.dims import evaluate
 from gradverify.notation.tree import text
 from gradverify.spec import Spec
+from gradverify.view import View, flattened
 
 Array = np.ndarray[Any, Any]
 Arrays = Mapping[str, Any]
@@ -37,12 +38,14 @@ def oracle(spec: Spec) -> "Derivatives":
 
 @dataclass(frozen=True)
 class _Point:
-    """Checked arguments: arrays of one floating dtype, constants and sizes by name."""
+    """Checked arguments: the definition's tensors, of one floating dtype, constants and sizes by
+    name; `view` is how the caller sees them."""
 
     tensors: dict[str, Array]
     constants: dict[str, Any]
     sizes: dict[str, int]
     dtype: np.dtype[Any]
+    view: View
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,9 @@ class Derivatives:
     array for every output that is no buffer's next value, and `constants` a number for every
     constant. `tangents` and `seeds` are
     directions, of the shapes of the differentiable tensors; those left out are zero. Sizes are
-    read off the shapes of the tensors. Results have the shape of what they are named after and
-    the common dtype of the floating tensors.
+    read off the shapes of the tensors, where `*B` is any number of dimensions and `N|1` N or 1.
+    Results have the shape of what they are named after and the common dtype of the floating
+    tensors.
 
     Raises UsageError for a name that is missing or unknown, and for a value that cannot be.
     """
@@ -66,7 +70,7 @@ class Derivatives:
         """Return the outputs f(x)."""
         at = self._point(tensors, constants)
         outputs, _ = self._oracle.run(at.tensors, at.constants, at.sizes)
-        return dict(zip(self.spec.outputs, outputs, strict=True))
+        return at.view.to_layer(dict(zip(self.spec.outputs, outputs, strict=True)))
 
     def vjp(
         self, tensors: Arrays, cotangents: Arrays, constants: Arrays = _NONE
@@ -75,14 +79,15 @@ class Derivatives:
         at = self._point(tensors, constants)
         dy = self._cotangents(cotangents, at)
         _, pullback = self._oracle.run(at.tensors, at.constants, at.sizes)
-        return pullback(*dy)
+        return at.view.to_layer(pullback(*dy))
 
     def jvp(self, tensors: Arrays, tangents: Arrays, constants: Arrays = _NONE) -> dict[str, Array]:
         """Return the derivatives of all outputs along `tangents`."""
         at = self._point(tensors, constants)
         along = self._directions("tangent", tangents, at)
         found = self._oracle.jvp(at.tensors, along, at.constants, at.sizes)
-        return dict(zip(self.spec.differentiable_outputs, found, strict=True))
+        named = dict(zip(self.spec.differentiable_outputs, found, strict=True))
+        return at.view.to_layer(named)
 
     def double_vjp(
         self, tensors: Arrays, cotangents: Arrays, seeds: Arrays, constants: Arrays = _NONE
@@ -99,12 +104,10 @@ class Derivatives:
             {**at.tensors, **dict(zip(self._given, dy, strict=True))}, at.constants, at.sizes
         )
         found = pullback(*along.values())
+        outputs = zip(self.spec.differentiable_outputs, self._given, strict=True)
         return (
-            {k: found[k] for k in self.spec.differentiable},
-            {
-                y: found[k]
-                for y, k in zip(self.spec.differentiable_outputs, self._given, strict=True)
-            },
+            at.view.to_layer({k: found[k] for k in self.spec.differentiable}),
+            at.view.to_layer({y: found[k] for y, k in outputs}),
         )
 
     def hvp(
@@ -119,7 +122,7 @@ class Derivatives:
         found = self._oracle.gradient.jvp(
             {**at.tensors, **dy}, {**along, **fixed}, at.constants, at.sizes
         )
-        return dict(zip(self.spec.differentiable, found, strict=True))
+        return at.view.to_layer(dict(zip(self.spec.differentiable, found, strict=True)))
 
     @cached_property
     def _given(self) -> tuple[str, ...]:
@@ -135,11 +138,14 @@ class Derivatives:
         self._names("tensor", tensors, spec.given, all_of_them=True)
         arrays = {k: self._array(k, tensors[k]) for k in spec.given}
         for k, array in arrays.items():
-            if array.ndim != len(spec.shapes[k]):
+            starred = any(text(size) in spec.stars for size in spec.shapes[k])
+            least = len(spec.shapes[k]) - starred
+            if array.ndim < least or (array.ndim > least and not starred):
                 raise self._error(f"{k} has the shape {array.shape}, declared {spec.shape_text(k)}")
             if spec.tensors[k].integer and array.dtype.kind not in "iub":
                 raise self._error(f"{k} holds integers, not {array.dtype}: use {k}.astype(int)")
-        sizes = self._oracle.sizes(arrays, numbers)
+        leading, flat = flattened(spec, arrays)
+        sizes = self._oracle.sizes(flat, numbers)
         for n in spec.dims:
             if n not in sizes:
                 raise self._error(
@@ -147,13 +153,18 @@ class Derivatives:
                     f"declare an input or parameter that has {n} as one of its sizes"
                 )
         at = {**numbers, **sizes}
+        single = {
+            k: tuple(axis for axis in ones if flat[k].shape[axis] == 1)
+            for k, ones in spec.ones.items()
+        }
+        view = View(spec, at, leading, single)
         for k, array in arrays.items():
-            self._fits(k, k, array, at)
+            self._fits(k, k, array, view)
         self._allowed(arrays, at)
         floating = [a.dtype for a in arrays.values() if a.dtype.kind == "f"]
         dtype = np.result_type(*floating) if floating else np.dtype(float)
         cast = {k: a if spec.tensors[k].integer else a.astype(dtype) for k, a in arrays.items()}
-        return _Point(cast, numbers, sizes, dtype)
+        return _Point(view.to_definition(cast), numbers, sizes, dtype, view)
 
     def _allowed(self, arrays: Mapping[str, Array], at: Mapping[str, Any]) -> None:
         """Raise UsageError for sizes and integers that the spec rules out."""
@@ -192,15 +203,15 @@ class Derivatives:
 
     def _like(self, tensor: str, what: str, value: Any, at: _Point) -> Array:
         array = self._array(what, value)
-        self._fits(tensor, what, array, {**at.constants, **at.sizes})
-        return array.astype(at.dtype)
+        self._fits(tensor, what, array, at.view)
+        return at.view.to_definition({tensor: array.astype(at.dtype)})[tensor]
 
-    def _fits(self, tensor: str, what: str, array: Array, at: Mapping[str, Any]) -> None:
-        expected = self.spec.shape(tensor, at)
+    def _fits(self, tensor: str, what: str, array: Array, view: View) -> None:
+        expected = view.shape(tensor)
         if array.shape != expected:
             raise self._error(
                 f"{what} has the shape {array.shape}, but {self.spec.shape_text(tensor)} is "
-                f"{expected}, by the other shapes: {self._sizes(at)}"
+                f"{expected}, by the other shapes: {self._sizes(view.sizes)}"
             )
 
     def _array(self, what: str, value: Any) -> Array:

@@ -1,6 +1,6 @@
 """A spec made of specs: Part, what parts add to the spec that declares them, and chains."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -9,6 +9,7 @@ from gradverify.declare import Constant, Output, Tensor, parse_range
 from gradverify.errors import SpecError, nearest
 from gradverify.notation import compose, inline
 from gradverify.notation.dims import parse_shape
+from gradverify.notation.marks import check_marks, marked, parse_marked
 from gradverify.notation.parse import Equation, Invocation, Source, parse_equations
 from gradverify.notation.parse import parse_expression as parse
 from gradverify.notation.ranges import Declared
@@ -108,7 +109,10 @@ def expand(
     tensors = {k: v for k, v in declared.items() if isinstance(v, Tensor)}
     constants = {k: v for k, v in declared.items() if isinstance(v, Constant)}
     parts = {k: v for k, v in declared.items() if isinstance(v, Part)}
-    shapes = {k: parse_shape(t.shape, k) for k, t in tensors.items()}
+    written = {k: parse_marked(t.shape, k) for k, t in tensors.items()}
+    given = tuple(k for k, t in tensors.items() if t.kind != "output")
+    check_marks(written, given, constants)
+    shapes = {k: shape.sizes for k, shape in written.items()}
     source = Source("" if definition is None else definition).dedented()
     lines = () if definition is None else parse_equations(source, parts)
     for line in lines:
@@ -124,13 +128,15 @@ def expand(
     names = {n for s in sizes for n in free_names(s)} - constants.keys()
     own = Declared(
         shapes=shapes,
-        given=tuple(k for k, t in tensors.items() if t.kind != "output"),
+        given=given,
         wanted=tuple(k for k, t in tensors.items() if t.kind == "output"),
         integers=frozenset(k for k, t in tensors.items() if t.integer),
         sizes=frozenset(names | integers),
         constants=tuple(constants),
         ranges=ranges,
         outside={k: t.outside for k, t in tensors.items() if t.outside is not None},
+        stars=tuple(dict.fromkeys(s.star for s in written.values() if s.star)),
+        ones={k: s.ones for k, s in written.items() if s.ones},
     )
     unused = [k for k in parts if not any(isinstance(x, Invocation) and x.part == k for x in lines)]
     if unused:
@@ -155,7 +161,7 @@ def _merged(
             binding, spec = found.bindings[key], value.spec
             for p in spec.params:
                 shape = found.declared.shapes[f"{key}_{p}"]
-                tensors[f"{key}_{p}"] = _moved(spec.tensors[p], shape, binding, p)
+                tensors[f"{key}_{p}"] = _moved(spec.tensors[p], shape_text(shape), binding, p)
             constants |= {f"{key}_{c}": values for c, values in spec.constants.items()
                           if c not in value.given}  # fmt: skip
     shapes = {k: found.declared.shapes[k] for k in tensors}
@@ -164,18 +170,20 @@ def _merged(
     )  # fmt: skip
 
 
-def _moved(tensor: Tensor, shape: Sequence[Expr], binding: Mapping[str, Expr], name: str) -> Tensor:
-    """Return a part's tensor with the sizes that it has in the composition."""
+def _moved(tensor: Tensor, shape: str, binding: Mapping[str, Expr], name: str) -> Tensor:
+    """Return a part's tensor with the shape and the range that it has in the composition."""
     bounds = tensor.range
     if bounds is not None:
         ends = (inline.substitute(e, binding) for e in parse_range(bounds, name))
         bounds = "..".join(map(text, ends))
-    return replace(tensor, shape=shape_text(shape), range=bounds)
+    return replace(tensor, shape=shape, range=bounds)
 
 
-def shape_text(shape: Sequence[Expr]) -> str:
-    """Return a shape as it is declared, such as "N 4*H"."""
-    return " ".join(text(size).replace(" ", "") for size in shape)
+def shape_text(
+    shape: Sequence[Expr], stars: Collection[str] = (), ones: Collection[int] = ()
+) -> str:
+    """Return a shape as it is declared, such as "N 4*H" or "*B N|1"."""
+    return " ".join(size.replace(" ", "") for size in marked(shape, stars, ones))
 
 
 def chain(parts: Mapping[str, Part]) -> tuple[dict[str, Tensor | Constant | Part], str]:
@@ -183,18 +191,22 @@ def chain(parts: Mapping[str, Part]) -> tuple[dict[str, Tensor | Constant | Part
 
     The first output of each is the first input of the next. Other inputs are inputs of the
     chain, with the part's name in front, and so are outputs on the way; a dimension that the
-    tensor handed on does not bind gets its own name, or K2, K3, ... where that is taken.
+    tensor handed on does not bind gets its own name, or K2, K3, ... where that is taken. What is
+    any number of dimensions to the first spec is so to the chain.
     """
     declared: dict[str, Tensor | Constant | Part] = {}
     lines: list[str] = []
     taken = {n for p in parts.values() for v in p.given.values() for n in _named(v)}
     handed = ""
     shape: tuple[Expr, ...] = ()
+    stars: set[str] = set()
     for name, part in parts.items():
         spec, last = part.spec, name == [*parts][-1]
         if not spec.inputs:
             raise SpecError(f"{name} takes no input, so it cannot stand in a chain")
         given, binding = _placed(name, part, shape if lines else None, declared, taken)
+        if not lines:
+            stars = {text(binding[dim]) for dim in spec.stars if isinstance(binding[dim], Name)}
 
         def own(tensor: str, plain: bool, part: str = name) -> str:
             free = plain and tensor not in declared and tensor not in parts
@@ -206,12 +218,13 @@ def chain(parts: Mapping[str, Part]) -> tuple[dict[str, Tensor | Constant | Part
         for x in spec.inputs:
             if takes[x] != handed:
                 sizes = [inline.size(s, binding) for s in spec.shapes[x]]
-                declared[takes[x]] = _moved(spec.tensors[x], sizes, binding, x)
+                own_shape = shape_text(sizes, stars, spec.ones.get(x, ()))
+                declared[takes[x]] = _moved(spec.tensors[x], own_shape, binding, x)
         declared[name] = Part(spec, **given)
         gives = {y: own(y, last) for y in spec.outputs}
         for y in spec.outputs if last else ():
             sizes = [inline.size(s, binding) for s in spec.shapes[y]]
-            declared[gives[y]] = Output(shape_text(sizes))
+            declared[gives[y]] = Output(shape_text(sizes, stars))
         lines.append(f"{', '.join(gives.values())} = {name}({', '.join(takes.values())})")
         handed = gives[spec.outputs[0]]
         shape = tuple(inline.size(s, binding) for s in spec.shapes[spec.outputs[0]])

@@ -19,6 +19,7 @@ from gradverify.notation.dims import (
     same,
     solutions,
 )
+from gradverify.notation.marks import marked
 from gradverify.notation.parse import Equation, Source, parse_equations
 from gradverify.notation.statements import Program, lower
 from gradverify.notation.tree import ONE, Call, Expr, free_names, text
@@ -50,8 +51,10 @@ class Spec:
     `fc=Part(linear)` makes `fc_w` and `fc_b`. `gradients` are equations that a person claims for
     the gradients, which `prove` decides. `dims` are the free dimensions in order of
     appearance, `shapes` the sizes of each tensor, `equations` the definition with its calls
-    written out and `program` the same as statements (None without one). Raises SpecError, with
-    the place and the remedy, for anything that cannot be right.
+    written out and `program` the same as statements (None without one). `stars` are those of
+    `dims` that are any number of dimensions to a layer (`*B`), one to all else here, and `ones`
+    the axes, by tensor, on which a layer may be given size 1 (`N|1`). Raises SpecError, with the
+    place and the remedy, for anything that cannot be right.
     """
 
     name: str
@@ -62,6 +65,8 @@ class Spec:
     location: str
     shapes: Mapping[str, tuple[Expr, ...]]
     dims: tuple[str, ...]
+    stars: tuple[str, ...]
+    ones: Mapping[str, tuple[int, ...]]
     where: tuple[Expr, ...]
     equations: tuple[Equation, ...] = field(repr=False)
     program: Program | None = field(repr=False)
@@ -149,6 +154,7 @@ class Spec:
         constraints = tuple(parse_constraint(w) for w in where) + body.where
         written = [*where, *map(text, body.where)]
         self._set(shapes=shapes, dims=dims, where=constraints)
+        self._set(stars=body.declared.stars, ones=body.declared.ones)
         self._check_names(integers)
         self._check_updates()
         for what, exprs in (
@@ -318,7 +324,7 @@ class Spec:
                     yield {**choice, **found}
 
     def shape(self, tensor: str, sizes: Mapping[str, Any]) -> tuple[int, ...]:
-        """Return the concrete shape of a declared tensor at sizes and constants."""
+        """Return the shape of a tensor in the definition at sizes and constants."""
         return tuple(evaluate(size, sizes) for size in self.shapes[tensor])
 
     def bounds(self, tensor: str, sizes: Mapping[str, Any]) -> tuple[float, float] | None:
@@ -330,8 +336,9 @@ class Spec:
         return evaluate(low, sizes), evaluate(high, sizes)
 
     def shape_text(self, tensor: str) -> str:
-        """Return the declared shape, such as "(N, C)"."""
-        return "(" + ", ".join(text(s) for s in self.shapes[tensor]) + ")"
+        """Return the declared shape, such as "(N, C)" or "(*B, D)"."""
+        sizes = marked(self.shapes[tensor], self.stars, self.ones.get(tensor, ()))
+        return f"({', '.join(sizes)})"
 
     @overload
     def register(self, function: F, /) -> F: ...

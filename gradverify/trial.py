@@ -10,10 +10,11 @@ import numpy as np
 from gradverify.calculus.compile import SWITCHES, Noise, Oracle, Switches
 from gradverify.calculus.emit import Mode
 from gradverify.calculus.exact import Exact, cost, evaluate_exactly
-from gradverify.cases import Array, Arrays, Case, draw
+from gradverify.cases import Array, Arrays, Case, draw, view_of
 from gradverify.layer import ConventionError, Layer, Pullback
 from gradverify.numerics.allowance import SMALLEST_AMPLITUDE, Reference, reference, unit_roundoff
 from gradverify.spec import Spec
+from gradverify.view import Seen, View, seen
 
 # A case whose kinks could be crossed by rounding of this many units is drawn anew: more than any
 # allowance, so that a right layer is on the side where the derived formula is.
@@ -76,6 +77,16 @@ class Trial:
         return dict(self.case.sizes)
 
     @cached_property
+    def view(self) -> View:
+        """How the layer sees the definition's tensors."""
+        return view_of(self.spec, self.case)
+
+    @cached_property
+    def _seen(self) -> Oracle | Seen:
+        assert self.oracle is not None
+        return seen(self.oracle, self.view)
+
+    @cached_property
     def arrays(self) -> Arrays:
         """The tensors and cotangents that the layer is called with."""
         return draw(self.spec, self.case)
@@ -123,16 +134,15 @@ class Trial:
         }
 
     def fits(self, name: str, value: Any) -> bool:
-        """Whether a value is a real array of the declared shape of a tensor."""
+        """Whether a value is a real array of the shape that a tensor has in this case."""
         array = real_array(value)
-        return array is not None and array.shape == self.spec.shape(name, self.case.at)
+        return array is not None and array.shape == self.view.shape(name)
 
     @cached_property
     def reference(self) -> Reference:
         """The derived outputs and gradients and the allowances; only with a definition."""
-        assert self.oracle is not None
         return reference(
-            self.oracle, self.wide.tensors, self.constants, self.sizes, self.wide.cotangents,
+            self._seen, self.wide.tensors, self.constants, self.sizes, self.wide.cotangents,
             self.case.dtype, self.case.seed,
         )  # fmt: skip
 
@@ -143,10 +153,17 @@ class Trial:
         derivation = self.oracle.derivation
         if cost(derivation, self.case.at) > EXACT_COST:
             return None
-        wide = self.wide
-        return evaluate_exactly(
-            derivation, wide.tensors, self.constants, self.sizes, wide.cotangents
-        )
+        wide, view, declared = self.wide, self.view, derivation.program.declared
+        cotangents = dict(zip(declared.seeded, wide.cotangents, strict=True))
+        found = evaluate_exactly(
+            derivation, view.to_definition(wide.tensors), self.constants, self.sizes,
+            tuple(view.to_definition(cotangents).values()),
+        )  # fmt: skip
+        outputs = dict(zip(declared.wanted, found.outputs, strict=True))
+        return Exact(
+            tuple(view.to_layer(outputs).values()), view.to_layer(found.gradients),
+            view.to_layer(found.magnitudes),
+        )  # fmt: skip
 
     def forward(self, tensors: Mapping[str, Array]) -> tuple[Array, ...]:
         """Return the layer's differentiable outputs at other tensors, in float64; only of a
@@ -187,9 +204,8 @@ class Trial:
 
     def switches(self, tensors: Mapping[str, Array]) -> Switches:
         """Return the sides of all kinks at float64 tensors; only with a definition."""
-        assert self.oracle is not None
         found = Switches()
-        self.oracle.run(tensors, self.constants, self.sizes, SWITCHES, switches=found)
+        self._seen.run(tensors, self.constants, self.sizes, SWITCHES, switches=found)
         return found
 
     @cached_property
@@ -257,7 +273,7 @@ def settled(spec: Spec, oracle: Oracle | None, case: Case) -> Case | None:
         return case
     for k in range(REDRAWS):
         trial = replace(case, seed=(case.seed + k * 7919) % 2**32)
-        if _regular(spec, oracle, trial):
+        if _regular(spec, seen(oracle, view_of(spec, trial)), trial):
             return trial
     return None
 
@@ -265,7 +281,7 @@ def settled(spec: Spec, oracle: Oracle | None, case: Case) -> Case | None:
 _NOISY_SWITCHES = Mode(noise=True, switches=True)
 
 
-def _regular(spec: Spec, oracle: Oracle, case: Case) -> bool:
+def _regular(spec: Spec, oracle: Oracle | Seen, case: Case) -> bool:
     arrays = _widened(draw(spec, case))
     constants, sizes = dict(case.constants), dict(case.sizes)
     largest = float(np.finfo(case.dtype).max)

@@ -18,6 +18,7 @@ ORDER = [
     ("declare",),
     ("parts",),
     ("spec",),
+    ("view",),
     ("layer",),
     ("adapters",),
     ("loading",),
@@ -51,7 +52,7 @@ BESIDE = {
     "derivatives": "layer", "proof": "layer", "findings": "diagnose", "tally": "diagnose", "workers": "errors",
 }  # fmt: skip
 
-NOTATION = ["tree", "parse", "dims", "ranges", "inline", "compose", "statements", "check"]
+NOTATION = ["tree", "parse", "dims", "marks", "ranges", "inline", "compose", "statements", "check"]
 
 
 def level(unit: str) -> int:

@@ -226,6 +226,84 @@ def test_what_is_wrong_with_a_line_is_said(old, new, told):
     assert str(error.value).startswith(f"case: {told}")
 
 
+MARKED = ("N=3 C=2 H=1 W=1 gamma=1,C beta=N,C dtype=float64 layout=C values=ordinary "
+          "cotangent=signed seed=5")  # fmt: skip
+STARRED = "N=(2,3) D=3 K=4 dtype=float64 layout=C values=ordinary cotangent=signed seed=5"
+
+
+@pytest.mark.parametrize(
+    ("written", "leading", "size"),
+    [("N=(2,3)", (2, 3), 6), ("N=()", (), 1), ("N=6", (6,), 6), ("N=(2,1,3)", (2, 1, 3), 6)],
+)
+def test_the_line_says_what_stands_for_a_star(written, leading, size):
+    """A starred dimension is a list of dimensions in brackets, or one dimension as any other."""
+    read = parse_case(STARRED.replace("N=(2,3)", written), CATALOGUE["linear_any"])
+    assert (read.leading, read.at["N"]) == ((("N", leading),), size)
+    assert str(read) == STARRED.replace("N=(2,3)", written)
+    arrays = draw(CATALOGUE["linear_any"], read)
+    assert arrays.tensors["x"].shape == (*leading, 3)
+    assert arrays.cotangents[0].shape == (*leading, 4)
+
+
+def test_the_line_says_the_shapes_that_tensors_are_given_in():
+    """A tensor that may be 1 on an axis has a shape of its own in the line."""
+    read = parse_case(MARKED, CATALOGUE["film"])
+    assert str(read) == MARKED
+    arrays = draw(CATALOGUE["film"], read).tensors
+    assert (arrays["gamma"].shape, arrays["beta"].shape) == ((1, 2), (3, 2))
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "old", "new", "told"),
+    [
+        (STARRED, "linear_any", "(2,3)", "(2,x)", "N=(2,x) is not a whole number"),
+        (STARRED, "linear_any", "(2,3)", "(2,0)", "linear_any does not allow these sizes"),
+        (STARRED, "linear_any", "D=3", "D=(3)", "D=(3) is not a whole number"),
+        (MARKED, "film", "=1,C", "=N,1", "gamma=N,1 is not one of N,C, 1,C"),
+        (MARKED, "film", "gamma=1,C", "", "gamma is missing; a case of film gives ['C', 'H', "),
+    ],
+)
+def test_what_is_wrong_with_a_marked_dimension_is_said(line, name, old, new, told):
+    """A line gives what stands for a star, and the shape of each tensor that may be 1."""
+    with pytest.raises(UsageError) as error:
+        parse_case(line.replace(old, new), CATALOGUE[name])
+    assert str(error.value).startswith(f"case: {told}")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_covering_set_has_every_rank_and_every_shape(seed):
+    """No dimension, one, two unequal ones and three; each tensor whole and of size 1, and so in a
+    quick run."""
+    first = [*cases(CATALOGUE["linear_any"], BOTH, 0, seed)]
+    made = [dict(c.leading)["N"] for c in first]
+    assert {len(m) for m in made} == {0, 1, 2, 3}
+    for few in (made, made[:14]):
+        assert any(len(m) == 2 and 1 not in m and m[0] != m[1] for m in few)
+    marked = [dict(c.shapes) for c in cases(CATALOGUE["film"], BOTH, 0, seed)]
+    pairs = {(c["gamma"], c["beta"]) for c in marked[:14]}
+    assert pairs == {*product(("N,C", "1,C"), repeat=2)}
+
+
+def test_one_dimension_and_whole_tensors_are_simpler():
+    """A failure is shrunk to one dimension for a star and to full shapes, where it stays one."""
+    starred = parse_case(STARRED, CATALOGUE["linear_any"])
+    simpler, *smallest = smaller(CATALOGUE["linear_any"], starred)
+    assert str(simpler) == STARRED.replace("(2,3)", "6")
+    assert [dict(c.leading)["N"] for c in smallest[:4]] == [(1, 1), (1, 2), (1, 3), (1, 5)]
+    (whole, *_) = smaller(CATALOGUE["film"], parse_case(MARKED, CATALOGUE["film"]))
+    assert str(whole) == MARKED.replace("=1,C", "=N,C")
+
+
+def test_constraints_hold_for_the_whole_of_a_star():
+    """Where no dimension cannot be, one is; a size that is given is split as it goes."""
+    spec = Spec("s", x=Input("*B D"), y=Output("*B"), where=["B >= 2", "B % 2 == 0"])
+    made = {dict(c.leading)["B"] for c in cases(spec, BOTH, 20, 0)}
+    assert () not in made
+    assert all(np.prod(m) % 2 == 0 for m in made)
+    given = {dict(c.leading)["B"] for c in cases(spec, BOTH, 0, 0, {"B": 12})}
+    assert given == {(12,), (3, 4), (3, 1, 4)}
+
+
 # -- arrays
 
 VALUE = np.arange(1.0, 13.0).reshape(3, 4)

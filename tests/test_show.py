@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -340,7 +341,11 @@ def reread(spec):
     shown = re.sub(r"⌊([^⌊⌋]+)/(\w+)⌋", r"((\1)//\2)", shown)
     lines = [line.split("   for all")[0].strip() for line in shown.splitlines()
              if "= " in line and "(+=" not in line]  # fmt: skip
-    tensors = {**spec.tensors}
+    # The equations know one dimension for a starred one, and full sizes.
+    tensors = {
+        k: replace(t, shape=" ".join(text(n).replace(" ", "") for n in spec.shapes[k]))
+        for k, t in spec.tensors.items()
+    }
     d = oracle(spec.name).derivation
     for tensor, cotangent in d.cotangents.items():
         shape = " ".join(text(n).replace(" ", "") for n in d.shapes[tensor])

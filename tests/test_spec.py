@@ -240,6 +240,49 @@ def test_one_name_means_one_thing(changed, said):
         norm(**changed)
 
 
+@pytest.mark.parametrize(
+    ("declared", "said"),
+    [
+        ({"x": "*B *A D"}, "x: the shape '*B *A D' has 2 starred dimensions, so nobody could know "
+         "where *B ends: star one"),
+        ({"x": "*2*D"}, "x: '*2*D' in shape '*2*D': a star stands before the name of a dimension"),
+        ({"x": "*(N+1)"}, "x: '*(N+1)' in shape '*(N+1)': a star stands before the name"),
+        ({"x": "* B"}, "x: '*' in shape '* B': a star stands before the name of a dimension"),
+        ({"x": "*K D"}, "x: K is a constant, so *K cannot be any number of dimensions"),
+        ({"x": "*B|1 D"}, "x: '*B|1' in shape '*B|1 D': a starred dimension cannot be 1 as a "
+         "whole: write *B"),
+        ({"x": "*B D", "z": "B K"}, "B is starred in the shape of x but not in that of z, and one "
+         "name means one thing: write *B in both, alone, or another name"),
+        ({"x": "*B D", "z": "2*B"}, "B is starred in the shape of x but not in that of z"),
+        ({"x": "*B *B D"}, "x: the shape '*B *B D' has 2 starred dimensions"),
+        ({"x": "*B B"}, "B is starred in the shape of x and stands a second time there: "),
+        ({"x": "N C", "z": "N|2 C"}, "z: 'N|2' in shape 'N|2 C': a dimension may be its size or 1 "
+         "and nothing else: write N|1"),
+        ({"x": "1|N C"}, "x: '1|N' in shape '1|N C': a dimension may be its size or 1 and nothing "
+         "else: write N|1"),
+        ({"x": "N| C"}, "write N|1"),
+        ({"x": "1|1 C"}, "write N|1"),
+        ({"x": "N|1 C"}, "x: where N|1 is 1, nothing tells N: declare an input or parameter that "
+         "has N in its shape and cannot be 1"),
+        ({"x": "N C", "y": "N|1 C"}, "y: an output has one shape: write N for N|1"),
+    ],
+)  # fmt: skip
+def test_a_mark_that_cannot_stand_is_explained(declared, said):
+    """Stars and |1 in a shape have one meaning; every other use is told what to write."""
+    shapes = {"y": "D"} | declared
+    tensors = {k: Output(s) if k == "y" else Input(s) for k, s in shapes.items()}
+    with pytest.raises(SpecError, match=re.escape(said)):
+        Spec("s", K=Constant(2), **tensors)
+
+
+def test_marks_are_kept_and_shown():
+    """A starred dimension is one to the definition; shapes are shown as they were declared."""
+    spec = Spec("s", x=Input("N *B C"), g=Param("N|1 C|1"), y=Output("*B"))
+    assert (spec.dims, spec.stars, spec.ones) == (("N", "B", "C"), ("B",), {"g": (0, 1)})
+    assert [spec.shape_text(k) for k in "xgy"] == ["(N, *B, C)", "(N|1, C|1)", "(*B)"]
+    assert spec.shape("x", {"N": 2, "B": 6, "C": 4}) == (2, 6, 4)
+
+
 def test_a_spec_needs_outputs_and_something_given():
     """Without an output, or without anything given, there is nothing to verify."""
     with pytest.raises(SpecError, match="no output is declared: write"):

@@ -152,10 +152,15 @@ def test_without_a_case_nothing_has_passed(monkeypatch):
         ("dx_for_the_usual_eps_only", lambda case: dict(case.constants)["eps"] == 1e-2),
         ("dx_wrong_in_float32", lambda case: case.dtype == "float32"),
         ("dx_of_softmax_wrong_for_one_class", lambda case: dict(case.sizes)["C"] == 1),
+        ("db_summed_over_k_for_one_vector", lambda case: "N=()" in str(case)),
+        ("dx_with_the_leading_dimensions_swapped", lambda case: len(dict(case.leading)["N"]) > 1),
+        ("dgamma_averaged_over_n", lambda case: "gamma=1,C" in str(case)),
+        ("dgamma_summed_even_where_it_is_whole", lambda case: "gamma=N,C" in str(case)),
     ],
 )
 def test_a_kind_of_case_that_is_missing_lets_wrong_layers_through(name, missing, monkeypatch):
-    """Large sizes, layouts, constants, precisions and single sizes are all there for a reason."""
+    """Large sizes, layouts, constants, precisions, single sizes, vectors, batches of sequences and
+    tensors of size 1 are all there for a reason."""
     drawn = engine.cases
     assert verify(BY_NAME[name], checks=["symbolic"]).findings
     monkeypatch.setattr(engine, "cases", lambda *a: (c for c in drawn(*a) if not missing(c)))

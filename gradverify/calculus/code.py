@@ -61,6 +61,10 @@ except ImportError:
         except ValueError:  # a pole
             return math.inf
     return np.vectorize(at, otypes=[dtype])(x)''',
+    "sum_to": '''def sum_to(a, shape):
+    """`a` summed over the axes that have size 1 in `shape`."""
+    axes = tuple(k for k, n in enumerate(shape) if n == 1)
+    return a.sum(axis=axes, keepdims=True)''',
     "first_max": '''def first_max(a, axes):
     """1 at the first largest element over the last `axes` axes, 0 elsewhere."""
     flat = a.reshape(*a.shape[: a.ndim - axes], -1)

@@ -15,6 +15,7 @@ from gradverify.calculus.code import HELPERS
 from gradverify.calculus.derive import Derivation, derive
 from gradverify.calculus.emit import PLAIN, Emitter, Lines, Mode, function_name, variables
 from gradverify.calculus.gradient import gradient_program
+from gradverify.calculus.outside import Outside
 from gradverify.errors import SpecError
 from gradverify.notation.dims import affine
 from gradverify.notation.statements import Program
@@ -218,6 +219,13 @@ class Noise:
         more = _terms(subscripts, tuple(np.shape(f) for f in factors)) - 1
         return self._perturb(value, np.sqrt((1 + more / 6) * squares + more / 3 * value**2))
 
+    def total(self, a: Array, axes: tuple[int, ...]) -> Array:
+        """Return a.sum(axis=axes, keepdims=True), as if rounded after every addition."""
+        letters = "".join(map(chr, range(ord("a"), ord("a") + a.ndim)))
+        kept = "".join(i for k, i in enumerate(letters) if k not in axes)
+        total = self.sum(f"{letters}->{kept}", a)
+        return total.reshape([1 if k in axes else n for k, n in enumerate(a.shape)])
+
     def prod(self, factors: Array, axes: Any) -> Array:
         """Return np.prod(factors, axes), as if rounded after every multiplication."""
         value = np.prod(factors, axis=axes)
@@ -272,13 +280,17 @@ def _signature(emitter: Emitter, sizes: bool, extra: Sequence[str]) -> str:
 
 def _header(emitter: Emitter, out: Lines, sizes: bool) -> None:
     declared = emitter.d.program.declared
+    outside = Outside(emitter)
     if not sizes:
-        for line in _sizes_from_shapes(emitter):
+        for line in (*outside.flattened(), *_sizes_from_shapes(emitter)):
             out.add(line)
     floats = [emitter.variable(t) for t in declared.given if t not in declared.integers]
     out.add(f"dtype = {floats[0]}.dtype" if floats else "dtype = np.dtype(float)")
     for name, size in emitter.named.values():
         out.add(f"{name} = {text(size)}")
+    if not sizes:
+        for line in outside.expanded():
+            out.add(line)
 
 
 def _pullback_source(d: Derivation, name: str, mode: Mode, sizes: bool) -> str:
@@ -294,13 +306,20 @@ def _pullback_source(d: Derivation, name: str, mode: Mode, sizes: bool) -> str:
     forward.named = emitter.named
     forward.order(d.forward, out, record=True)
     emitter.known, emitter.again = forward.known, forward.again
-    outputs = ", ".join(emitter.variable(y) for y in declared.wanted)
+    # The oracle itself is given the definition's tensors, what is pasted a layer's.
+    outside = None if sizes else Outside(emitter)
+    outputs = ", ".join(
+        outside.output(y) if outside else emitter.variable(y) for y in declared.wanted
+    )
     cotangents = {y: _cotangent(emitter, y) for y in declared.seeded}
     out.add("")
     out.add(f"def pullback({', '.join(cotangents.values())}):")
     out.indent += 1
     active = {d.cotangents[y] for y in cotangents if y in d.cotangents}
     out.assigned |= active
+    for y, c in cotangents.items():
+        for line in outside.cotangent(y, c) if outside else ():
+            out.add(line)
     if mode.absolute:
         for c in cotangents.values():
             out.add(f"{c} = np.abs({c})")
@@ -314,7 +333,8 @@ def _pullback_source(d: Derivation, name: str, mode: Mode, sizes: bool) -> str:
             shape = ", ".join(text(s) for s in emitter.shape(tensor))
             tail = "," if len(emitter.shape(tensor)) == 1 else ""
             out.add(f"{gradient} = np.zeros(({shape}{tail}), dtype)")
-    pairs = ", ".join(f'"{t}": {gradient}' for t, gradient in gradients.items())
+    results = {t: outside.gradient(t, g) if outside else g for t, g in gradients.items()}
+    pairs = ", ".join(f'"{t}": {result}' for t, result in results.items())
     out.add(f"return {{{pairs}}}")
     out.indent -= 1
     out.add("")
@@ -329,11 +349,11 @@ def _pullback_source(d: Derivation, name: str, mode: Mode, sizes: bool) -> str:
     # Called by the names of the spec, which the code inside needs for itself.
     inner = emitter.local(f"{name}_")
     keywords = ["*", *declared.constants] if declared.constants else []
-    outside = ", ".join([*declared.given, *keywords])
+    arguments = ", ".join([*declared.given, *keywords])
     passed = ", ".join(
         [*declared.given, *(f"{emitter.variable(c)}={c}" for c in declared.constants)]
     )
-    wrapper = f"\n\ndef {name}({outside}):\n    return {inner}({passed})\n"
+    wrapper = f"\n\ndef {name}({arguments}):\n    return {inner}({passed})\n"
     return _module(inner, signature, lines, helpers) + wrapper
 
 
@@ -377,14 +397,21 @@ def _module(name: str, signature: str, lines: Sequence[str], helpers: Sequence[s
 
 
 def _sizes_from_shapes(emitter: Emitter) -> list[str]:
-    """Return lines that read the dimensions off the shapes of the given tensors."""
+    """Return lines that read the dimensions off the shapes of the given tensors.
+
+    Axes that may have size 1 tell nothing.
+    """
     program, declared = emitter.d.program, emitter.d.program.declared
     known = set(declared.constants)
     wanted = {n for n in declared.sizes if n not in known}
     lines: list[str] = []
     for tensor in declared.given:
         shape = program.shapes[tensor]
-        plain = [s.id if isinstance(s, Name) and s.id in wanted - known else "_" for s in shape]
+        ones = declared.ones.get(tensor, ())
+        plain = [
+            s.id if isinstance(s, Name) and s.id in wanted - known and axis not in ones else "_"
+            for axis, s in enumerate(shape)
+        ]
         if set(plain) - {"_"}:
             left = ", ".join(plain) + ("," if len(plain) == 1 else "")
             lines.append(f"{left} = {emitter.variable(tensor)}.shape")
@@ -396,7 +423,8 @@ def _sizes_from_shapes(emitter: Emitter) -> list[str]:
         for tensor in declared.given:
             for axis, size in enumerate(program.shapes[tensor]):
                 unknown = [n for n in free_names(size) if n not in known]
-                split = affine(size, unknown) if len(unknown) == 1 else None
+                told = len(unknown) == 1 and axis not in declared.ones.get(tensor, ())
+                split = affine(size, unknown) if told else None
                 if split is not None:
                     (name,) = unknown
                     start = f"{emitter.variable(tensor)}.shape[{axis}]"

@@ -24,16 +24,14 @@ def examine(trial: Trial) -> Iterator[Observation]:
     # What the checks after this one compare is copied before the layer is called again.
     _ = trial.outputs, trial.gradients
     yield from _keys(trial)
-    called, at = trial.called, trial.case.at
+    called, view = trial.called, trial.view
     results = dict(zip(trial.spec.outputs, called.outputs, strict=True))
     for name, value in results.items():
-        yield from _array(trial, name, value, f"output {name}", trial.spec.shape(name, at))
+        yield from _array(trial, name, value, f"output {name}", view.shape(name))
     for name in trial.spec.differentiable:
         if called.gradients.get(name) is not None:
             value = called.gradients[name]
-            yield from _array(
-                trial, name, value, f"the gradient of {name}", trial.spec.shape(name, at)
-            )
+            yield from _array(trial, name, value, f"the gradient of {name}", view.shape(name))
     yield from _state(trial)
 
 

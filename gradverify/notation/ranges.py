@@ -33,7 +33,11 @@ _NUMBERS = frozenset({"pi", "inf"})
 
 @dataclass(frozen=True)
 class Declared:
-    """What a definition may refer to: tensors with their shapes, dimensions and constants."""
+    """What a definition may refer to: tensors with their shapes, dimensions and constants.
+
+    A layer gets any number of dimensions for each of `stars`, and size 1 or the full size on the
+    axes of `ones`; a definition knows neither.
+    """
 
     shapes: Mapping[str, tuple[Expr, ...]]
     given: tuple[str, ...]
@@ -44,6 +48,8 @@ class Declared:
     ranges: Mapping[str, Expr]
     outside: Mapping[str, float] = field(default_factory=dict)
     updates: frozenset[str] = frozenset()
+    stars: tuple[str, ...] = ()
+    ones: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def seeded(self) -> tuple[str, ...]:

@@ -5,13 +5,14 @@ far the results spread, and what rounding of the gradient's own terms alone can 
 right implementation in another order of operations may differ by.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from gradverify.calculus.compile import ABSOLUTE, NOISE, Noise, Oracle
+from gradverify.calculus.compile import ABSOLUTE, NOISE, Noise
+from gradverify.notation.statements import Program
 
 Array = np.ndarray[Any, Any]
 
@@ -24,6 +25,18 @@ DRAWS = 3
 CAP = 1e-3
 # Errors of 2**-40 are far above float64's own rounding (2**-53) and still respond linearly.
 SMALLEST_AMPLITUDE = 2.0**-40
+
+
+class Computes(Protocol):
+    """What is run: an Oracle, or what gives the same in other shapes."""
+
+    @property
+    def program(self) -> Program:
+        """The definition's program."""
+
+    @property
+    def run(self) -> Callable[..., tuple[tuple[Array, ...], Callable[..., dict[str, Array]]]]:
+        """What `Oracle.run` does."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +77,7 @@ def unit_roundoff(dtype: str) -> float:
 
 
 def reference(
-    oracle: Oracle,
+    oracle: Computes,
     tensors: Mapping[str, Array],
     constants: Mapping[str, Any],
     sizes: Mapping[str, int],

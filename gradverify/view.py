@@ -1,0 +1,172 @@
+"""Between the arrays that a layer is given and the tensors of its definition, both ways.
+
+The definition has one dimension B for `*B` and tensors of full size; a layer is given any number
+of dimensions in place of B, and size 1 or N on an axis that is declared `N|1`. Nothing else in
+the package converts between the two.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from gradverify.calculus.compile import Noise, Oracle
+from gradverify.calculus.emit import PLAIN, Mode
+from gradverify.notation.statements import Program
+from gradverify.notation.tree import Name, text
+from gradverify.spec import Spec
+
+Array = np.ndarray[Any, Any]
+Axes = tuple[int, ...]
+
+
+def _total(array: Array, axes: Axes) -> Array:
+    return np.asarray(array.sum(axis=axes, keepdims=True))
+
+
+@dataclass(frozen=True)
+class View:
+    """How a layer sees the tensors of a spec at `sizes` (dimensions and constants by name).
+
+    `leading` holds what stands for each starred dimension, and `single` the axes, counted in the
+    definition, on which a tensor is given with size 1.
+    """
+
+    spec: Spec
+    sizes: Mapping[str, Any]
+    leading: Mapping[str, tuple[int, ...]]
+    single: Mapping[str, Axes]
+
+    def shape(self, tensor: str) -> tuple[int, ...]:
+        """Return the shape that the layer sees, gives and gets a tensor in."""
+        if not self.changes:
+            return self.spec.shape(tensor, self.sizes)
+        found: tuple[int, ...] = ()
+        for size, n in zip(self.spec.shapes[tensor], self._narrow(tensor), strict=True):
+            starred = isinstance(size, Name) and size.id in self.leading
+            found += self.leading[text(size)] if starred else (n,)
+        return found
+
+    def to_definition(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        """Return a layer's tensors, outputs or cotangents, by tensor, as the definition's."""
+        if not self.changes:
+            return dict(arrays)
+        return {
+            k: np.broadcast_to(a.reshape(self._narrow(k)), self.spec.shape(k, self.sizes))
+            for k, a in arrays.items()
+        }
+
+    def to_layer(
+        self, arrays: Mapping[str, Array], total: Callable[[Array, Axes], Array] = _total
+    ) -> dict[str, Array]:
+        """Return the definition's outputs or gradients, by tensor, as a layer gives them.
+
+        Where a tensor has size 1 to the layer, `total` sums its gradient.
+        """
+        if not self.changes:
+            return dict(arrays)
+        return {
+            k: (total(a, self.single[k]) if self.single.get(k) else a).reshape(self.shape(k))
+            for k, a in arrays.items()
+        }
+
+    @property
+    def changes(self) -> bool:
+        """Whether a layer sees anything in another shape than the definition."""
+        return bool(self.leading or self.single)
+
+    def _narrow(self, tensor: str) -> tuple[int, ...]:
+        """Return the shape of a tensor with one axis for each of the definition's."""
+        full, single = self.spec.shape(tensor, self.sizes), self.single.get(tensor, ())
+        return tuple(1 if axis in single else n for axis, n in enumerate(full))
+
+
+def forms(spec: Spec) -> dict[str, dict[str, Axes]]:
+    """Return, for each tensor that may have size 1 on some axes, the shapes that it may be given
+    in, such as "N,C" and "1,C", each with those axes; the full one first."""
+    found: dict[str, dict[str, Axes]] = {}
+    for tensor, ones in spec.ones.items():
+        found[tensor] = {}
+        for choice in product((False, True), repeat=len(ones)):
+            single = tuple(axis for axis, chosen in zip(ones, choice, strict=True) if chosen)
+            sizes = (text(size).replace(" ", "") for size in spec.shapes[tensor])
+            parts = ("1" if axis in single else size for axis, size in enumerate(sizes))
+            found[tensor][",".join(parts)] = single
+    return found
+
+
+def flattened(
+    spec: Spec, arrays: Mapping[str, Array]
+) -> tuple[dict[str, tuple[int, ...]], dict[str, Array]]:
+    """Return what stands for each starred dimension in arrays of a layer, by the first tensor
+    that has it, and the arrays with one dimension in its place.
+
+    Each array has at least as many dimensions as are not starred in its shape.
+    """
+    leading: dict[str, tuple[int, ...]] = {}
+    flat = {}
+    for tensor, array in arrays.items():
+        names = [text(size) for size in spec.shapes[tensor]]
+        flat[tensor] = array
+        for dim in spec.stars:
+            if dim in names:
+                first = names.index(dim)
+                last = array.ndim - (len(names) - 1 - first)
+                own = array.shape[first:last]
+                leading.setdefault(dim, own)
+                shape = (*array.shape[:first], int(np.prod(own)), *array.shape[last:])
+                flat[tensor] = array.reshape(shape)
+    return leading, flat
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The oracle as a view has it: it takes what a layer takes and returns what a layer returns."""
+
+    oracle: Oracle
+    view: View
+
+    @property
+    def program(self) -> Program:
+        """The definition's program."""
+        return self.oracle.program
+
+    def run(
+        self,
+        tensors: Mapping[str, Array],
+        constants: Mapping[str, Any],
+        sizes: Mapping[str, int],
+        mode: Mode = PLAIN,
+        **tools: Any,
+    ) -> tuple[tuple[Array, ...], Callable[..., dict[str, Array]]]:
+        """Return what `Oracle.run` does."""
+        view, declared = self.view, self.program.declared
+        outputs, pullback = self.oracle.run(
+            view.to_definition(tensors), constants, sizes, mode, **tools
+        )
+        noise: Noise | None = tools.get("noise")
+
+        def seen(*cotangents: Array) -> dict[str, Array]:
+            given = view.to_definition(dict(zip(declared.seeded, cotangents, strict=True)))
+            return view.to_layer(pullback(*given.values()), noise.total if noise else _total)
+
+        named = dict(zip(declared.wanted, outputs, strict=True))
+        return tuple(view.to_layer(named).values()), seen
+
+
+def seen(oracle: Oracle, view: View) -> Oracle | Seen:
+    """Return an oracle as a view has it: itself where the view changes nothing."""
+    return Seen(oracle, view) if view.changes else oracle
+
+
+def factored(size: int, rank: int) -> tuple[int, ...]:
+    """Return `rank` dimensions that make up a size, as near to equal as two of them can be.
+
+    No dimension makes up nothing but 1: another size is one dimension then.
+    """
+    if rank < 2:
+        return (size,) if rank or size != 1 else ()
+    small = max(n for n in range(1, int(size**0.5) + 1) if size % n == 0)
+    return (small, *[1] * (rank - 2), size // small)
