@@ -431,7 +431,7 @@ WRONG = [
      "ids of out has the shape (N)", "h)"),
     ("h = fc(x)\nv[n] = h[n,0]\ny = out(v)", {"out": Part(EMBEDDING, D="K")},
      "ids of out holds integers, but v does not", "v)"),
-    ("q[n,g,e] = x[n,g*E+e]\nh[n] = fc(q[n])\ny[n,k] = h[n,0,k]",
+    ("q[n,g,e] = x[n,g+2*e]\nh[n] = fc(q[n])\ny[n,k] = h[n,0,k]",
      {"out": None, "x": Input("N G*E"), "G": Constant(2), "fc": Part(LINEAR, K="E"),
       "y": Output("N E")}, "the range of index g does not show", "q[n"),
 ]  # fmt: skip
