@@ -1,12 +1,14 @@
 """Claims about gradients are proven for all sizes, refuted with a residual, or left undecided."""
 
 import re
+from xml.etree import ElementTree
 
 import pytest
-from catalogue import CATALOGUE
+from catalogue import CATALOGUE, oracle
 
 from gradverify import Constant, Input, Output, Param, Part, Spec, SpecError, UsageError, prove
 from gradverify.calculus.derive import derive
+from gradverify.calculus.show import NOT_CLOSED, emit
 from gradverify.cli import main
 from gradverify.notation.tree import Call, Number
 from gradverify.proof import _confirmed, closed_forms
@@ -224,6 +226,25 @@ def test_where_no_closed_form_is_found_that_is_said(capsys):
     shown = capsys.readouterr().out
     assert "closed forms, each checked against the equations above" in shown
     assert "(no closed form was found of dx, dh, dwx, dwh, db)" in shown
+
+
+@pytest.mark.parametrize("style", ["unicode", "latex", "mathml", "steps"])
+@pytest.mark.parametrize("name", ["batch_norm", "attention", "rnn", "softmax_cross_entropy"])
+def test_closed_forms_stand_in_every_notation(name, style):
+    """They follow the equations, as well-formed MathML too; where there is none no page is empty."""
+    spec, forms = CATALOGUE[name], closed_forms(CATALOGUE[name])
+    shown = emit(oracle(name), style, name, spec.params, forms)
+    bare = emit(oracle(name), style, name, spec.params)
+    if style == "mathml":
+        pages = ElementTree.fromstring(shown).iter("{http://www.w3.org/1998/Math/MathML}mtable")
+        assert all(len(page) for page in pages)
+    if any(forms.values()):
+        lines = [x for x in shown.splitlines() if x not in bare.splitlines()]
+        assert len(lines) >= sum(f is not None for f in forms.values())
+    elif style == "unicode":
+        assert shown == bare + f"\n{name}: {NOT_CLOSED}\n"
+    elif style != "mathml":
+        assert shown == bare
 
 
 def test_a_part_is_proven_like_the_spec_itself():

@@ -77,8 +77,12 @@ def claims(
     if not about:
         known = ", ".join(sorted({*wanted, *cotangents} - {*seeds}))
         raise SpecError(f"the {source.what} define no gradient; what can be claimed is {known}")
-    visible = [t for t in program.shapes if t not in program.hoisted]
-    derived = [t for t in (*wanted, *cotangents) if t not in targets and t not in seeds]
+    # What a path holds beside its tensor, initial values, has no name of the user's.
+    hidden = program.hoisted | {t for t in program.origins if t not in declared.shapes}
+    hidden |= {derivation.cotangents[t] for t in hidden if t in derivation.cotangents}
+    visible = [t for t in program.shapes if t not in hidden]
+    derived = [t for t in (*wanted, *cotangents)
+               if t not in targets and t not in seeds and t not in hidden]  # fmt: skip
     given = tuple(dict.fromkeys([*visible, *seeds, *derived]))
     own = Declared(
         shapes={t: gradient.shapes[seeds.get(t, t)] for t in (*given, *about)},

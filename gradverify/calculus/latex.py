@@ -95,5 +95,6 @@ class Latex(Style):
         return shown + [rf"& {self.words(note)}" for note in notes(lines)]
 
     def document(self, name: str, parts: Sequence[tuple[str, Sequence[Line]]]) -> str:
-        body = " \\\\[2ex]\n".join(" \\\\\n".join(self.page(lines)) for _, lines in parts)
+        pages = [self.page(lines) for _, lines in parts if lines]
+        body = " \\\\[2ex]\n".join(" \\\\\n".join(page) for page in pages)
         return f"% {name}\n\\begin{{align*}}\n{body}\n\\end{{align*}}\n"

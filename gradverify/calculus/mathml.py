@@ -153,6 +153,7 @@ class MathML(Style):
         shown = ['<div class="derivation">']
         for head, lines in parts:
             shown.append(f"<p>{_words(name)}: {_words(head)}</p>")
-            shown.append(f'<math xmlns="{SPACE}" display="block">')
-            shown += ['<mtable displaystyle="true">', *self.page(lines), "</mtable>", "</math>"]
+            if lines:
+                shown.append(f'<math xmlns="{SPACE}" display="block">')
+                shown += ['<mtable displaystyle="true">', *self.page(lines), "</mtable>", "</math>"]
         return "\n".join([*shown, "</div>"]) + "\n"

@@ -33,6 +33,7 @@ from gradverify.notation.tree import ONE, ZERO, Expr, Name, Number, Read, rebuil
 NOTATIONS: dict[str, Style] = {"unicode": Unicode(), "latex": Latex(), "mathml": MathML()}
 STYLES = (*NOTATIONS, "numpy", "steps")
 CLOSED = "closed forms, each checked against the equations above"
+NOT_CLOSED = "closed forms: none was found, the equations above are what there is"
 LEAVES = "(a term is 0 where a subscript of it leaves its tensor)"
 PICKED = "1 where the maximum is first attained, else 0"
 
@@ -66,7 +67,10 @@ def emit(
         narrow = Writer(oracle.derivation, Unicode(WIDTH - INDENT))
         return tell(narrow, name, parameters, forms)
     writer = Writer(oracle.derivation, NOTATIONS[style])
-    parts = [*writer.parts(), (CLOSED, writer.closed(forms))] if forms else writer.parts()
+    parts = writer.parts()
+    if forms:
+        closed = writer.closed(forms)
+        parts.append((CLOSED if closed else NOT_CLOSED, closed))
     return writer.style.document(name, parts)
 
 
