@@ -148,6 +148,13 @@ def test_a_declared_output_binds_dimensions():
     assert spec.shape_text("fc_w") == "(2*D, D)"
 
 
+def test_what_a_part_gives_may_be_sized_by_its_uses():
+    """In a residual branch the size of what the last layer gives is that of what it is added to."""
+    spec = spec_of("h = fc(x)\nz = out(h)\ny[n,d] = x[n,d] + z[n,d]", y=Output("N D"))
+    assert spec.dims == ("N", "D", "H")
+    assert spec.shape_text("out_w") == "(D, H)"
+
+
 def test_sizes_can_be_given_as_expressions():
     """K="4*D" and K=3 are sizes of the part's parameters."""
     spec = spec_of("h = fc(x)\ny = out(h)", fc=Part(LINEAR, K="4*D"), out=Part(LINEAR, K=3),
