@@ -135,6 +135,22 @@ def test_left_sides_and_letters(definition, shapes, expected):
     assert [line[2:] for line in shown.split("given dy\n")[1].splitlines()] == expected
 
 
+def test_a_remainder_is_printed_as_one():
+    """x % y keeps its sign, in subscripts and elsewhere; only its derivative in y has a floor."""
+    spec = Spec("here", x=Input("G*K"), w=Input("", range="1..2"), G=Constant(2, 3),
+                y=Output("G*K"),
+                definition="y[c] = x[c%G*K + c//G]*(x[c] % (2*w))")  # fmt: skip
+    found = Oracle(spec.program, spec.differentiable)
+    shown = emit(found, "unicode", "here")
+    assert "  y[c] = x[⌊c/G⌋+K·(c%G)]·(x[c] % (2·w))\n" in shown
+    assert "  dw = -2·Σ[c] dy[c]·x[⌊c/G⌋+K·(c%G)]·⌊x[c]/(2·w)⌋\n" in re.sub(" +=", " =", shown)
+    shown = emit(found, "latex", "here")
+    assert r"K \, \left(c \bmod G\right)}" in shown
+    assert r"\left(x_{c} \bmod \left(2 \, w\right)\right)" in shown
+    assert "<mi>c</mi><mo>mod</mo><mi>G</mi>" in emit(found, "mathml", "here")
+    assert "(x % (2*w))" in emit(found, "numpy", "here")
+
+
 def test_products_and_bounds():
     """A product is a Π over its factors; a bound stands with its index, in both styles."""
     spec = Spec("here", x=Input("N"), y=Output("N"), definition="""

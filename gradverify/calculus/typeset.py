@@ -200,6 +200,9 @@ class Printer:
             kind, args = REVERSED[kind], args[::-1]
         if kind in _COMPARED:
             return self.compared(kind, args), _TEST
+        if kind == "Remainder":
+            sides = [self.text(a, _POWER) for a in args]
+            return self.style.compared(kind, sides, tight=self.inside > 0), _SUM
         if kind == "Polygamma" and args[0] == 0:
             kind, args = "digamma", args[1:]
         inside = [self.text(a) for a in args]
