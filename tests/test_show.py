@@ -14,6 +14,7 @@ from gradverify import (
     Input,
     Layer,
     Output,
+    Param,
     Spec,
     UsageError,
     Verdict,
@@ -149,6 +150,19 @@ def test_a_remainder_is_printed_as_one():
     assert r"\left(x_{c} \bmod \left(2 \, w\right)\right)" in shown
     assert "<mi>c</mi><mo>mod</mo><mi>G</mi>" in emit(found, "mathml", "here")
     assert "(x % (2*w))" in emit(found, "numpy", "here")
+
+
+def test_choices_of_the_same_number_are_one():
+    """where(a, 0, where(b, 1, 0)) is where(not a and b, 1, 0); a maximum in a choice stays one."""
+    shown = emit(oracle("hinge"), "unicode", "hinge")
+    assert "  l[n,c]  = where(c = t[n], 0, max(margin + x[n,c] - x[n,t[n]], 0))\n" in shown
+    assert "= dl[n,c]·where((c ≠ t[n]) and (margin + x[n,c] - x[n,t[n]] ≥ 0), 1, 0)\n" in shown
+    shown = emit(oracle("hardswish"), "unicode", "hardswish")
+    assert "where((max(3 + x[n,c], 0) ≤ 6) and (3 + x[n,c] ≥ 0), 1, 0)" in shown
+    spec = Spec("here", x=Input("N"), a=Param(""), y=Output("N"),
+                definition="y[n] = where(n > 2, where(n < 5, a, 1), 0)*x[n]")  # fmt: skip
+    shown = emit(Oracle(spec.program, spec.differentiable), "unicode", "here")
+    assert "y[n] = x[n]·where(n > 2, where(n < 5, a, 1), 0)\n" in shown
 
 
 def test_products_and_bounds():
