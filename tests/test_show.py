@@ -82,7 +82,9 @@ LINES = {
     "batch_norm_running": "  new_mean[c] = where(train, mixed[c], running_mean[c])",
     "prelu": "  da[c]   = Σ[n] dy[n,c]·min(x[n,c], 0)",
     "gelu": "  t[n,c] = tanh(√(2/π)·(x[n,c] + 0.044715·x[n,c]³))",
-    "causal_attention": "  z[b,t,s]    = where(s ≤ t, sum1[b,t,s]/√D, -∞)",
+    "causal_attention": "  z[b,t,s]  = where(s ≤ t, (Σ[d] q[b,t,d]·k[b,s,d])/√D, -∞)",
+    "rnn": "  h[t,n,k]  = tanh(Σ[d] x[t,n,d]·wx[k,d] + Σ[m] h[t-1,n,m]·wh[k,m] + b[k])",
+    "weight_norm": "  norm[k] = √(Σ[d] v[k,d]²)",
 }
 
 
@@ -155,7 +157,7 @@ def test_a_remainder_is_printed_as_one():
 def test_choices_of_the_same_number_are_one():
     """where(a, 0, where(b, 1, 0)) is where(not a and b, 1, 0); a maximum in a choice stays one."""
     shown = emit(oracle("hinge"), "unicode", "hinge")
-    assert "  l[n,c]  = where(c = t[n], 0, max(margin + x[n,c] - x[n,t[n]], 0))\n" in shown
+    assert "  l[n,c] = where(c = t[n], 0, max(margin + x[n,c] - x[n,t[n]], 0))\n" in shown
     assert "= dl[n,c]·where((c ≠ t[n]) and (margin + x[n,c] - x[n,t[n]] ≥ 0), 1, 0)\n" in shown
     shown = emit(oracle("hardswish"), "unicode", "hardswish")
     assert "where((max(3 + x[n,c], 0) ≤ 6) and (3 + x[n,c] ≥ 0), 1, 0)" in shown
@@ -163,6 +165,28 @@ def test_choices_of_the_same_number_are_one():
                 definition="y[n] = where(n > 2, where(n < 5, a, 1), 0)*x[n]")  # fmt: skip
     shown = emit(Oracle(spec.program, spec.differentiable), "unicode", "here")
     assert "y[n] = x[n]·where(n > 2, where(n < 5, a, 1), 0)\n" in shown
+
+
+def test_a_sum_inside_of_an_expression_is_printed_there_unless_it_is_read_elsewhere():
+    """A sum that a cotangent reads, or two equations do, has an equation and a name of its own."""
+    spec = Spec("here", x=Input("N C"), w=Param("C"), y=Output("N C"), z=Output("N"), definition="""
+        s      = tanh(sum[c](w[c]))
+        y[n,c] = tanh(w[c] + sum[k](2*s*x[n,k]))*w[c]
+        u[n]   = tanh(mean[c](x[n,c]**2) + sum[c](x[n,c]))
+        z[n]   = u[n]*sum[c](x[n,c])
+    """)  # fmt: skip
+    found = Oracle(spec.program, spec.differentiable)
+    lines = [re.sub(" +", " ", x) for x in emit(found, "unicode", "here").splitlines()]
+    assert lines[1:7] == [
+        " s = tanh(Σ[c] w[c])",
+        " sum2[n] = 2·s·Σ[k] x[n,k]",  # dw reads it, for the tanh has no name
+        " y[n,c] = w[c]·tanh(w[c] + sum2[n])",
+        " sum3[n] = Σ[c] x[n,c]",  # u and z read it
+        " u[n] = tanh(mean[c] x[n,c]² + sum3[n])",
+        " z[n] = sum3[n]·u[n]",
+    ]
+    latex = emit(oracle("weight_norm"), "latex", "weight_norm")
+    assert r"\mathrm{norm}_{k} &= \sqrt{\sum_{d} v_{k,d}^{2}} \\" in latex
 
 
 def test_products_and_bounds():

@@ -60,7 +60,8 @@ class Program:
 
     `origins` gives, for a tensor that has initial values before its range, how many elements
     each axis holds before index 0; subscripts in the statements count from the first element.
-    `scattered` are the tensors that `+=` adds to wherever its left side points.
+    `scattered` are the tensors that `+=` adds to wherever its left side points, `hoisted` those
+    that no equation names: reductions inside of an expression.
     """
 
     statements: tuple[Statement, ...]
@@ -68,6 +69,7 @@ class Program:
     outside: Mapping[str, float]
     origins: Mapping[str, tuple[int, ...]]
     scattered: frozenset[str]
+    hoisted: frozenset[str]
     declared: Declared
 
 
@@ -100,7 +102,10 @@ def lower(equations: Sequence[Equation], source: Source, declared: Declared) -> 
         statements.append(Statement(name, letters, "sum", loops, Read(path, start)))
     origins = {renamed.get(name, name): origin for name, origin in origins.items()}
     scattered = frozenset(e.target for e in equations if e.adds)
-    return Program(tuple(statements), shapes, declared.outside, origins, scattered, declared)
+    return Program(
+        tuple(statements), shapes, declared.outside, origins, scattered,
+        frozenset(lowering.shapes), declared,
+    )  # fmt: skip
 
 
 def _fresh(stem: str, taken: set[str]) -> str:
