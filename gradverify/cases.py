@@ -181,9 +181,8 @@ def _fill(view: View, name: str, case: Case, start: bool) -> Array:
     if tensor.values is not None:
         return rng.choice(np.array(tensor.values, case.dtype), shape)
     value: Array = rng.standard_normal(shape)
-    if start and tensor.kind in ("param", "buffer") and tensor.init != "normal":
-        initial = {"zeros": 0.0, "ones": 1.0}.get(str(tensor.init), tensor.init)
-        value = np.full(shape, float(initial))
+    if start and tensor.start is not None:
+        value = np.full(shape, tensor.start)
     elif bounds is not None:
         value = rng.uniform(bounds[0], bounds[1], shape)
     elif tensor.kind == "input":

@@ -12,6 +12,7 @@ from gradverify.notation.tree import Expr
 
 DTYPES = ("float64", "float32", "float16")
 _INITS = ("normal", "zeros", "ones")
+_NUMBERS = {"zeros": 0.0, "ones": 1.0}
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,13 @@ class Tensor:
     outside: float | None = None
     init: str | float = "normal"
     update: str | None = None
+
+    @property
+    def start(self) -> float | None:
+        """The value that every element starts with, None where they are drawn."""
+        if isinstance(self.init, str):
+            return _NUMBERS.get(self.init)
+        return float(self.init)
 
 
 @dataclass(frozen=True)

@@ -32,11 +32,6 @@ class Part:
     def __init__(self, spec: Any, /, **given: str | float) -> None:
         if not all(hasattr(spec, k) for k in ("dims", "constants", "equations")):
             raise SpecError(f"Part({spec!r}): the first argument is a Spec")
-        if spec.updates:
-            raise SpecError(
-                f"Part({spec.name}): the buffers of {spec.name} are updated, which a part cannot "
-                "be yet: write its equations in the definition"
-            )
         known = (*spec.dims, *spec.constants)
         for name in given:
             if name not in known:
@@ -144,11 +139,15 @@ def expand(
             f"no equation calls the part {unused[0]}: write e.g. y = {unused[0]}(x) in definition"
         )
     found = compose.compose(lines, source, own, callees)
-    return _merged(declared, found, source)
+    calls = [x for x in lines if isinstance(x, Invocation)]
+    return _merged(declared, found, calls, source)
 
 
 def _merged(
-    declared: Mapping[str, Tensor | Constant | Part], found: compose.Composed, source: Source
+    declared: Mapping[str, Tensor | Constant | Part],
+    found: compose.Composed,
+    calls: Sequence[Invocation],
+    source: Source,
 ) -> Body:
     tensors: dict[str, Tensor] = {}
     constants: dict[str, tuple[Any, ...]] = {}
@@ -159,15 +158,47 @@ def _merged(
             constants[key] = value.values
         else:
             binding, spec = found.bindings[key], value.spec
-            for p in spec.params:
+            updates = _updates(spec, [x for x in calls if x.part == key], found.declared, source)
+            for p in (k for k in spec.given if k not in spec.inputs):
                 shape = found.declared.shapes[f"{key}_{p}"]
-                tensors[f"{key}_{p}"] = _moved(spec.tensors[p], shape_text(shape), binding, p)
+                moved = _moved(spec.tensors[p], shape_text(shape), binding, p)
+                tensors[f"{key}_{p}"] = replace(moved, update=updates.get(p))
             constants |= {f"{key}_{c}": values for c, values in spec.constants.items()
                           if c not in value.given}  # fmt: skip
     shapes = {k: found.declared.shapes[k] for k in tensors}
     return Body(
         tensors, constants, shapes, found.where, found.equations, found.declared, source
     )  # fmt: skip
+
+
+def _updates(
+    spec: Any, calls: Sequence[Invocation], declared: Declared, source: Source
+) -> dict[str, str]:
+    """Return, by buffer of a part, the output of the composition that is its next value."""
+    first, *others = calls
+    if spec.updates and others:
+        raise source.error(
+            f"each call of {first.part} gives its buffers other next values: declare a part for "
+            f"each call, {first.part}2=Part(...)",
+            others[0].at,
+        )
+    targets, found = dict(zip(spec.outputs, first.targets, strict=True)), {}
+    for buffer, output in spec.updates.items():
+        own, target = f"{first.part}_{buffer}", targets[output]
+        if target.subscripts:
+            raise source.error(
+                f"{text(target)} has a value for each {text(target.subscripts[0])}, but {own} has "
+                f"one next value: call {first.part} without subscripts",
+                target.at,
+            )
+        if target.tensor not in declared.wanted:
+            raise source.error(
+                f"{target.tensor} is the next value of {own}: declare it, "
+                f'{target.tensor}=Output("{shape_text(declared.shapes[own])}")',
+                target.at,
+            )
+        found[buffer] = target.tensor
+    return found
 
 
 def _moved(tensor: Tensor, shape: str, binding: Mapping[str, Expr], name: str) -> Tensor:
@@ -190,11 +221,13 @@ def chain(parts: Mapping[str, Part]) -> tuple[dict[str, Tensor | Constant | Part
     """Return the declarations and the definition of specs in a row.
 
     The first output of each is the first input of the next. Other inputs are inputs of the
-    chain, with the part's name in front, and so are outputs on the way; a dimension that the
-    tensor handed on does not bind gets its own name, or K2, K3, ... where that is taken. What is
-    any number of dimensions to the first spec is so to the chain.
+    chain, with the part's name in front; outputs on the way are named likewise, of which next
+    values of buffers are outputs of the chain, after its own. A dimension that the tensor handed
+    on does not bind gets its own name, or K2, K3, ... where that is taken. What is any number of
+    dimensions to the first spec is so to the chain.
     """
     declared: dict[str, Tensor | Constant | Part] = {}
+    updates: dict[str, Tensor] = {}
     lines: list[str] = []
     taken = {n for p in parts.values() for v in p.given.values() for n in _named(v)}
     handed = ""
@@ -222,13 +255,13 @@ def chain(parts: Mapping[str, Part]) -> tuple[dict[str, Tensor | Constant | Part
                 declared[takes[x]] = _moved(spec.tensors[x], own_shape, binding, x)
         declared[name] = Part(spec, **given)
         gives = {y: own(y, last) for y in spec.outputs}
-        for y in spec.outputs if last else ():
+        for y in spec.outputs if last else spec.updates.values():
             sizes = [inline.size(s, binding) for s in spec.shapes[y]]
-            declared[gives[y]] = Output(shape_text(sizes, stars))
+            (declared if last else updates)[gives[y]] = Output(shape_text(sizes, stars))
         lines.append(f"{', '.join(gives.values())} = {name}({', '.join(takes.values())})")
         handed = gives[spec.outputs[0]]
         shape = tuple(inline.size(s, binding) for s in spec.shapes[spec.outputs[0]])
-    return declared, "\n".join(lines)
+    return {**declared, **updates}, "\n".join(lines)
 
 
 def _placed(

@@ -175,6 +175,12 @@ class Spec:
                 low, high = self.bounds(tensor, at) or (0, 0)
                 if low > high:
                     raise SpecError(f"{tensor}: the range {tensors[tensor].range!r} is empty")
+                start = tensors[tensor].start
+                if start is not None and not low <= start <= high:
+                    raise SpecError(
+                        f"{tensor} starts at {start:g}, outside its range "
+                        f"{tensors[tensor].range!r}: write init= a number within"
+                    )
         self._set(program=self._lowered(body, integers))
 
     def _lowered(self, body: Body, integers: set[str]) -> Program | None:

@@ -87,6 +87,25 @@ class Trial:
         return seen(self.oracle, self.view)
 
     @cached_property
+    def bounds(self) -> dict[str, tuple[float, float]]:
+        """The lowest and highest value of each tensor of real numbers with a declared range."""
+        found = {k: self.spec.bounds(k, self.case.at) for k in self.spec.differentiable}
+        return {k: ends for k, ends in found.items() if ends is not None}
+
+    def within(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
+        """Return tensors projected onto their declared ranges, beyond which a layer is not meant
+        to be called."""
+        return {k: np.clip(v, *self.bounds[k]) if k in self.bounds else v
+                for k, v in tensors.items()}  # fmt: skip
+
+    def ranges_hold(self, tensors: Mapping[str, Array]) -> bool:
+        """Whether tensors are within their declared ranges."""
+        return all(
+            np.all((low <= tensors[k]) & (tensors[k] <= high))
+            for k, (low, high) in self.bounds.items()
+        )
+
+    @cached_property
     def arrays(self) -> Arrays:
         """The tensors and cotangents that the layer is called with."""
         return draw(self.spec, self.case)

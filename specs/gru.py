@@ -17,7 +17,7 @@ gru = Spec(
     bx=Param("3*H", init="zeros"),
     bh=Param("3*H", init="zeros"),
     h=Output("T N H"),
-    ranges={"t": "T", "u": "H"},
+    ranges={"u": "H"},
     definition="""
         a[t,n,j]  = sum[d](x[t,n,d]*wx[j,d]) + bx[j]
         s[t,n,j]  = sum[m](h[t-1,n,m]*wh[j,m]) + bh[j]

@@ -7,7 +7,7 @@ pixel_shuffle = Spec(
     x=Input("N C*R*R H W"),
     R=Constant(1, 2, 3),
     y=Output("N C R*H R*W"),
-    ranges={"c": "C", "r": "R", "t": "R"},
+    ranges={"r": "R", "t": "R"},
     definition="""
         y[n,c,R*h+r,R*w+t] = x[n,(c*R+r)*R+t,h,w]
     """,

@@ -416,7 +416,7 @@ def test_learning_starts_where_it_is_declared_to():
     spec = Spec(
         "s", x=Input("N"), ones=Param("N", init="ones"), zeros=Param("N", init="zeros"),
         slope=Param("N", init=0.25), free=Param("N"), y=Output("N"),
-        state=Buffer("N", init="ones", range="2..3"),
+        state=Buffer("N", init="ones", range="0.5..3"),
     )  # fmt: skip
     at = case(spec, N=5)
     started, drawn = draw(spec, at, start=True).tensors, draw(spec, at).tensors
@@ -425,8 +425,8 @@ def test_learning_starts_where_it_is_declared_to():
     }  # fmt: skip
     for name in ("x", "free"):
         assert np.array_equal(started[name], drawn[name])
-    assert np.all((drawn["state"] >= 2) & (drawn["state"] <= 3))
-    for name in ("ones", "zeros", "slope"):
+    assert np.all((drawn["state"] >= 0.5) & (drawn["state"] <= 3))
+    for name in ("ones", "zeros", "slope", "state"):
         assert not np.any(np.isin(drawn[name], (0, 0.25, 1)))
 
 

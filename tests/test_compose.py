@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from torch_layers import by_oracle, draw, oracle
 
-from gradverify import Constant, Input, Output, Param, Part, Spec, catalog
+from gradverify import Buffer, Constant, Input, Output, Param, Part, Spec, catalog
 from gradverify.errors import SpecError
 from gradverify.notation.schedule import Block
 from gradverify.notation.tree import text
 
 LINEAR, RELU, NORM = catalog("linear"), catalog("relu"), catalog("layer_norm")
+RUNNING = catalog("batch_norm_running")
 CELL, DROPOUT, EMBEDDING = catalog("lstm_cell"), catalog("dropout"), catalog("embedding")
 CONV, POOL, ATTENTION = catalog("conv2d"), catalog("max_pool2d"), catalog("attention")
 
@@ -145,6 +146,13 @@ def test_a_declared_output_binds_dimensions():
     """What a call gives binds sizes as well as what it takes."""
     spec = spec_of("y = fc(x)", fc=Part(LINEAR), out=None, y=Output("N 2*D"))
     assert spec.shape_text("fc_w") == "(2*D, D)"
+
+
+def test_what_a_part_gives_may_be_sized_by_its_uses():
+    """In a residual branch the size of what the last layer gives is that of what it is added to."""
+    spec = spec_of("h = fc(x)\nz = out(h)\ny[n,d] = x[n,d] + z[n,d]", y=Output("N D"))
+    assert spec.dims == ("N", "D", "H")
+    assert spec.shape_text("out_w") == "(D, H)"
 
 
 def test_sizes_can_be_given_as_expressions():
@@ -338,6 +346,63 @@ def test_integers_go_through():
     assert written(spec)[0] == "h[n,d] = e_w[ids[n],d]"
 
 
+# -- buffers
+
+STATE = {"bn": Part(RUNNING), "out": None, "y": Output("N H"), "m": Output("H"), "v": Output("H")}
+
+
+def test_buffers_of_a_part_are_updated():
+    """The next value of a part's buffer is the output that the call of the part assigns."""
+    spec = spec_of("h = fc(x)\ny, m, v = bn(h)", **STATE)
+    assert spec.updates == {"bn_running_mean": "m", "bn_running_var": "v"}
+    assert spec.given == (
+        "x", "fc_w", "fc_b", "bn_gamma", "bn_beta", "bn_running_mean", "bn_running_var",
+    )  # fmt: skip
+    assert spec.differentiable_outputs == ("y",)
+    assert spec.tensors["bn_running_var"].range == "0.1..3"
+    assert spec.shape_text("bn_running_mean") == "(H)"
+    outer = spec_of("y, m, v = block(x)", block=Part(spec), fc=None, **(STATE | {"bn": None}))
+    assert outer.updates == {"block_bn_running_mean": "m", "block_bn_running_var": "v"}
+
+
+def test_a_part_with_buffers_is_what_its_spec_is():
+    """Outputs, next values and gradients are those of the spec by itself."""
+    spec = Spec("s", x=Input("N C"), bn=Part(RUNNING, train="train", momentum=0.1, eps=1e-5),
+                train=Constant(True, False), y=Output("N C"), m=Output("C"), v=Output("C"),
+                definition="y, m, v = bn(x)")  # fmt: skip
+    names = ("gamma", "beta", "running_mean", "running_var")
+    for train in (True, False):
+        sizes = {"N": 3, "C": 2}
+        given = draw(spec, {**sizes, "train": train}, np.random.default_rng(0)).tensors
+        given["bn_running_var"] = given["bn_running_var"] ** 2
+        plain = {k.removeprefix("bn_"): v for k, v in given.items()}
+        ours, back = oracle(spec).run(given, {"train": train}, sizes)
+        constants = {"train": train, "momentum": 0.1, "eps": 1e-5}
+        theirs, wanted = oracle(RUNNING).run(plain, constants, sizes)
+        for a, b in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(a, b)
+        (dy,) = (np.arange(6.0).reshape(3, 2),)
+        for name, gradient in wanted(dy).items():
+            own = f"bn_{name}" if name in names else name
+            np.testing.assert_allclose(back(dy)[own], gradient, rtol=1e-13)
+
+
+def test_a_buffer_that_is_only_read_goes_through():
+    """A buffer of a part that nothing updates is a buffer of the whole."""
+    scaled = Spec("scaled", x=Input("N D"), s=Buffer("D"), y=Output("N D"),
+                  definition="y[n,d] = x[n,d]*s[d]")  # fmt: skip
+    spec = spec_of("y = by(x)", by=Part(scaled), fc=None, out=None, y=Output("N D"))
+    assert spec.given == ("x", "by_s")
+    assert (spec.params, spec.updates, spec.differentiable) == ((), {}, ("x",))
+
+
+def test_next_values_in_a_chain_are_outputs_of_it():
+    """They stand after the chain's own output."""
+    spec = Spec.chain("s", fc=Part(LINEAR, K="H"), bn=RUNNING, out=LINEAR)
+    assert spec.outputs == ("y", "bn_new_mean", "bn_new_var")
+    assert spec.updates == {"bn_running_mean": "bn_new_mean", "bn_running_var": "bn_new_var"}
+
+
 # -- chains
 
 
@@ -431,6 +496,14 @@ WRONG = [
      "ids of out has the shape (N)", "h)"),
     ("h = fc(x)\nv[n] = h[n,0]\ny = out(v)", {"out": Part(EMBEDDING, D="K")},
      "ids of out holds integers, but v does not", "v)"),
+    ("h = fc(x)\ny, m, v = bn(h)", STATE | {"m": None},
+     'm is the next value of bn_running_mean: declare it, m=Output("H")', "m, v = "),
+    ("y, m, v = bn(x)\nz, p, q = bn(x)", STATE | {"fc": None, "y": Output("N D"),
+                                                      "m": Output("D"), "v": Output("D")},
+     "a part for each call, bn2=Part(...)", "z, p"),
+    ("y[t], m[t], v[t] = bn(x[t])", STATE | {"x": Input("T N D"), "y": Output("T N D"),
+                                            "m": None, "v": None, "fc": None},
+     "m[t] has a value for each t, but bn_running_mean has one next value", "m[t]"),
     ("q[n,g,e] = x[n,g+2*e]\nh[n] = fc(q[n])\ny[n,k] = h[n,0,k]",
      {"out": None, "x": Input("N G*E"), "G": Constant(2), "fc": Part(LINEAR, K="E"),
       "y": Output("N E")}, "the range of index g does not show", "q[n"),

@@ -57,8 +57,7 @@ def test_the_catalogue_agrees_with_torch(name):
 def test_the_catalogue_in_float32_stays_float32(name):
     """float32 in is float32 out, for every result, and agrees to 1e-4."""
     spec, forward = SPECS[name], forwards()[name]
-    # At this seed no layer is of one unit that is saturated: in float32 its gradient is just 0.
-    for point in points(spec, seed=5, draws=1):
+    for point in points(spec, seed=2, draws=1):
         single = point.astype("float32")
         got = by_oracle(spec, single)
         assert {a.dtype for _, a in got.parts()} == {np.dtype("float32")}
@@ -117,7 +116,7 @@ GRU = Spec(
     v=Param("3*H"),
     y=Output("T N H"),
     last=Output("N H"),
-    ranges={"t": "T", "k": "H"},
+    ranges={"k": "H"},
     definition="""
         a[t,n,j]  = sum[d](x[t,n,d]*w[j,d]) + b[j]
         s[t,n,j]  = sum[m](h[t-1,n,m]*u[j,m]) + v[j]

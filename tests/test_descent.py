@@ -157,6 +157,67 @@ def test_without_anything_to_learn_it_is_not_applicable():
     assert (check.status, check.reason) == (Status.NOT_APPLICABLE, "no tensor takes a gradient")
 
 
+# -- declared ranges
+
+
+def ranged(**declared):
+    """Return a layer that refuses values outside the declared ranges of log(x)*s."""
+    declared = {"x": Input("N D", range="0.1..3"),
+                "s": Param("D", init="ones", range="0.5..1"), **declared}  # fmt: skip
+    spec = Spec("scaled", **declared, y=Output("N D"), definition="y[n,d] = log(x[n,d])*s[d]")
+
+    def layer(x, s):
+        for value, (low, high) in ((x, (0.1, 3)), (s, (0.5, 1))):
+            rounding = np.finfo(value.dtype).eps
+            assert np.all((low * (1 - rounding) <= value) & (value <= high * (1 + rounding)))
+        return np.log(x) * s, lambda dy: {"x": dy * s / x, "s": (dy * np.log(x)).sum(axis=0)}
+
+    return Layer(spec, layer)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("defined", [True, False])
+def test_no_step_leaves_a_declared_range(seed, defined):
+    """A layer is never called outside its ranges, and learning is judged right up to their ends."""
+    layer = ranged()
+    if not defined:
+        layer = Layer(Spec("scaled", **dict(layer.spec.tensors)), layer.function)
+    (result,) = verify(layer, seed=seed, checks=["finite_difference", "descent"]).layers
+    assert result.findings == ()
+    judging = [c for c in result.checks if c.check in ("finite_difference", "descent")]
+    assert [t.status for c in judging for t in c.tensors.values()] == 4 * [Status.PASSED]
+
+
+def test_a_tensor_at_the_end_of_its_range_is_no_finding():
+    """Where every step leads out of the range nothing is promised, so nothing can be broken."""
+    line = "N=1 D=1 dtype=float64 layout=C values=ordinary cotangent=signed seed={}"
+    layer = ranged()
+    pinned = 0
+    for seed in range(20):
+        trial = Trial(layer, parse_case(line.format(seed), layer.spec), make_oracle(layer.spec))
+        problem = descent._problem(trial, start=True)
+        assert problem.start["s"] == 1
+        grads = {"s": problem.gradients(problem.start)["s"]}
+        outward = bool(grads["s"] < 0)
+        assert problem.flat(grads) == outward
+        pinned += outward
+        assert [s for s in descent.examine(trial) if s.outcome is Status.FAILED] == []
+    assert 0 < pinned < 20
+
+
+@pytest.mark.parametrize("factor", [-1, 0.5])
+def test_a_wrong_gradient_of_a_tensor_with_a_range_is_told(factor):
+    """Staying inside hides no wrong sign and no wrong length."""
+    right = ranged()
+
+    def layer(x, s):
+        y, pullback = right.function(x=x, s=s)
+        return y, lambda dy: pullback(dy) | {"s": factor * pullback(dy)["s"]}
+
+    result, _check = judged(Layer(right.spec, layer))
+    assert "s" in {f.tensor for f in result.errors} <= {"s", None}  # None: the walks
+
+
 # -- wrong layers
 
 

@@ -28,23 +28,27 @@ def imported(folder, *command):
 
 
 def test_importing_gradverify_imports_nothing_heavy(tmp_path):
+    """`import gradverify` leaves NumPy, sympy, Hypothesis, pytest and rich alone."""
     found = imported(tmp_path, "-c", "import gradverify")
     assert "gradverify" in found
     assert found.isdisjoint({*HEAVY, "pytest", "rich"})
 
 
 def test_this_test_can_fail_for_the_import(tmp_path):
+    """What a use of gradverify imports is seen, so that the test above can fail."""
     used = "import gradverify; gradverify.verify; import pytest, rich"
     assert imported(tmp_path, "-c", used) >= {"numpy", "sympy", "pytest", "rich"}
 
 
 def test_help_imports_nothing_heavy(tmp_path):
+    """`gradverify --help` parses its arguments without what verifying needs."""
     found = imported(tmp_path, "-m", "gradverify", "--help")
     assert "argparse" in found
     assert found.isdisjoint({*HEAVY, "pytest", "rich"})
 
 
 def test_this_test_can_fail_for_the_command_line(tmp_path):
+    """What a command imports is seen, so that the test above can fail."""
     found = imported(tmp_path, "-m", "gradverify", "derive", "relu", "--emit", "numpy")
     assert found >= {"numpy", "sympy"}
 
@@ -54,18 +58,21 @@ PLUGIN = ("-m", "pytest", "--capture=no", "-p", "gradverify.pytest_plugin")
 
 
 def test_an_empty_run_of_pytest_imports_nothing_heavy(tmp_path):
+    """With the plugin and nothing to verify, pytest pays for no import but gradverify's."""
     found = imported(tmp_path, *PLUGIN)
     assert {"gradverify", "pytest"} <= found
     assert found.isdisjoint(HEAVY)
 
 
 def test_a_project_that_has_other_settings_imports_nothing_heavy(tmp_path):
+    """A pyproject.toml without a table of ours costs no import either."""
     (tmp_path / "pyproject.toml").write_text('[tool.other]\nspecs = ["specs"]\n')
     assert imported(tmp_path, *PLUGIN).isdisjoint({*HEAVY, "rich"})
 
 
 @pytest.mark.parametrize("when", ["load", "collect"])
 def test_this_test_can_fail_for_pytest(tmp_path, when):
+    """What a plugin imports is seen, at its loading and at collection."""
     imports = "import hypothesis, numpy, sympy"
     texts = {"load": imports, "collect": f"def pytest_collection():\n    {imports}\n"}
     (tmp_path / "heavy.py").write_text(texts[when])
@@ -73,6 +80,7 @@ def test_this_test_can_fail_for_pytest(tmp_path, when):
 
 
 def test_this_test_sees_what_a_configured_spec_imports(tmp_path):
+    """A spec file that is configured is loaded, and what it imports is seen."""
     (tmp_path / "pyproject.toml").write_text('[tool.gradverify]\nspecs = ["spec.py"]\n')
     (tmp_path / "spec.py").write_text("import numpy\n")
     assert "numpy" in imported(tmp_path, *PLUGIN)

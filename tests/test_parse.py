@@ -282,7 +282,7 @@ WRONG = [
     ("y[n,c] = x[n,c] + sum[k](exp(2*k))",
      'the range of index k does not show: no tensor has a plain [k] of known size here; '
      'declare it, ranges={"k": "N"}'),
-    ("s[c] = 2*c\ny[n,c] = s[c]*x[n,c]", 'the range of index c does not show: no tensor has a plain '
+    ("s[c] = 2*c\ny[n,c] = s[0]*x[n,c]", 'the range of index c does not show: no tensor has a plain '
                                          '[c] of known size here; declare it, ranges={"c": "C"}'),
     ("y[n,c] = x[n,c+1]", "subscript c + 1 of x reaches 3 at C=3, but there x has C = 3 element(s) "
                           "(counted from 0); declare what lies beyond, x=Input(..., outside=0)"),

@@ -108,6 +108,7 @@ class TestCollection:
     """One item per layer and check, under ids that stay."""
 
     def test_configured_specs_are_collected_although_testpaths_names_only_tests(self, project):
+        """The configured files come after the tests, one item per layer and check, in order."""
         second = '\n\n@product.register(name="also")\ndef _(x, w):\n    return right(x, w)\n'
         project.write("specs/a/right.py", RIGHT + second)
         specs = [
@@ -119,10 +120,12 @@ class TestCollection:
         assert specs == sorted(specs)
 
     def test_without_testpaths_they_are_collected_once(self, project):
+        """Where pytest collects the whole project, a spec file that is configured counts once."""
         project.write("pyproject.toml", PYPROJECT.replace('testpaths = ["tests"]', ""))
         assert project.ids() == [*ids("specs/right.py", "right"), "tests/test_own.py::test_own"]
 
     def test_a_path_that_is_named_is_all_that_is_collected(self, project):
+        """A folder or an id on the command line takes the place of what is configured."""
         assert project.ids("tests") == ["tests/test_own.py::test_own"]
         assert project.ids("specs") == ids("specs/right.py", "right")
         one = "specs/right.py::right::symbolic"
@@ -131,10 +134,12 @@ class TestCollection:
     def test_a_folder_of_the_project_is_all_that_is_collected_from_within_it(
         self, project, monkeypatch
     ):
+        """Run in the folder of its tests, pytest collects these alone."""
         monkeypatch.chdir(project.path / "tests")
         assert project.ids() == ["tests/test_own.py::test_own"]
 
     def test_specs_may_stand_beside_the_project(self, project, monkeypatch):
+        """A path may lead out of the project: it is meant from its pyproject.toml."""
         table = PYPROJECT.replace('["specs"]', '["../specs"]')
         project.write("inner/pyproject.toml", table.replace("tests", "."))
         monkeypatch.chdir(project.path / "inner")
@@ -144,10 +149,12 @@ class TestCollection:
         "table", ["", "# not [tool.gradverify]", "[tool.gradverify]\nprofile = 1"]
     )
     def test_a_project_that_names_no_specs_has_none(self, project, table):
+        """Without a table of ours, or without specs in it, nothing is added."""
         project.write("pyproject.toml", PYPROJECT.partition("[tool.gradverify]")[0] + table)
         assert project.ids() == ["tests/test_own.py::test_own"]
 
     def test_a_file_that_does_not_import_is_an_error_of_that_file_alone(self, project):
+        """It is told with its line and without a traceback, and the other files are judged."""
         project.outcomes({})
         project.write("specs/broken.py", "import numpy\n1 / 0\n")
         result = project.run("--continue-on-collection-errors")
@@ -160,6 +167,7 @@ class TestCollection:
         assert "loading.py" not in result.stdout.str()
 
     def test_a_spec_file_may_skip_itself(self, project):
+        """pytest.importorskip in a spec file means what it means in a test."""
         project.outcomes({})
         project.write("specs/other.py", "import pytest\npytest.importorskip('no_such_thing')\n")
         result = project.run("-rs")
@@ -175,6 +183,7 @@ class TestCollection:
         ],
     )  # fmt: skip
     def test_a_configuration_that_cannot_be_meant_is_an_error(self, project, table, message):
+        """A wrong table is wrong usage, with the remedy, and never an empty green run."""
         project.write("none/readme.txt", "")
         project.write("pyproject.toml", PYPROJECT.replace('specs = ["specs"]', table))
         result = project.run()
@@ -186,6 +195,7 @@ class TestOutcome:
     """A check passes, fails with its finding, or is skipped with its reason."""
 
     def test_a_right_layer_passes_and_a_wrong_one_fails_with_the_finding(self, project):
+        """The failure is the finding as the command line shows it, with no frame of ours."""
         project.write("specs/wrong.py", WRONG)
         result = project.run("--gradverify-profile=quick", "-rf", "specs")
         result.assert_outcomes(passed=7, failed=3)
@@ -213,12 +223,14 @@ class TestOutcome:
             assert ours not in result.stdout.str()
 
     def test_a_layer_without_a_definition_skips_what_needs_one(self, project):
+        """Forward and symbolic are skipped with their reason, the others pass."""
         project.write("specs/right.py", RIGHT.replace(', definition="y[n] = w[n]*x[n]"', ""))
         result = project.run("--gradverify-profile=quick", "-rs", "specs")
         result.assert_outcomes(passed=3, skipped=2)
         result.stdout.fnmatch_lines(["SKIPPED [[]2]*: right: the spec has no definition"])
 
     def test_every_status_has_its_outcome(self, project):
+        """Only passed passes and only not applicable is skipped; what was not judged fails."""
         project.outcomes({
             "contract": ("error", "the layer gave no result"),
             "descent": ("vacuous", "only 1 case(s)"),
@@ -236,12 +248,14 @@ class TestOutcome:
         result.stdout.fnmatch_lines(dedent(lines).splitlines())
 
     def test_a_warning_does_not_fail_but_can_be_seen(self, project):
+        """A warning stands in the captured output of a check that passes."""
         project.outcomes({}, 'Finding("contract", "aliases", "dy is returned twice", "warning")')
         result = project.run("-rP", "specs")
         result.assert_outcomes(passed=5)
         result.stdout.fnmatch_lines(["*Captured gradverify call*", "warning right · contract"])
 
     def test_a_defect_of_gradverify_is_told_in_one_line(self, project):
+        """An exception of the engine is named as ours; its traceback needs --full-trace."""
         project.outcomes(None)
         one = "specs/right.py::right::symbolic"
         result = project.run(one)
@@ -254,6 +268,7 @@ class TestSelection:
     """pytest's own options mean what they always mean."""
 
     def test_a_layer_is_verified_once_and_only_for_what_is_selected(self, project):
+        """-k and the seed reach the engine, which is asked once for all selected checks."""
         project.outcomes({})
         result = project.run("-k", "symbolic or forward", "--gradverify-seed=3")
         result.assert_outcomes(passed=2, deselected=4)
@@ -261,6 +276,7 @@ class TestSelection:
         result.stdout.fnmatch_lines(["gradverify: profile default, seed 3"])
 
     def test_the_profile_reaches_the_engine(self, project):
+        """--gradverify-profile is the profile that the engine is asked for."""
         project.outcomes({})
         project.run("specs/right.py::right::contract", "--gradverify-profile", "thorough")
         assert project.asked() == ["right thorough 0 contract"]
@@ -274,22 +290,26 @@ class TestSelection:
         ],
     )
     def test_a_value_that_is_not_known_is_an_error(self, project, option, message):
+        """An unknown profile or a seed that is none is wrong usage, with what is known."""
         result = project.run(option)
         assert result.ret == pytest.ExitCode.USAGE_ERROR
         result.stderr.fnmatch_lines([f"*error: argument --gradverify-*: {message}"])
 
     def test_markers(self, project):
+        """-m gradverify selects exactly our items, and --markers tells of it."""
         project.outcomes({})
         project.run("-m", "gradverify").assert_outcomes(passed=5, deselected=1)
         project.run("-m", "not gradverify").assert_outcomes(passed=1, deselected=5)
         project.run("--markers").stdout.fnmatch_lines(["@pytest.mark.gradverify: *"])
 
     def test_names(self, project):
+        """-k selects by layer and by check."""
         project.outcomes({})
         project.run("-k", "right").assert_outcomes(passed=5, deselected=1)
         project.run("-k", "right and not descent").assert_outcomes(passed=4, deselected=2)
 
     def test_exitfirst_and_last_failed(self, project):
+        """-x ends at the first failed check and --lf verifies the failed ones alone."""
         project.outcomes({"descent": ("failed", "x"), "symbolic": ("failed", "x")})
         project.run("-x", "specs").assert_outcomes(passed=1, failed=1)
         project.run("specs").assert_outcomes(passed=3, failed=2)
@@ -300,6 +320,7 @@ class TestSelection:
         assert project.asked()[-1] == "right default 0 descent symbolic"
 
     def test_xdist(self, project):
+        """Spread over two processes, each layer is verified once and findings are shown."""
         pytest.importorskip("xdist")
         project.outcomes({"symbolic": ("failed", "x")}, 'Finding("symbolic", "q", "bad")')
         project.write("specs/wrong.py", WRONG)
@@ -310,6 +331,7 @@ class TestSelection:
         assert project.asked() == [f"right {everything}", f"twice {everything}"]
 
     def test_junit(self, project):
+        """Each check is a test case of its layer in the XML, with its failure."""
         project.outcomes({"symbolic": ("failed", "x")}, 'Finding("symbolic", "q", "bad")')
         project.run("--junitxml=out.xml", "specs")
         text = (project.path / "out.xml").read_text()
@@ -318,6 +340,7 @@ class TestSelection:
 
 
 def test_the_entry_point_is_the_plugin():
+    """Installed, pytest finds the plugin by itself."""
     found = entry_points(group="pytest11", name="gradverify")
     if not found:
         pytest.skip("gradverify is run from its checkout, not installed")

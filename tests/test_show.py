@@ -15,6 +15,7 @@ from gradverify import (
     Input,
     Layer,
     Output,
+    Param,
     Spec,
     UsageError,
     Verdict,
@@ -82,7 +83,9 @@ LINES = {
     "batch_norm_running": "  new_mean[c] = where(train, mixed[c], running_mean[c])",
     "prelu": "  da[c]   = Σ[n] dy[n,c]·min(x[n,c], 0)",
     "gelu": "  t[n,c] = tanh(√(2/π)·(x[n,c] + 0.044715·x[n,c]³))",
-    "causal_attention": "  z[b,t,s]    = where(s ≤ t, sum1[b,t,s]/√D, -∞)",
+    "causal_attention": "  z[b,t,s]  = where(s ≤ t, (Σ[d] q[b,t,d]·k[b,s,d])/√D, -∞)",
+    "rnn": "  h[t,n,k]  = tanh(Σ[d] x[t,n,d]·wx[k,d] + Σ[m] h[t-1,n,m]·wh[k,m] + b[k])",
+    "weight_norm": "  norm[k] = √(Σ[d] v[k,d]²)",
 }
 
 
@@ -134,6 +137,57 @@ def test_left_sides_and_letters(definition, shapes, expected):
     spec = Spec("here", x=x, y=y, ranges=ranges, definition=definition)
     shown = emit(Oracle(spec.program, spec.differentiable), "unicode", "here")
     assert [line[2:] for line in shown.split("given dy\n")[1].splitlines()] == expected
+
+
+def test_a_remainder_is_printed_as_one():
+    """x % y keeps its sign, in subscripts and elsewhere; only its derivative in y has a floor."""
+    spec = Spec("here", x=Input("G*K"), w=Input("", range="1..2"), G=Constant(2, 3),
+                y=Output("G*K"),
+                definition="y[c] = x[c%G*K + c//G]*(x[c] % (2*w))")  # fmt: skip
+    found = Oracle(spec.program, spec.differentiable)
+    shown = emit(found, "unicode", "here")
+    assert "  y[c] = x[⌊c/G⌋+K·(c%G)]·(x[c] % (2·w))\n" in shown
+    assert "  dw = -2·Σ[c] dy[c]·x[⌊c/G⌋+K·(c%G)]·⌊x[c]/(2·w)⌋\n" in re.sub(" +=", " =", shown)
+    shown = emit(found, "latex", "here")
+    assert r"K \, \left(c \bmod G\right)}" in shown
+    assert r"\left(x_{c} \bmod \left(2 \, w\right)\right)" in shown
+    assert "<mi>c</mi><mo>mod</mo><mi>G</mi>" in emit(found, "mathml", "here")
+    assert "(x % (2*w))" in emit(found, "numpy", "here")
+
+
+def test_choices_of_the_same_number_are_one():
+    """where(a, 0, where(b, 1, 0)) is where(not a and b, 1, 0); a maximum in a choice stays one."""
+    shown = emit(oracle("hinge"), "unicode", "hinge")
+    assert "  l[n,c] = where(c = t[n], 0, max(margin + x[n,c] - x[n,t[n]], 0))\n" in shown
+    assert "= dl[n,c]·where((c ≠ t[n]) and (margin + x[n,c] - x[n,t[n]] ≥ 0), 1, 0)\n" in shown
+    shown = emit(oracle("hardswish"), "unicode", "hardswish")
+    assert "where((max(3 + x[n,c], 0) ≤ 6) and (3 + x[n,c] ≥ 0), 1, 0)" in shown
+    spec = Spec("here", x=Input("N"), a=Param(""), y=Output("N"),
+                definition="y[n] = where(n > 2, where(n < 5, a, 1), 0)*x[n]")  # fmt: skip
+    shown = emit(Oracle(spec.program, spec.differentiable), "unicode", "here")
+    assert "y[n] = x[n]·where(n > 2, where(n < 5, a, 1), 0)\n" in shown
+
+
+def test_a_sum_inside_of_an_expression_is_printed_there_unless_it_is_read_elsewhere():
+    """A sum that a cotangent reads, or two equations do, has an equation and a name of its own."""
+    spec = Spec("here", x=Input("N C"), w=Param("C"), y=Output("N C"), z=Output("N"), definition="""
+        s      = tanh(sum[c](w[c]))
+        y[n,c] = tanh(w[c] + sum[k](2*s*x[n,k]))*w[c]
+        u[n]   = tanh(mean[c](x[n,c]**2) + sum[c](x[n,c]))
+        z[n]   = u[n]*sum[c](x[n,c])
+    """)  # fmt: skip
+    found = Oracle(spec.program, spec.differentiable)
+    lines = [re.sub(" +", " ", x) for x in emit(found, "unicode", "here").splitlines()]
+    assert lines[1:7] == [
+        " s = tanh(Σ[c] w[c])",
+        " sum2[n] = 2·s·Σ[k] x[n,k]",  # dw reads it, for the tanh has no name
+        " y[n,c] = w[c]·tanh(w[c] + sum2[n])",
+        " sum3[n] = Σ[c] x[n,c]",  # u and z read it
+        " u[n] = tanh(mean[c] x[n,c]² + sum3[n])",
+        " z[n] = sum3[n]·u[n]",
+    ]
+    latex = emit(oracle("weight_norm"), "latex", "weight_norm")
+    assert r"\mathrm{norm}_{k} &= \sqrt{\sum_{d} v_{k,d}^{2}} \\" in latex
 
 
 def test_products_and_bounds():

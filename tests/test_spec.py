@@ -363,6 +363,14 @@ def test_a_range_has_two_ends(written):
         norm(x=Input("N C", range=written))
 
 
+def test_a_tensor_starts_within_its_range():
+    """A start that the layer is not meant for is refused, with the remedy."""
+    said = "gamma starts at 1, outside its range '2..3': write init= a number within"
+    with pytest.raises(SpecError, match=re.escape(said)):
+        norm(gamma=Param("C", init="ones", range="2..3"))
+    assert norm(gamma=Param("C", init=2, range="2..3")).tensors["gamma"].start == 2
+
+
 # -- registering
 
 

@@ -276,10 +276,42 @@ def test_a_final_value_takes_its_range_from_the_recurrence():
 
 def test_a_recurrence_over_nothing_has_no_range():
     """An initial value is no range: a recurrence that reads nothing else has to declare one."""
-    written = "h[-1,c] = w[c]\nh[t,c] = h[t-1,c]\ny[t,c] = h[t,c]"
+    written = "h[-1,c] = w[c]\nh[t,c] = h[t-1,c]\ny[c] = h[N-1,c]"
     with pytest.raises(SpecError, match="the range of index t does not show"):
-        program(written)
-    assert sizes(program(written, ranges={"t": "N"}).shapes)["h"] == "N + 1 C"
+        program(written, y=Output("C"))
+    found = program(written, y=Output("C"), ranges={"t": "N"})
+    assert sizes(found.shapes)["h"] == "N + 1 C"
+
+
+@pytest.mark.parametrize(
+    ("definition", "shape"),
+    [
+        ("s[k] = 2*k\ny[n,c] = s[c]*x[n,c]", "C"),
+        ("s[k,m] = k*m\ny[n,c] = s[c,n]*x[n,c]", "C N"),
+        ("s[k] = 2*k\nr[k] = s[k] + 1\ny[n,c] = r[c]*x[n,c]", "C"),
+        ("s[k] = 2*k\ny[n,c] = s[c]*x[n,c] + sum[j](s[j])*s[0]", "C"),
+        ("s[n,k] = sum[j](x[n,(k+j)%C])\ny[n,c] = x[n,c]/s[n,c]", "N C"),
+        ("s[-1] = 0\ns[t] = s[t-1] + 1\ny[n,c] = s[n] + s[n-1]", "N + 1"),
+    ],
+)
+def test_a_shape_that_no_left_side_shows_follows_from_the_uses(definition, shape):
+    """An index of a tensor that only its uses size runs over what they read of that axis."""
+    found = program(definition, ranges={"j": "C"} if "%" in definition else None)
+    assert sizes(found.shapes)["s"] == shape
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        "s[k] = 2*k\ny[n,c] = s[c]*x[n,c] + s[n]",  # over N and over C
+        "s[k] = 2*k\ny[n,c] = s[c] + s[c+C]",  # and beyond, so that C is not all of it
+        "s[k] = 2*k\ny[n,c] = x[n,c]*s[0]",
+    ],
+)
+def test_uses_that_differ_show_no_range(definition):
+    """Where uses read an axis over two ranges, or in slices, its range has to be declared."""
+    with pytest.raises(SpecError, match="the range of index k does not show"):
+        program(definition)
 
 
 def test_a_concatenation_has_disjoint_left_sides():

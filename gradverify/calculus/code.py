@@ -5,7 +5,10 @@ from typing import Any
 
 import sympy
 from sympy import Expr as Scalar
+from sympy.printing.precedence import PRECEDENCE
 from sympy.printing.str import StrPrinter
+
+from gradverify.calculus.functions import Floor
 
 # A fraction up to this denominator is printed as one, 1/2; another as a decimal.
 LARGEST_DENOMINATOR = 64
@@ -247,6 +250,13 @@ class Code(StrPrinter):  # type: ignore[misc]
             return self._compare("!=", inner)
         # A Python bool is no array: ~True is -2.
         return f"({'~' if inner.free_symbols & self.arrays else 'not '}{self._print(inner)})"
+
+    def _print_Remainder(self, expr: Scalar) -> str:
+        a, b = expr.args
+        if self.total is not None:  # as a difference, a rounding of a is seen
+            return self._print_Add(a - b * Floor(a / b))
+        left, right = (self.parenthesize(x, PRECEDENCE["Pow"]) for x in (a, b))
+        return f"({left} % {right})"
 
     def _print_Select(self, expr: Scalar) -> str:
         condition, a, b = expr.args

@@ -55,6 +55,18 @@ class Floor(_Indicator):
         return sympy.floor(a) if a.is_number else None
 
 
+class Remainder(_Real):
+    """a - b*floor(a/b), of the sign of b."""
+
+    @classmethod
+    def eval(cls, a: Scalar, b: Scalar) -> Scalar | None:
+        return a - b * Floor(a / b) if a.is_number and b.is_number else None
+
+    def fdiff(self, argindex: int = 1) -> Scalar:
+        a, b = self.args
+        return sympy.S.One if argindex == 1 else -Floor(a / b)
+
+
 class Select(_Real):
     """a where the condition holds, else b; the other branch contributes nothing at all."""
 
@@ -152,7 +164,7 @@ _OPERATIONS: Mapping[str, Callable[..., Scalar]] = {
     "*": lambda a, b: a * b,
     "/": lambda a, b: a / b,
     "//": lambda a, b: Floor(a / b),
-    "%": lambda a, b: a - b * Floor(a / b),
+    "%": Remainder,
     "**": _power,
     "neg": lambda a: -a,
     "exp": sympy.exp,

@@ -49,8 +49,8 @@ def gradient_program(d: Derivation) -> tuple[Gradient, tuple[str, ...]]:
         shapes={t: shapes[t] for t in (*declared.given, *given, *wanted)},
     )
     found = Gradient(
-        (), shapes, own.outside, program.origins, program.scattered | written, own,
-        program.hoisted, (*forward, *between, *vjp), d.kinds,
+        (), shapes, own.outside, program.origins, program.scattered | written, program.hoisted, own,
+        (*forward, *between, *vjp), d.kinds,
     )  # fmt: skip
     return found, (*d.wrt, *given)
 

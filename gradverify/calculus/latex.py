@@ -8,7 +8,7 @@ from gradverify.calculus.style import GREEK, Line, Style, hatted, notes
 
 _COMPARED = {"Less": "<", "LessEqual": r"\le", "Equal": "=", "Greater": ">",
              "GreaterEqual": r"\ge", "Unequal": r"\ne", "Both": r"\land",
-             "Either": r"\lor"}  # fmt: skip
+             "Either": r"\lor", "Remainder": r"\bmod"}  # fmt: skip
 _FENCES = {"": r"\left({}\right)", "Abs": r"\left|{}\right|",
            "Floor": r"\left\lfloor {}\right\rfloor"}  # fmt: skip
 # Those that LaTeX has under their names, and those that it has under others.

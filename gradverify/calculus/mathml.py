@@ -11,7 +11,8 @@ from gradverify.calculus.style import GREEK, Line, Style, hatted, notes
 SPACE = "http://www.w3.org/1998/Math/MathML"
 
 _COMPARED = {"Less": "&lt;", "LessEqual": "≤", "Equal": "=", "Greater": "&gt;",
-             "GreaterEqual": "≥", "Unequal": "≠", "Both": "∧", "Either": "∨"}  # fmt: skip
+             "GreaterEqual": "≥", "Unequal": "≠", "Both": "∧", "Either": "∨",
+             "Remainder": "mod"}  # fmt: skip
 _BIG = {"sum": "∑", "prod": "∏"}
 _FUNCTIONS = {"atan": "arctan", "gamma": "Γ", "lgamma": "log Γ", "digamma": "ψ"}
 _FENCES = {"": ("(", ")"), "Abs": ("|", "|"), "Floor": ("⌊", "⌋")}

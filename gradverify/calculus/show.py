@@ -163,12 +163,14 @@ class Writer(Printer):
             known += [e.tensor if isinstance(e, Read) else e.id for e in inside]
         self.rank = {name: k for k, name in enumerate(dict.fromkeys(known))}
         self.forward = [x for x in _placed(d.forward) if x[0].target not in self.copies]
+        self.inlined: dict[str, Step] = {}
         self.sums = {a for step, _, _ in self.forward for a in step.value.atoms(Add)}
 
     def parts(self) -> list[tuple[str, list[Line]]]:
         """Return the definition and the cotangents, each with what it is."""
         outputs = self.d.program.declared.seeded
         given = ", ".join(self.d.cotangents.get(y, f"d{y}") for y in outputs)
+        self.inlined = self.once()
         return [("definition", self.definition()),
                 (f"cotangents, given {given}", self.cotangents())]  # fmt: skip
 
@@ -184,6 +186,25 @@ class Writer(Printer):
             note = f"(no closed form was found of {', '.join(without)})"
             lines[-1] = replace(lines[-1], note=note)
         return lines
+
+    def once(self) -> dict[str, Step]:
+        """Return the sums inside of an expression that nothing else reads, no cotangent either."""
+        program = self.d.program
+        reads = [e.tensor for s in program.statements for e in walk(s.body) if isinstance(e, Read)]
+        named = {t for step, _, _ in _placed(self.d.vjp) for t in step.sources}
+        return {s.target: s for s, _, _ in self.forward if s.kind == "sum"
+                and s.target in program.hoisted - named and reads.count(s.target) == 1}  # fmt: skip
+
+    def show(self, e: Scalar) -> tuple[str, int]:
+        """Return an expression and how tightly it binds; a sum that is inlined as what it is."""
+        read = self.reads.get(e)
+        if read is None or read.tensor not in self.inlined:
+            return super().show(e)
+        step = self.inlined[read.tensor]
+        own = [s.id for s in read.subscripts if isinstance(s, Name)]
+        names = dict(zip(letters(step), own, strict=True))
+        terms = self.summed(step, names | _fresh((i for i, _ in step.reduced), own))
+        return self.joined(terms), BIG if terms[0][0] > 0 else 0
 
     def own(self, tensor: str) -> str:
         """Return what a tensor is called."""
@@ -265,7 +286,7 @@ class Writer(Printer):
         """Return the equations of the definition, in the order in which they were written."""
         used = {t for step, _, _ in _placed(self.d.vjp) for t in step.sources}
         groups: dict[tuple[tuple[int, ...], str], list[Step]] = {}
-        for step, _, _ in self.forward:
+        for step in (s for s, _, _ in self.forward if s.target not in self.inlined):
             groups[step.at, step.target] = [*groups.pop((step.at, step.target), []), step]
         lines = []
         for (_, target), steps in sorted(groups.items(), key=lambda group: group[0][0]):

@@ -114,7 +114,8 @@ class Style(ABC):
 
     @abstractmethod
     def compared(self, kind: str, sides: Sequence[str], *, tight: bool = False) -> str:
-        """Return a comparison, or Both or Either of two; `tight` below a Σ."""
+        """Return a comparison, Both or Either of two, or a Remainder; `tight` below a Σ or in a
+        subscript."""
 
     @abstractmethod
     def function(self, word: str, arguments: Sequence[str]) -> str:

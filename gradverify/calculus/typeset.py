@@ -9,7 +9,7 @@ from sympy import Expr as Scalar
 from gradverify.calculus.bounded import REVERSED
 from gradverify.calculus.code import LARGEST_DENOMINATOR
 from gradverify.calculus.derive import Derivation
-from gradverify.calculus.functions import Equal, Less, LessEqual, Negation, scalar
+from gradverify.calculus.functions import Both, Equal, Less, LessEqual, Negation, Select, scalar
 from gradverify.calculus.style import Style
 from gradverify.notation.tree import Expr, Name, Read, Reduce, free_names, rebuild, text
 
@@ -39,6 +39,19 @@ def _distributed(e: Scalar) -> Scalar:
         if f.is_Add and any(abs(r.p) > 10**9 for r in f.atoms(sympy.Rational)):
             return Mul(Add(*(coefficient * a for a in f.args)), rest / f)
     return e
+
+
+def _one_choice(condition: Scalar, a: Scalar, b: Scalar) -> Scalar | None:
+    """Return where(c = d, 0, where(e, 1, 0)) and where(c, where(e, 1, 0), 0) as one choice of
+    numbers, None for others: maxima and the like are to be seen."""
+    inner = a if isinstance(a, Select) else b
+    if not isinstance(inner, Select) or not (inner.args[1].is_number and inner.args[2].is_number):
+        return None
+    if inner is a and inner.args[2] == b:
+        return Select(Both(condition, inner.args[0]), *inner.args[1:])
+    if isinstance(condition, Equal) and inner.args[2] == a:
+        return Select(Both(Negation(condition), inner.args[0]), *inner.args[1:])
+    return None
 
 
 class Printer:
@@ -219,6 +232,8 @@ class Printer:
                 kind, args = "min" if pair == args[1:] else "max", args[1:]
             elif pair == (0, args[1]) and args[2] == -args[1]:
                 kind, args = "Abs", args[1:2]
+            elif one := _one_choice(*args):
+                return self.show(one)
             elif isinstance(args[0], Negation) and self.switch(args[0].args[0]):
                 args = (args[0].args[0].args[0], *args[1:])  # where(train, ...), for train != 0
         elif kind == "Negation" and isinstance(args[0], Equal):
@@ -227,6 +242,9 @@ class Printer:
             kind, args = REVERSED[kind], args[::-1]
         if kind in _COMPARED:
             return self.compared(kind, args), _TEST
+        if kind == "Remainder":
+            sides = [self.text(a, _POWER) for a in args]
+            return self.style.compared(kind, sides, tight=self.inside > 0), _SUM
         if kind == "Polygamma" and args[0] == 0:
             kind, args = "digamma", args[1:]
         inside = [self.text(a) for a in args]

@@ -9,7 +9,7 @@ from gradverify.calculus.style import Line, Style, notes
 WIDTH = 98  # 100 with the indent
 
 _COMPARED = {"Less": "<", "LessEqual": "≤", "Equal": "=", "Greater": ">", "GreaterEqual": "≥",
-             "Unequal": "≠", "Both": "and", "Either": "or"}  # fmt: skip
+             "Unequal": "≠", "Both": "and", "Either": "or", "Remainder": "%"}  # fmt: skip
 _BIG = {"sum": "Σ", "prod": "Π"}
 _FUNCTIONS = {"gamma": "Γ"}
 _FENCES = {"": "({})", "Abs": "|{}|", "Floor": "⌊{}⌋"}

@@ -90,26 +90,62 @@ class _Problem:
         errors = tuple(y - t for y, t in zip(outputs, self.targets, strict=True))
         return unit_roundoff("float64") * float(size) * 4 + self.trial.noise(errors)
 
+    def moved(self, tensors: Tensors, direction: Tensors, rate: float) -> dict[str, Array]:
+        """Return tensors after a step along minus `direction`, projected onto declared ranges."""
+        return self.trial.within(sgd_step(tensors, direction, rate))
+
+    def promise(self, grads: Tensors, direction: Tensors, rate: float) -> float:
+        """Return the decrease that gradients promise of a step as `moved` takes it from the start.
+
+        Bertsekas (1976), IEEE Transactions on Automatic Control 21(2), has Armijo's condition
+        for projected steps in these terms.
+        """
+        total = 0.0
+        for name, d in direction.items():
+            if (ends := self.trial.bounds.get(name)) is None:
+                total += rate * float(np.sum(grads[name] * d))
+            else:
+                x = self.start[name]
+                total += float(np.sum(grads[name] * np.clip(rate * d, x - ends[1], x - ends[0])))
+        return total
+
     def hidden_kink(
-        self, loss: Callable[[float], float], found: Estimate, step: float, unit: float = 1.0
+        self,
+        loss: Callable[[float], float],
+        found: Estimate,
+        step: float,
+        direction: Tensors,
+        unit: float = 1.0,
     ) -> bool:
         """Whether a kink that only a definition would tell spoils a slope of the loss over unit."""
         hidden = self.trial.oracle is None
-        return hidden and contradicted(loss, found, step, self.rounding / unit)
+        valid = self.smooth(direction)
+        return hidden and contradicted(loss, found, step, self.rounding / unit, valid)
 
     def flat(self, grads: Tensors) -> bool:
-        """Whether the loss falls by no more than its rounding, as far as gradients are local."""
-        return _square(grads) * self.before <= (CLEAR * self.rounding) ** 2
+        """Whether the loss falls by no more than its rounding, as far as gradients are local or
+        as declared ranges leave room."""
+        square, floor = _square(grads), CLEAR * self.rounding
+        if square * self.before <= floor**2:
+            return True
+        ranged = grads.keys() <= self.trial.bounds.keys()
+        return ranged and self.promise(grads, grads, 2 * self.before / square) <= floor
 
-    def bent(self, direction: Tensors, slope: float, rate: float | None = None) -> bool:
+    def bent(self, direction: Tensors, grads: Tensors, rate: float | None = None) -> bool:
         """Whether the loss is no line, by half of its slope, within a step to either side.
 
         So it is beside a kink and where a step that could show (the default) is far too long:
         there no gradient promises anything.
         """
-        rate = CLEAR * self.rounding / slope if rate is None else rate
-        ahead, back = (self.loss(sgd_step(self.start, direction, s)) for s in (rate, -rate))
-        return not abs(ahead + back - 2 * self.before) <= 0.5 * rate * slope
+        if rate is None:
+            slope = sum(np.sum(grads[k] * d) for k, d in direction.items())
+            rate = CLEAR * self.rounding / float(slope)
+        ahead, back = (self.moved(self.start, direction, s) for s in (rate, -rate))
+        # At an end of its range a tensor moves to one side only: its middle is not the start.
+        ranged = direction.keys() & self.trial.bounds.keys()
+        middle = {**self.start, **{k: (ahead[k] + back[k]) / 2 for k in ranged}}
+        excess = self.loss(ahead) + self.loss(back) - 2 * self.loss(middle)
+        return not abs(excess) <= 0.5 * self.promise(grads, direction, rate)
 
     @cached_property
     def sides(self) -> Switches:
@@ -117,12 +153,13 @@ class _Problem:
         return self.trial.switches(self.start) if self.trial.oracle else Switches()
 
     def smooth(self, direction: Tensors) -> Callable[[float], bool]:
-        """Return whether no kink lies between the start and the start -+ h*direction."""
+        """Return whether the start -+ h*direction is as declared, with no kink on the way."""
         trial = self.trial
 
         def same(h: float) -> bool:
-            return not self.sides or all(
-                trial.switches(sgd_step(self.start, direction, s)).same(self.sides) for s in (h, -h)
+            ends = [sgd_step(self.start, direction, s) for s in (h, -h)]
+            return all(map(trial.ranges_hold, ends)) and (
+                not self.sides or all(trial.switches(x).same(self.sides) for x in ends)
             )
 
         return same
@@ -171,11 +208,11 @@ def _first_step(problem: _Problem, grads: dict[str, Array]) -> Iterator[Observat
     if not live:
         return
     rate, stuck = one_rate(problem, live)
-    excused = bool(stuck) and problem.bent(live, _square(live), rate)
+    excused = bool(stuck) and problem.bent(live, live, rate)
     for name, gradient in live.items():
-        square = _square({name: gradient})
-        promised = rate * square
-        if name in stuck and (excused or problem.bent({name: gradient}, square, rate)):
+        alone = {name: gradient}
+        promised = problem.promise(alone, alone, rate)
+        if name in stuck and (excused or problem.bent(alone, alone, rate)):
             yield Observation("decrease", name, Status.VACUOUS, powered=False)
         elif name in stuck:
             yield Observation(
@@ -205,23 +242,24 @@ def one_rate(problem: _Problem, grads: Tensors) -> tuple[float, dict[str, float]
         failing = {}
         for group in groups:
             part = {k: grads[k] for k in group}
-            promised = rate * _square(part)
+            promised = problem.promise(part, part, rate)
             if promised <= CLEAR * problem.rounding:
                 continue
-            after = problem.loss(sgd_step(problem.start, part, rate))
+            after = problem.loss(problem.moved(problem.start, part, rate))
             if not after <= problem.before - ARMIJO * promised:
                 failing |= dict.fromkeys(group, after)
                 break
         if not failing:
             return rate, {}
-        if rate * square / 2 <= CLEAR * problem.rounding:
+        if problem.promise(grads, grads, rate / 2) <= CLEAR * problem.rounding:
             break
         rate /= 2
     # Below this rate nothing can be seen; say for whom it fails alone, if for anyone.
     alone = {}
     for name in grads:
-        after = problem.loss(sgd_step(problem.start, {name: grads[name]}, rate))
-        if not after <= problem.before - ARMIJO * rate * _square({name: grads[name]}):
+        part = {name: grads[name]}
+        after = problem.loss(problem.moved(problem.start, part, rate))
+        if not after <= problem.before - ARMIJO * problem.promise(part, part, rate):
             alone[name] = after
     return rate, alone or failing
 
@@ -241,7 +279,7 @@ def _slope(problem: _Problem, name: str | None, grads: Tensors, rate: float) -> 
     if found is None or not np.isfinite(found.value) or not found.allowed <= CAP:
         return Observation("slope", name, Status.VACUOUS, powered=False)
     status = Status.PASSED if abs(found.value - 1) <= found.allowed else Status.FAILED
-    if status is Status.FAILED and problem.hidden_kink(loss, found, step, square):
+    if status is Status.FAILED and problem.hidden_kink(loss, found, step, grads, square):
         return Observation("slope", name, Status.VACUOUS, powered=False)
     who = f"the gradient of {name}" if name else "all gradients together"
     message = "" if status is Status.PASSED else (
@@ -279,7 +317,7 @@ def _loss_slope(problem: _Problem, direction: Tensors, name: str) -> Estimate | 
     step = FIRST_STEP * scale(problem.start[name])
     found = derivative(loss, step, problem.rounding, problem.smooth(direction))
     if found is not None and abs(found.value) > found.allowed:
-        return None if problem.hidden_kink(loss, found, step) else found
+        return None if problem.hidden_kink(loss, found, step, direction) else found
     return found
 
 
@@ -290,9 +328,9 @@ def _walk(problem: _Problem, names: tuple[str, ...]) -> Iterator[Observation]:
         grads = {k: gradients[k] for k in names if k in gradients}
         if not grads or problem.flat(grads):
             return  # the start, or what was reached, is flat
-        rate = _lowering_rate(problem, grads)
+        rate = _lowering_rate(problem, grads, grads)
         if rate is None:
-            if problem.bent(grads, _square(grads)):
+            if problem.bent(grads, grads):
                 return
             yield Observation(
                 "steps", None, Status.FAILED,
@@ -300,25 +338,23 @@ def _walk(problem: _Problem, names: tuple[str, ...]) -> Iterator[Observation]:
                 "the loss at any learning rate",
             )  # fmt: skip
             return
-        problem = _Problem(problem.trial, sgd_step(problem.start, grads, rate), problem.targets)
+        reached = problem.moved(problem.start, grads, rate)
+        problem = _Problem(problem.trial, reached, problem.targets)
     yield Observation("steps", None, Status.PASSED)
 
 
-def _lowering_rate(
-    problem: _Problem, direction: Tensors, slope: float | None = None
-) -> float | None:
+def _lowering_rate(problem: _Problem, direction: Tensors, grads: Tensors) -> float | None:
     """Return a rate at which Armijo's condition holds along minus `direction`, None if none.
 
-    `slope` is <gradient, direction>; for plain descent the squared norm. A step whose promise is
-    within the loss's rounding proves nothing and counts as lowering.
+    A step whose promise is within the loss's rounding proves nothing and counts as lowering.
     """
-    slope = _square(direction) if slope is None else slope
-    rate = 2 * problem.before / slope
+    rate = 2 * problem.before / float(sum(np.sum(grads[k] * d) for k, d in direction.items()))
     for _ in range(HALVINGS):
-        if rate * slope <= CLEAR * problem.rounding:
+        promised = problem.promise(grads, direction, rate)
+        if promised <= CLEAR * problem.rounding:
             return rate if problem.before <= CLEAR * problem.rounding else None
-        after = problem.loss(sgd_step(problem.start, direction, rate))
-        if after <= problem.before - ARMIJO * rate * slope:
+        after = problem.loss(problem.moved(problem.start, direction, rate))
+        if after <= problem.before - ARMIJO * promised:
             return rate
         rate /= 2
     return None
@@ -326,7 +362,7 @@ def _lowering_rate(
 
 def _other_steps(problem: _Problem, grads: dict[str, Array]) -> Iterator[Observation]:
     """Ask for a first step of other kinds, and for momentum and Adam to end below the start."""
-    if problem.flat(grads) or problem.bent(grads, _square(grads)):
+    if problem.flat(grads) or problem.bent(grads, grads):
         return
     rng = np.random.default_rng([problem.trial.case.seed, 6])
     kinds = {
@@ -337,9 +373,8 @@ def _other_steps(problem: _Problem, grads: dict[str, Array]) -> Iterator[Observa
         },
     }
     for kind, direction in kinds.items():
-        slope = float(sum(np.sum(direction[k] * grads[k]) for k in grads))
-        if _lowering_rate(problem, direction, slope) is None:
-            if problem.bent(direction, slope):
+        if _lowering_rate(problem, direction, grads) is None:
+            if problem.bent(direction, grads):
                 continue
             yield Observation(
                 "steps", None, Status.FAILED,
@@ -367,7 +402,7 @@ def _momentum(problem: _Problem, names: tuple[str, ...]) -> bool:
         for _ in range(LONG_STEPS):
             found = problem.gradients(tensors)
             velocity = {k: 0.9 * velocity[k] + found.get(k, 0.0) for k in names}
-            tensors = sgd_step(tensors, velocity, rate)
+            tensors = problem.moved(tensors, velocity, rate)
         return problem.loss(tensors)
 
     return _ends_below(problem, run, rate)
@@ -389,7 +424,7 @@ def _adam(problem: _Problem, names: tuple[str, ...]) -> bool:
                 k: first[k] / (1 - 0.9**t) / (np.sqrt(second[k] / (1 - 0.999**t)) + 1e-8)
                 for k in names
             }
-            tensors = sgd_step(tensors, step, rate)
+            tensors = problem.moved(tensors, step, rate)
         return problem.loss(tensors)
 
     return _ends_below(problem, run, 0.05 * scale)

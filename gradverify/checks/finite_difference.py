@@ -64,9 +64,10 @@ def _excused(trial: Trial, tensor: str, direction: Array, difference: float) -> 
     if trial.oracle is not None:
         return False
     loss, step, rounding = _line(trial, tensor, direction)
-    estimate = derivative(loss, step, rounding)
+    valid = _smooth(trial, tensor, direction)
+    estimate = derivative(loss, step, rounding, valid)
     assert estimate is not None
-    if contradicted(loss, estimate, step, rounding):
+    if contradicted(loss, estimate, step, rounding, valid):
         return True
     # Inputs moved by their last digit move a gradient by what it loses where it cancels.
     rng = np.random.default_rng([trial.case.seed, 7])
@@ -77,6 +78,7 @@ def _excused(trial: Trial, tensor: str, direction: Array, difference: float) -> 
             k: v * (1 + unit * rng.choice([-1, 1], v.shape)) if v.dtype.kind == "f" else v
             for k, v in trial.wide.tensors.items()
         }
+        near = trial.within(near)
         found = call(trial.layer, near, trial.constants, trial.wide.cotangents)
         if isinstance(found, Call) and trial.fits(tensor, found.gradients.get(tensor)):
             moved = np.asarray(found.gradients[tensor], float) - trial.gradients[tensor]
@@ -123,23 +125,27 @@ def _worst_element(
 
 def slope(trial: Trial, tensor: str, direction: Array) -> Estimate | None:
     """Return the derivative of <cotangents, outputs> of the layer's forward along a direction."""
-    tensors = trial.wide.tensors
-
-    def smooth(h: float) -> bool:
-        if trial.oracle is None or not trial.own_switches:
-            return True
-        own = trial.own_switches
-        return all(
-            trial.switches({**tensors, tensor: tensors[tensor] + s * direction}).same(own)
-            for s in (h, -h)
-        )
-
-    found = derivative(*_line(trial, tensor, direction), smooth)
+    found = derivative(*_line(trial, tensor, direction), _smooth(trial, tensor, direction))
     if found is None or trial.oracle is None:
         return found
     # The gradient is rounded as well, and where it cancels, more than the loss.
     own = trial.reference.allowed_gradients[tensor].value * np.count_nonzero(direction)
     return replace(found, allowed=found.allowed + own, own=own)
+
+
+def _smooth(trial: Trial, tensor: str, direction: Array) -> Callable[[float], bool]:
+    """Return whether a tensor -+ h*direction is in its range, with no kink on the way."""
+    tensors = trial.wide.tensors
+
+    def smooth(h: float) -> bool:
+        ends = [{**tensors, tensor: tensors[tensor] + s * direction} for s in (h, -h)]
+        if not all(map(trial.ranges_hold, ends)):
+            return False
+        if trial.oracle is None or not trial.own_switches:
+            return True
+        return all(trial.switches(x).same(trial.own_switches) for x in ends)
+
+    return smooth
 
 
 def _line(

@@ -67,12 +67,17 @@ class _Composer:
             k: [x] for k, x in enumerate(self.lines) if isinstance(x, Equation)
         }
         while pending:
-            shapes = self._shapes([e for k in written for e in written[k]], pending.values())
+            plain = [e for k in written for e in written[k]]
+            shapes = self._shapes(plain, pending.values())
             ready = [k for k, x in pending.items() if all(a.tensor in shapes for a in x.args)]
-            if not ready:
+            bound = [k for k in ready if not self._unify(pending[k], shapes)[1]]
+            if not bound:
+                # What its left side does not show of a tensor, its uses may.
+                shapes = self._shapes(plain, pending.values(), by_uses=True)
                 # In a recurrence whose state shows nowhere else, some call has to be the first.
-                ready = [min(pending, key=lambda k: len(self._unify(pending[k], shapes)[1]))]
-            for k in ready:
+                least = min(ready or pending, key=lambda k: len(self._unify(pending[k], shapes)[1]))
+                bound = [least]
+            for k in bound:
                 call = pending.pop(k)
                 written[k] = self._write(call, self._bind(call, shapes))
         equations = tuple(e for k in sorted(written) for e in written[k])
@@ -149,7 +154,11 @@ class _Composer:
         return Place(call, letters, self.source, self.taken, ranges)
 
     def _shapes(
-        self, equations: Sequence[Equation], pending: Iterable[Invocation]
+        self,
+        equations: Sequence[Equation],
+        pending: Iterable[Invocation],
+        *,
+        by_uses: bool = False,
     ) -> dict[str, Shape]:
         """Return the shapes that show, each pending call standing for an equation that defines
         its targets and reads its arguments in one way or another."""
@@ -167,7 +176,9 @@ class _Composer:
             for t in call.targets:
                 left = (*t.subscripts, *map(Name, pool[: rest[t]]))
                 stand_ins.append(Equation(t.tensor, left, body, False, t.at, place.ranges))
-        scopes, shapes, _ = infer([*equations, *stand_ins], self.source, self.declared)
+        scopes, shapes, _ = infer(
+            [*equations, *stand_ins], self.source, self.declared, by_uses=by_uses
+        )
         self.scopes = scopes[: len(equations)]
         return shapes
 

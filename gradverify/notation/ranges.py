@@ -79,7 +79,8 @@ def resolve(equations: Sequence[Equation], source: Source, declared: Declared) -
     """Return each equation's scope, the shape of every tensor, and the origins of those that
     have initial values before index 0.
 
-    A range follows from the tensors that an index subscripts plainly; a declared range wins.
+    A range follows from the tensors that an index subscripts plainly; a declared range wins. The
+    shape of a tensor that no one declared follows from its left sides, or else from its uses.
     Raises SpecError, with the place, for names that mean nothing or two things, subscripts of
     the wrong number, and ranges that conflict or do not show.
     """
@@ -104,8 +105,13 @@ def check_ranges(scopes: Iterable[Scope], source: Source, sizes: Collection[str]
                 )
 
 
-def infer(equations: Sequence[Equation], source: Source, declared: Declared) -> Resolved:
-    """Return what `resolve` does as far as it shows: a range or a shape may be missing."""
+def infer(
+    equations: Sequence[Equation], source: Source, declared: Declared, *, by_uses: bool = True
+) -> Resolved:
+    """Return what `resolve` does as far as it shows: a range or a shape may be missing.
+
+    Without `by_uses`, shapes follow from left sides only.
+    """
     names = _Names(equations, source, declared)
     scopes = [names.scope(e) for e in equations]
     origins = _origins(scopes, source)
@@ -121,10 +127,10 @@ def infer(equations: Sequence[Equation], source: Source, declared: Declared) -> 
         _shapes(scopes, shapes, partly=partly)
         if sum(len(s.sizes) for s in scopes) + len(shapes) > before:
             partly = False
-        elif partly:
-            break
-        else:
+        elif not partly:
             partly = True
+        elif not (by_uses and _infer_from_uses(scopes, shapes)):
+            break
     return scopes, shapes, origins
 
 
@@ -353,6 +359,42 @@ def _infer_from_bounds(scope: Scope) -> None:
             known = [i for i in pair if i in scope.sizes]
             if len(pair) == 2 and len(known) == 1:
                 scope.sizes |= dict.fromkeys(pair, scope.sizes[known[0]])
+
+
+def _infer_from_uses(scopes: Sequence[Scope], shapes: Mapping[str, tuple[Expr, ...]]) -> bool:
+    """Give indices on the left side of tensors without a shape the range over which all others
+    read that axis, as in s[c] = 2*c beside x[c]*s[c]; return whether there is such an index."""
+    uses: dict[tuple[str, int], list[tuple[Expr, Scope]]] = {}
+    for scope in scopes:
+        for read in (e for e in walk(scope.equation.body) if isinstance(e, Read)):
+            for axis, subscript in enumerate(read.subscripts):
+                uses.setdefault((read.tensor, axis), []).append((subscript, scope))
+    found = False
+    for scope in scopes:
+        target = scope.equation.target
+        for axis, left in enumerate(scope.equation.subscripts):
+            if target in shapes or not isinstance(left, Name) or left.id not in scope.left:
+                continue
+            reads = uses.get((target, axis), [])
+            if left.id in scope.sizes or any(_sliced(s, other) for s, other in reads):
+                continue
+            sizes = [other.sizes[s.id] for s, other in reads
+                     if isinstance(s, Name) and s.id in other.sizes]  # fmt: skip
+            if sizes and all(same(sizes[0], n) for n in sizes):
+                scope.sizes[left.id] = sizes[0]
+                found = True
+    return found
+
+
+def _sliced(subscript: Expr, scope: Scope) -> bool:
+    """Whether a subscript is more than an index, a number beside it, or no index at all: then
+    the index may run over a part of the axis only, as that of z[u+H]."""
+    if isinstance(subscript, Call) and subscript.function in ("+", "-"):
+        index, offset = subscript.args
+        if isinstance(index, Name) and isinstance(offset, Number):
+            return False
+    indices = [n for n in free_names(subscript) if n in scope.letters]
+    return bool(indices) and not isinstance(subscript, Name)
 
 
 def _shapes(scopes: Sequence[Scope], shapes: dict[str, tuple[Expr, ...]], *, partly: bool) -> None:

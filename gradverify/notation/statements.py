@@ -61,7 +61,7 @@ class Program:
     `origins` gives, for a tensor that has initial values before its range, how many elements
     each axis holds before index 0; subscripts in the statements count from the first element.
     `scattered` are the tensors that `+=` adds to wherever its left side points, `hoisted` those
-    that no equation names: the sums inside of expressions.
+    that no equation names: reductions inside of an expression.
     """
 
     statements: tuple[Statement, ...]
@@ -69,8 +69,8 @@ class Program:
     outside: Mapping[str, float]
     origins: Mapping[str, tuple[int, ...]]
     scattered: frozenset[str]
-    declared: Declared
     hoisted: frozenset[str]
+    declared: Declared
 
 
 def lower(equations: Sequence[Equation], source: Source, declared: Declared) -> Program:
@@ -81,7 +81,7 @@ def lower(equations: Sequence[Equation], source: Source, declared: Declared) -> 
     lowering = _Lowering(taken)
     for scope in scopes:
         lowering.equation(scope)
-    shapes, hoisted = {**shapes, **lowering.shapes}, frozenset(lowering.shapes)
+    shapes = {**shapes, **lowering.shapes}
     statements, renamed = lowering.statements, {}
     for name, origin in origins.items():
         # An output holds its own range only; its path, initial values included, is another tensor.
@@ -103,8 +103,9 @@ def lower(equations: Sequence[Equation], source: Source, declared: Declared) -> 
     origins = {renamed.get(name, name): origin for name, origin in origins.items()}
     scattered = frozenset(e.target for e in equations if e.adds)
     return Program(
-        tuple(statements), shapes, declared.outside, origins, scattered, declared, hoisted
-    )
+        tuple(statements), shapes, declared.outside, origins, scattered,
+        frozenset(lowering.shapes), declared,
+    )  # fmt: skip
 
 
 def _fresh(stem: str, taken: set[str]) -> str:

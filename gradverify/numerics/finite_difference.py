@@ -64,14 +64,18 @@ def derivative(
 
 
 def contradicted(
-    function: Callable[[float], float], found: Estimate, step: float, rounding: float
+    function: Callable[[float], float],
+    found: Estimate,
+    step: float,
+    rounding: float,
+    valid: Callable[[float], bool] = lambda h: True,
 ) -> bool:
     """Return whether much smaller steps give another derivative than `found`, taken from `step`.
 
     So it is where a kink lies in between that nobody has declared, not where a gradient is wrong.
     """
     for factor in NEARER:
-        near = derivative(function, factor * step, rounding)
+        near = derivative(function, factor * step, rounding, valid)
         if near is not None and abs(near.value - found.value) > near.allowed + found.allowed:
             return True
     return False
