@@ -317,3 +317,16 @@ def test_constants_stay_symbols():
     spec = Spec("s", x=Input("N"), k=Constant(2.0, 3.0), y=Output("N"), definition="y[n] = k*x[n]")
     assert prove(spec, "dx[n] = 2*dy[n]")[0].status == "refuted"
     assert prove(spec, "dx[n] = k*dy[n]")[0].status == "proven"
+
+
+def test_what_a_proof_assumes_is_shown():
+    """Where the definition has no derivative is said, sqrt at 0 too, on lines that fit a screen."""
+    spec = Spec("s", x=Input("N D"), y=Output("N D"), definition="""
+        a_long_name_of_a_root[n] = sqrt(sum[d](x[n,d]**2))
+        z[n,d]       = x[n,d]**1.5 + x[n,d]**0.5
+        y[n,d]       = z[n,d]/a_long_name_of_a_root[n]
+    """)  # fmt: skip
+    (proof,) = prove(spec, "dz[n,d] = dy[n,d]/a_long_name_of_a_root[n]")
+    assert proof.assumed == ("N >= 1", "D >= 1", "sum[d](x[n,d]**2) > 0", "x[n,d] >= 0",
+                             "x[n,d] > 0", "a_long_name_of_a_root[n] != 0")  # fmt: skip
+    assert str(proof).endswith("x[n,d] > 0,\n      a_long_name_of_a_root[n] != 0")
