@@ -285,7 +285,11 @@ def _prove(options: argparse.Namespace) -> int:
     claimed = [x for x in specs if x.gradients is not None]
     proofs: list[Proof] = []
     for spec in claimed if claims is None and claimed else specs:
-        found = prove(spec, claims)
+        try:
+            found = prove(spec, claims)
+        except SpecError as error:
+            place = options.gradients or options.target
+            raise SpecError(f"{place}: {error}") from None
         proofs += found
         write("\n".join([spec.name, *(indent(str(p), "  ") for p in found)]) + "\n")
     return 0 if all(p.status == "proven" for p in proofs) else 1

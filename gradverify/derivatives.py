@@ -1,7 +1,7 @@
 """The derivatives of a spec's definition for anyone to call: first and second order, any size."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -64,7 +64,7 @@ class Derivatives:
     """
 
     spec: Spec
-    _oracle: Oracle
+    _oracle: Oracle = field(repr=False)
 
     def forward(self, tensors: Arrays, constants: Arrays = _NONE) -> dict[str, Array]:
         """Return the outputs f(x)."""
@@ -233,7 +233,8 @@ class Derivatives:
 
     def _names(self, kind: str, given: Arrays, known: Any, *, all_of_them: bool) -> None:
         if not isinstance(given, Mapping):
-            raise self._error(f"the {kind}s are given by name, as a dict, not {given!r}")
+            what = type(given).__name__
+            raise self._error(f"the {kind}s are given by name, as a dict, not as {what}")
         for name in given:
             if name not in known:
                 hint = nearest(str(name), known) if known else "there is none to give"

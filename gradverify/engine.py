@@ -111,6 +111,11 @@ def _registered(function: Callable[..., Any]) -> Layer:
     for entry in REGISTERED.values():
         if entry.function is function:
             return from_registration(entry)
+    if isinstance(function, Spec):
+        raise UsageError(
+            f"verify({function!r}): it judges layers: give it a function that is registered with "
+            "the spec, or Layer(spec, function)"
+        )
     raise UsageError(
         f"{getattr(function, '__name__', function)!r} is registered with no spec: write "
         "@spec.register above it, or pass Layer(spec, function)"

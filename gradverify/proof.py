@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import cycle, islice, product
+from textwrap import wrap
 from typing import Any, Literal
 
 import mpmath
@@ -22,6 +23,8 @@ from gradverify.spec import Spec
 
 Array = np.ndarray[Any, Any]
 
+# Of what a proof assumes, which may be much; the command line indents by 6.
+WIDTH = 94
 # So many random points are looked at before a claim that cannot be proven is left undecided.
 POINTS = 12
 # 50 digits leave at least 30 where terms of a common size cancel.
@@ -73,7 +76,10 @@ class Proof:
         lines = [f"{self.target}: {self.status}", *self.equation.splitlines()]
         if self.status == "proven":
             lines[0] += " for all sizes and values"
-            lines.append(f"given {', '.join(self.assumed)}")
+            whole = ", ".join(a.replace(" ", "\u00a0") for a in self.assumed)  # never broken inside
+            given = wrap(f"given {whole}", WIDTH, subsequent_indent="  ", break_long_words=False,
+                         break_on_hyphens=False)  # fmt: skip
+            lines += [line.replace("\u00a0", " ") for line in given]
         elif self.witness is None:
             lines[0] += f": it agrees at {self.points} points to 30 digits, which proves nothing"
         else:
@@ -181,10 +187,8 @@ def _defined(e: Expr) -> Iterator[str]:
         case Call("/", (_, by)):
             shown = [(by, "!= 0")]
         case Call("**", (base, Number(value))) if value < 0 or value.denominator > 1:
-            shown = [(base, "!= 0" if value.denominator == 1 else "> 0" if value < 0 else ">= 0")]
-        case Call("sqrt", (inside,)):
-            shown = [(inside, ">= 0")]
-        case Call("log", (inside,)):
+            shown = [(base, "!= 0" if value.denominator == 1 else "> 0" if value < 1 else ">= 0")]
+        case Call("sqrt" | "log", (inside,)):
             shown = [(inside, "> 0")]
         case Call("relu" | "abs", (inside,)):
             shown = [(inside, "!= 0")]
@@ -226,7 +230,7 @@ def _compared(
     given = dict(tensors)
     for y, seed in zip(spec.differentiable_outputs, claims.seeds, strict=True):
         value = np.asarray(rng.standard_normal(spec.shape(y, sizes)))
-        given[seed] = np.round(value, decimals)
+        given[seed] = np.round(value, decimals) + 0.0  # -0.0 would be printed
         tensors[f"d{y}"] = given[seed]
     exact = evaluate_exactly(derivation, given, constants, sizes, ())
     at = derivation.program.declared.wanted.index(claims.names[target])
@@ -315,5 +319,5 @@ def draw(
         elif bounds is not None:
             tensors[name] = np.round(rng.uniform(*bounds, shape), decimals)
         else:
-            tensors[name] = np.round(rng.standard_normal(shape), decimals)
+            tensors[name] = np.round(rng.standard_normal(shape), decimals) + 0.0
     return {k: np.asarray(v) for k, v in tensors.items()}

@@ -109,6 +109,9 @@ class Spec:
         spec._set(location=f"{frame.f_code.co_filename}:{frame.f_lineno}")
         return spec
 
+    def __repr__(self) -> str:
+        return f"Spec({self.name!r})"
+
     def _set(self, **values: Any) -> None:
         for key, value in values.items():
             object.__setattr__(self, key, value)
@@ -130,16 +133,7 @@ class Spec:
         if not isinstance(ranges, Mapping):
             raise SpecError(f'ranges={ranges!r}: write ranges={{"r": "K"}}')
         for key, value in declared.items():
-            if not isinstance(value, Tensor | Constant | Part):
-                raise SpecError(
-                    f"{key}={value!r}: declare it with Input, Param, Buffer, Output, Constant or "
-                    "Part"
-                )
-        for name in declared:
-            if name.startswith("_"):
-                raise SpecError(f"{name}: a name starting with _ is reserved")
-            if keyword.iskeyword(name):
-                raise SpecError(f"{name} has a meaning in Python: choose another name")
+            _check_declared(key, value)
         body = expand(declared, self.definition, _parsed(ranges))
         tensors, constants, shapes = body.tensors, body.constants, body.shapes
         self._set(tensors=tensors, constants=constants, equations=body.equations)
@@ -382,6 +376,19 @@ class Spec:
             return function
 
         return keep if function is None else keep(function)
+
+
+def _check_declared(name: str, value: object) -> None:
+    if isinstance(value, Spec):
+        raise SpecError(f"{name}={value!r}: a spec that is called is a part: {name}=Part(...)")
+    if not isinstance(value, Tensor | Constant | Part):
+        raise SpecError(
+            f"{name}={value!r}: declare it with Input, Param, Buffer, Output, Constant or Part"
+        )
+    if name.startswith("_"):
+        raise SpecError(f"{name}: a name starting with _ is reserved")
+    if keyword.iskeyword(name):
+        raise SpecError(f"{name} has a meaning in Python: choose another name")
 
 
 def _place(function: Callable[..., Any]) -> tuple[object, ...]:

@@ -178,3 +178,10 @@ def test_one_case_can_be_judged_again():
     same = next(f for f in again.findings if (f.check, f.tensor) == (finding.check, finding.tensor))
     assert (same.index, same.expected, same.got) == (finding.index, finding.expected, finding.got)
     assert again.verdict is Verdict.FAILED
+
+
+def test_a_spec_is_no_layer():
+    """A spec handed to verify is told from a function that was never registered."""
+    spec = Spec("s", x=Input("N"), y=Output("N"))
+    with pytest.raises(UsageError, match=r"^verify\(Spec\('s'\)\): it judges layers: give it a"):
+        verify(spec)

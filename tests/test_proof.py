@@ -260,7 +260,12 @@ WRONG = [
     ("dx[n,c] = dy[n,c]*nosuch[c]", "nosuch is declared nowhere"),
     ("dy[n,c] = 1", "dy is given"),
     ("xhat[n,c] = 1", "xhat is part of the definition"),
-    ("foo[n,c] = dy[n,c]", "define no gradient; what can be claimed is dbeta, dgamma"),
+    ("foo[n,c] = dy[n,c]", "foo is no gradient of the definition; what can be claimed is dbeta"),
+    ("foo[n,c] = dy[n,c]\nbar[n,c] = foo[n,c] + bar[n,c]", "define no gradient; what can be"),
+    (
+        "dbeta[c] = sum[n](dy[n,c])\ndgama[c] = sum[n](dy[n,c])",
+        "dgama is no gradient of the definition; did you mean dgamma?\n    dgama[c] = sum",
+    ),
     ("dx[n] = dy[n,0]", "dx has 2 dimension(s)"),
     ("dx[n,c] = ", "cannot be read"),
 ]
@@ -302,6 +307,9 @@ def test_the_command_line_proves(tmp_path, capsys):
     assert re.search(r"at eps=\S+, N=2, C=1, x=\[\[", shown)
     assert main(["prove", "batch_norm", "--gradients", str(tmp_path / "none")]) == 2
     assert "cannot be read" in capsys.readouterr().err
+    file.write_text("dgama[c] = 0\n")
+    assert main(["prove", "batch_norm", "--gradients", str(file)]) == 2
+    assert capsys.readouterr().err.startswith(f"gradverify: {file}: spec 'batch_norm': dgama is no")
 
 
 def test_constants_stay_symbols():
@@ -309,3 +317,16 @@ def test_constants_stay_symbols():
     spec = Spec("s", x=Input("N"), k=Constant(2.0, 3.0), y=Output("N"), definition="y[n] = k*x[n]")
     assert prove(spec, "dx[n] = 2*dy[n]")[0].status == "refuted"
     assert prove(spec, "dx[n] = k*dy[n]")[0].status == "proven"
+
+
+def test_what_a_proof_assumes_is_shown():
+    """Where the definition has no derivative is said, sqrt at 0 too, on lines that fit a screen."""
+    spec = Spec("s", x=Input("N D"), y=Output("N D"), definition="""
+        a_long_name_of_a_root[n] = sqrt(sum[d](x[n,d]**2))
+        z[n,d]       = x[n,d]**1.5 + x[n,d]**0.5
+        y[n,d]       = z[n,d]/a_long_name_of_a_root[n]
+    """)  # fmt: skip
+    (proof,) = prove(spec, "dz[n,d] = dy[n,d]/a_long_name_of_a_root[n]")
+    assert proof.assumed == ("N >= 1", "D >= 1", "sum[d](x[n,d]**2) > 0", "x[n,d] >= 0",
+                             "x[n,d] > 0", "a_long_name_of_a_root[n] != 0")  # fmt: skip
+    assert str(proof).endswith("x[n,d] > 0,\n      a_long_name_of_a_root[n] != 0")

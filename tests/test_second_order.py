@@ -392,7 +392,7 @@ def call(method="vjp", constants=EPS, cotangents=None, directions=None, **change
         ({"constants": {}}, "the constant 'eps' is missing"),
         ({"constants": {"eps": "1"}}, "the constant eps is a number, not '1'"),
         ({"constants": {"eps": 1, "momentum": 1}}, "'momentum' is no constant of it: "),
-        ({"constants": 1e-3}, "the constants are given by name, as a dict, not 0.001"),
+        ({"constants": 1e-3}, "the constants are given by name, as a dict, not as float"),
         ({"cotangents": {}}, "the cotangent 'y' is missing, of shape (N, C)"),
         ({"cotangents": {"y": np.ones(2)}}, "the cotangent of y has the shape (2,), but (N, C) is (3, 2)"),
         ({"cotangents": {"x": np.ones(2)}}, "'x' is no cotangent of it: "),

@@ -292,6 +292,13 @@ def test_a_finding_shows_what_its_gradient_reads():
     assert [line.split("[")[0] for line in lines] == ["dx", "dxhat", "dsigma", "dvar", "dmu"]
     lines = gradient_equations(oracle(RNN.name).derivation, "h0").splitlines()
     assert lines[:2] == ["dh0[n,k]       = dh[-1,n,k]", "for t = T-1, ..., 0:"]
+    softmax = Spec("s", x=Input("N C"), y=Output("N C"),
+                   definition="y[n,c] = exp(x[n,c] - logsumexp[j](x[n,j]))")  # fmt: skip
+    d = Oracle(softmax.program, softmax.differentiable).derivation
+    assert gradient_equations(d, "x").splitlines()[-2:] == [
+        "max1[n]  = max[j] x[n,j]",
+        "sum1[n]  = Σ[j] exp(x[n,j] - stop_gradient(max1[n]))",
+    ]
 
 
 def test_styles_and_errors():

@@ -1,7 +1,8 @@
 """Gradient equations that a person wrote, read against a derivation."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Any
 
 from gradverify.calculus.derive import (
@@ -12,12 +13,12 @@ from gradverify.calculus.derive import (
     in_order,
 )
 from gradverify.calculus.gradient import gradient_program
-from gradverify.errors import SpecError
+from gradverify.errors import SpecError, few
 from gradverify.notation.check import check_program
 from gradverify.notation.parse import Equation, Source, parse_equations
 from gradverify.notation.ranges import Declared
 from gradverify.notation.statements import lower
-from gradverify.notation.tree import Read
+from gradverify.notation.tree import Name, Read, walk
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,8 @@ def claims(
             what = "given" if e.target in seeds else "part of the definition"
             raise source.error(f"{e.target} is {what}: write an equation for a gradient", e.at)
     about = {t for t in targets if t in cotangents or t in wanted}
-    if not about:
-        known = ", ".join(sorted({*wanted, *cotangents} - {*seeds}))
-        raise SpecError(f"the {source.what} define no gradient; what can be claimed is {known}")
+    known = sorted({*wanted, *cotangents} - {*seeds})
+    _check_targets(equations, source, about, known)
     # What a path holds beside its tensor, initial values, has no name of the user's.
     hidden = program.hoisted | {t for t in program.origins if t not in declared.shapes}
     hidden |= {derivation.cotangents[t] for t in hidden if t in derivation.cotangents}
@@ -110,6 +110,23 @@ def claims(
         ),
     )  # fmt: skip
     return Claims(derivation, program, names, judged, tuple(equations))
+
+
+def _check_targets(
+    equations: Sequence[Equation], source: Source, about: Collection[str], known: Sequence[str]
+) -> None:
+    """Raise SpecError where no equation is `about` a gradient, or one is of no use: what nobody
+    reads is no help for a claim, but a claim of which the name is wrong."""
+    read = {x.tensor if isinstance(x, Read) else x.id
+            for e in equations for x in walk(e.body) if isinstance(x, Read | Name)}  # fmt: skip
+    claimable = f"what can be claimed is {few(known, 10)}"
+    for e in equations:
+        if e.target not in about and e.target not in read:
+            close = get_close_matches(e.target, known, 1)
+            hint = f"did you mean {close[0]}?" if close else claimable
+            raise source.error(f"{e.target} is no gradient of the definition; {hint}", e.at)
+    if not about:
+        raise SpecError(f"the {source.what} define no gradient; {claimable}")
 
 
 def _apart(name: str, taken: set[str]) -> str:

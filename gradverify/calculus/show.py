@@ -75,7 +75,8 @@ def emit(
 
 
 def gradient_equations(derivation: Derivation, tensor: str) -> str:
-    """Return the equations of one tensor's cotangent and, below, of the cotangents it needs.
+    """Return the equations of one tensor's cotangent and, below, of what it needs: cotangents,
+    and the sums that the definition holds inside its equations.
 
     UsageError for a tensor that the definition does not have.
     """
@@ -91,6 +92,12 @@ def gradient_equations(derivation: Derivation, tensor: str) -> str:
         needed |= {r for line in lines if line.target in needed for r in line.reads}
     first = [line for line in lines if line.target == own]
     below = [line for line in lines if line.target in needed - {own}]
+    # What the definition names is known to who wrote it; sums inside equations are not.
+    read = {r for line in [*first, *below] for r in line.reads}
+    inner = [e for e in writer.definition() if e.target in derivation.program.hoisted]
+    for line in reversed(inner):
+        read |= line.reads if line.target in read else set()
+    below += [line for line in inner if line.target in read]
     nothing = f"{own} is given" if own in writer.given else f"{own} = 0"
     return "\n".join(writer.style.page([*first, *below]) if first else [nothing])
 

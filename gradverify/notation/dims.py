@@ -41,6 +41,9 @@ def parse_shape(shape: str, what: str) -> tuple[Expr, ...]:
     """Return the size expressions of a shape such as "B T NH*DH"; "" is a scalar."""
     if not isinstance(shape, str):
         raise SpecError(f'{what}: a shape is a text of dimensions such as "N C", not {shape!r}')
+    if "," in shape:
+        blanks = " ".join(shape.replace(",", " ").split())
+        raise SpecError(f'{what}: blanks separate the sizes of a shape: write "{blanks}"')
     sizes = []
     for part in shape.split():
         size = parse_expression(Source(part, f"shape of {what}"))

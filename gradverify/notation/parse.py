@@ -176,7 +176,9 @@ def _remedy(node: ast.expr) -> str | None:
     match node:
         case ast.BinOp(op=ast.MatMult()):
             return "`@` has no meaning here: write sum[i](a[n,i]*b[i,k])"
-        case ast.BinOp(op=ast.BitAnd() | ast.BitOr() | ast.BitXor()) | ast.UnaryOp(op=ast.Invert()):
+        case ast.BinOp(op=ast.BitXor()):
+            return "`^` has no meaning here: a power is written with **, x[n]**2"
+        case ast.BinOp(op=ast.BitAnd() | ast.BitOr()) | ast.UnaryOp(op=ast.Invert()):
             return "write and, or, not for conditions"
         case ast.IfExp():
             return "write where(condition, a, b) for a choice"
@@ -332,6 +334,8 @@ class _Reader:
                 )
             close = get_close_matches(function, [*self.parts, *FUNCTIONS, *REDUCTIONS], 1)
             hint = f"; did you mean {close[0]}?" if close else ""
+            if not self.parts and args and all(isinstance(a, ast.Name) for a in args):
+                hint += f"; to call a spec, declare it: {function}=Part(spec)"
             parts = f"\n    parts of this spec: {' '.join(self.parts)}" if self.parts else ""
             raise self.source.error(
                 f"{function} is not a function of the language{hint}\n    known functions: "

@@ -161,8 +161,11 @@ class _Names:
                 )
             rank = self.ranks.setdefault(e.target, len(e.subscripts))
             if rank != len(e.subscripts):
+                letters = ",".join("ncijk"[:rank])
+                hint = f": write them, {e.target}[{letters}] = ..." if not e.subscripts else ""
                 raise source.error(
-                    f"{e.target} has {rank} dimension(s) but {len(e.subscripts)} subscript(s) here",
+                    f"{e.target} has {rank} dimension(s) but {len(e.subscripts)} subscript(s) here"
+                    + hint,
                     e.at,
                 )
         defined = {e.target for e in equations}
