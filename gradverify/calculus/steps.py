@@ -91,6 +91,8 @@ class _Teller:
         if lines := self.writer.closed(self.forms):
             yield _words("Written out and put in order:")
             yield self.equations(lines, 2)
+        elif self.forms:
+            yield _words("No closed form was found: these equations are what there is.")
 
     def roles(self) -> str:
         """Return what the tensors of the definition and its constants are."""
