@@ -288,3 +288,51 @@ def test_constants_stay_symbols():
     spec = Spec("s", x=Input("N"), k=Constant(2.0, 3.0), y=Output("N"), definition="y[n] = k*x[n]")
     assert prove(spec, "dx[n] = 2*dy[n]")[0].status == "refuted"
     assert prove(spec, "dx[n] = k*dy[n]")[0].status == "proven"
+
+
+N = {"x": Input("N"), "y": Output("N")}
+MASK = Input("N", values=(0, 1), differentiable=False)
+LABEL = {"t": Input("N", dtype=int, range="0..C"), "z": Input("C")}
+FALSE = [
+    # a tensor called like a test is not 0 or 1, one called like a function is no function
+    ({"positive": Input("N")}, "x[n]*positive[n]**2", "dy[n]*positive[n]"),
+    ({"equal": Input("N")}, "x[n]*equal[n]**2", "dy[n]*equal[n]"),
+    ({"exp": Input("N"), "z": Input("N", range="4..5")}, "x[n]*exp[n]*sqrt(z[n])",
+     "dy[n]*sqrt(exp[n]**2*z[n])"),
+    ({"log": Input("N")}, "x[n]*exp(log[n])", "dy[n]*log[n]"),
+    # < is not <= where both sides may well be equal: indices, masks, constants, max(x, 0)
+    ({}, "where(n**2 <= 1, x[n], 0)", "where(n**2 < 1, dy[n], 0)"),
+    ({}, "where(n/2 < 1/2, x[n], 0)", "where(n/2 <= 1/2, dy[n], 0)"),
+    ({"m": MASK}, "where(m[n] > 0, x[n], 0)", "where(m[n] >= 0, dy[n], 0)"),
+    ({"m": MASK, "z": Input("N")}, "where(m[n]*z[n] > 0, x[n], 0)",
+     "where(m[n]*z[n] >= 0, dy[n], 0)"),
+    ({"k": Constant(0.0, 1.0)}, "where(k > 0, x[n], 0)", "where(k >= 0, dy[n], 0)"),
+    ({"z": Input("N")}, "where(relu(z[n]) > 0, x[n], 0)", "where(relu(z[n]) >= 0, dy[n], 0)"),
+    ({"k": Constant(0.0, 1.0)}, "where(k*x[n] == 0, x[n], 0)", "where(x[n] == 0, dy[n], 0)"),
+    # a label may be none of the classes
+    (LABEL, "x[n]*sum[c](where(c == t[n], 1, 0) + 0*z[c])", "dy[n]"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("declared", "y", "dx"), FALSE)
+def test_a_false_claim_that_looks_right_is_refuted(declared, y, dx):
+    """What is nearly equal is not proven: names, ties, factors and labels that may be 0."""
+    spec = Spec("s", **{k: v for k, v in N.items() if k != "y"}, **declared, y=N["y"],
+                definition=f"y[n] = {y}")  # fmt: skip
+    (proof,) = prove(spec, f"dx[n] = {dx}")
+    assert proof.status == "refuted", proof
+
+
+def test_ties_that_real_values_rarely_have_do_not_matter():
+    """Whoever writes <= for < at a kink is right, also where a label of -1 or 1 is a factor."""
+    assert square("dx[n] = where(x[n] <= 0, 0, dy[n])", "y[n] = max(x[n], 0)").status == "proven"
+    spec = Spec("s", **N, t=Input("N", values=(-1, 1), differentiable=False),
+                definition="y[n] = max(1 - t[n]*x[n], 0)")  # fmt: skip
+    assert prove(spec, "dx[n] = where(t[n]*x[n] <= 1, -t[n]*dy[n], 0)")[0].status == "proven"
+
+
+def test_a_label_with_a_range_is_one_of_the_classes():
+    """Exactly one class is the label where its declared range says so."""
+    spec = Spec("s", **N, z=Input("C"), t=Input("N", dtype=int, range="0..C-1"),
+                definition="y[n] = x[n]*sum[c](where(c == t[n], z[c], 0))")  # fmt: skip
+    assert prove(spec, "dx[n] = z[t[n]]*dy[n]")[0].status == "proven"

@@ -259,7 +259,7 @@ class ClosedForms:
                 yield from self.solved(r, inside, square)
                 return
         yield from self.solved(r, r.value, own)
-        if any(x.name == "log" for t, _ in r.value.terms for x, _ in t.factors):
+        if any(x.function == "log" for t, _ in r.value.terms for x, _ in t.factors):
             # y = z - log(s): exp(z) is exp(y)*s
             yield from self.solved(r, f.exp(r.value), f.exp(own))
 
@@ -269,7 +269,7 @@ class ClosedForms:
         names = own.free - a.integers.least.keys()
         for t, c in value.terms:
             for atom, e in t.factors:
-                fits = atom.kind == "element" or atom.name == "exp"
+                fits = atom.kind == "element" or atom.function == "exp"
                 here = atom.free - a.integers.least.keys() == names
                 if not (fits and here) or e != a.field.one or t.bound:
                     continue
@@ -285,10 +285,10 @@ class ClosedForms:
 
     def nonzero(self, atom: Atom) -> bool:
         """Whether a factor is known not to be 0: the definition divides by it."""
-        if atom.name == "exp" or atom.kind == "base":
+        if atom.function == "exp" or atom.kind == "base":
             return True
         return atom.kind == "element" and any(
-            f.name == atom.name and (rational(e) or 0) < 0
+            (f.kind, f.name) == (atom.kind, atom.name) and (rational(e) or 0) < 0
             for r in self.relations for t, _ in r.value.terms for f, e in t.factors
         )  # fmt: skip
 

@@ -218,7 +218,7 @@ class Writer:
         bottom: list[Expr] = [under]
         exponent = self.algebra.zero
         for atom, e in sorted(factors, key=lambda f: (self.rank.get(f[0].name, 99), f[0].key)):
-            if atom.name == "exp":
+            if atom.function == "exp":
                 exponent = self.algebra.add(exponent, self.algebra.scale(atom.args[0], e))
                 continue
             value = rational(e)
