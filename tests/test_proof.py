@@ -336,3 +336,21 @@ def test_a_label_with_a_range_is_one_of_the_classes():
     spec = Spec("s", **N, z=Input("C"), t=Input("N", dtype=int, range="0..C-1"),
                 definition="y[n] = x[n]*sum[c](where(c == t[n], z[c], 0))")  # fmt: skip
     assert prove(spec, "dx[n] = z[t[n]]*dy[n]")[0].status == "proven"
+
+
+def test_a_claim_that_is_wrong_for_some_values_only_is_refuted():
+    """The sign lost under a root shows where w < 0 only, which is half of all values."""
+    spec = Spec("s", **N, w=Param("N"), z=Input("N", range="1..2"),
+                definition="y[n] = x[n]*w[n]*sqrt(z[n] + w[n])")  # fmt: skip
+    (proof,) = prove(spec, "dx[n] = dy[n]*sqrt(w[n]**2*z[n] + w[n]**3)")
+    assert proof.status == "refuted", proof
+
+
+def test_a_tensor_that_is_called_like_a_cotangent_stays_itself():
+    """Where dy is an input, dy in a claim and in a closed form is that input."""
+    spec = Spec("s", x=Input("N"), dy=Input("N"), y=Output("N"), definition="y[n] = x[n]*dy[n]")
+    (proof,) = prove(spec, "dx[n] = dy[n]*dy[n]")
+    assert proof.status == "refuted"
+    assert proof.residual != "dx[n], claimed - derived = dy[n]*(dy[n] - dy[n])"
+    form = str(closed_forms(spec)["x"])
+    assert prove(spec, form)[0].status == "proven", form

@@ -12,7 +12,7 @@ from itertools import combinations
 
 from gradverify.calculus.cover import replaced
 from gradverify.calculus.derive import Derivation, Gradient, in_order
-from gradverify.calculus.gradient import gradient_program
+from gradverify.calculus.gradient import gradient_program, seed_names
 from gradverify.calculus.integers import digits, factors
 from gradverify.calculus.normal import Unsupported, normalizer
 from gradverify.calculus.polynomial import (
@@ -91,15 +91,14 @@ class ClosedForms:
         self.normal = normalizer(gradient, least)
         self.algebra = self.normal.algebra
         given = self.program.declared.given
-        seeds = gradient.declared.given[len(given) :]
-        self.called = {c: f"d{y}" for y, c in zip(self.program.declared.seeded, seeds, strict=True)}
+        self.called = {c: name for name, c in seed_names(self.program, gradient).items()}
         self.visible = [t for t in self.program.shapes if t not in self.program.hoisted]
-        self.normal.keep([*self.visible, *seeds])
+        self.normal.keep([*self.visible, *self.called])
         self.usual: dict[str, str] = {}
         for step in in_order(derivation.forward):
             for index, size in step.loops:
                 self.usual.setdefault(text(size), index[0])
-        self.rank = {t: k for k, t in enumerate([*given, *self.visible, *seeds])}
+        self.rank = {t: k for k, t in enumerate([*given, *self.visible, *self.called])}
         constants = self.program.declared.constants
         self.taken = frozenset(t for t in (*self.visible, *constants) if len(t) == 1)
         self.known: dict[tuple[int, ...], Rules] = {}
