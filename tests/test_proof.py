@@ -354,3 +354,11 @@ def test_a_tensor_that_is_called_like_a_cotangent_stays_itself():
     assert proof.residual != "dx[n], claimed - derived = dy[n]*(dy[n] - dy[n])"
     form = str(closed_forms(spec)["x"])
     assert prove(spec, form)[0].status == "proven", form
+
+
+def test_a_condition_among_other_factors_is_written_as_where():
+    """A test on a real number beside one on an index can be printed, and is what it was."""
+    spec = Spec("s", v=Param(""), z=Input("N"), w=Input("M"), y=Output("N M"),
+                definition="y[i,a] = where(a < 2, abs(v)*(z[i] - 2), 0) + w[a]")  # fmt: skip
+    form = str(closed_forms(spec)["v"])
+    assert prove(spec, form)[0].status == "proven", form

@@ -284,6 +284,8 @@ class Writer:
                 return _renamed(atom.subscripts[0], names)
             case "base":
                 return self.sum(atom.args[0], names)
+        if atom.flag:
+            return Call("where", (self.condition(atom, names), ONE, ZERO))
         word = _WORDS.get(atom.name, atom.name)
         return Call(word, tuple(self.sum(p, names) for p in atom.args))
 
