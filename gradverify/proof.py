@@ -17,7 +17,7 @@ from gradverify.calculus.exact import evaluate_exactly
 from gradverify.calculus.prove import proven, residual
 from gradverify.errors import SpecError, UsageError
 from gradverify.notation.parse import Source
-from gradverify.notation.tree import Call, Expr, Number, Read, text, walk
+from gradverify.notation.tree import Call, Expr, Name, Number, Read, text, walk
 from gradverify.spec import Spec
 
 Array = np.ndarray[Any, Any]
@@ -173,11 +173,11 @@ def _assumed(spec: Spec, claims: Claims) -> Iterator[str]:
     found += [f"{c} > 0" for c in spec.constants if spec.least[c] > 0]
     for equation in (*spec.equations, *claims.equations):
         for e in walk(equation.body):
-            found += _defined(e)
+            found += _defined(spec, e)
     yield from dict.fromkeys(found)
 
 
-def _defined(e: Expr) -> Iterator[str]:
+def _defined(spec: Spec, e: Expr) -> Iterator[str]:
     """Yield where an operation is defined and has a derivative."""
     match e:
         case Call("/", (_, by)):
@@ -188,15 +188,34 @@ def _defined(e: Expr) -> Iterator[str]:
             shown = [(inside, ">= 0")]
         case Call("log", (inside,)):
             shown = [(inside, "> 0")]
-        case Call("relu" | "abs", (inside,)):
+        case Call("relu" | "abs", (inside,)) if _real(spec, inside):
             shown = [(inside, "!= 0")]
-        case Call("max" | "min" | "<" | "<=" | ">" | ">=", (a, b)):
+        case Call("max" | "min" | "<" | "<=" | ">" | ">=", (a, b)) if _real(spec, e):
             shown = [(a, f"!= {text(b)}")]
         case _:
             shown = []
     for inside, condition in shown:
-        if any(isinstance(x, Read) for x in walk(inside)):
+        if not _positive(spec, inside):
             yield f"{text(inside)} {condition}"
+
+
+def _real(spec: Spec, e: Expr) -> bool:
+    """Whether an expression reads real numbers; ties of others are part of the proof."""
+    reads = {x.tensor for x in walk(e) if isinstance(x, Read)}
+    declared = (spec.tensors.get(t) for t in reads)
+    return any(t is None or not (t.integer or t.values) for t in declared)
+
+
+def _positive(spec: Spec, e: Expr) -> bool:
+    """Whether an expression is clearly above 0: sums and products of sizes and the like."""
+    match e:
+        case Number(value):
+            return value > 0
+        case Name(name):
+            return name == "pi" or spec.least.get(name, 0) > 0
+        case Call("+" | "*" | "/" | "**" | "sqrt" | "exp", args):
+            return all(_positive(spec, a) for a in args)
+    return False
 
 
 def _points(spec: Spec, claims: Claims, target: str) -> Iterator[Witness | None]:

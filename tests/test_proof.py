@@ -362,3 +362,18 @@ def test_a_condition_among_other_factors_is_written_as_where():
                 definition="y[i,a] = where(a < 2, abs(v)*(z[i] - 2), 0) + w[a]")  # fmt: skip
     form = str(closed_forms(spec)["v"])
     assert prove(spec, form)[0].status == "proven", form
+
+
+def test_a_proof_names_what_it_divides_by():
+    """(N-1)/(N-1) and k/k are 1 where they are numbers, and that is said; of N it need not be."""
+    spec = Spec("s", **N, k=Constant(0.0, 1.0), definition="y[n] = k*x[n]/N")
+    (proof,) = prove(spec, "dx[n] = (N-1)/(N-1)*k**2/k*dy[n]/N")
+    assert proof.assumed == ("N >= 1", "k != 0", "N - 1 != 0")
+
+
+def test_a_proof_assumes_no_ties_away_that_are_part_of_it():
+    """Of a mask of 0 and 1 nothing is assumed."""
+    spec = Spec("s", **N, m=MASK, definition="y[n] = where(m[n] > 0, x[n], 0)")
+    (proof,) = prove(spec, "dx[n] = where(m[n] <= 0, 0, dy[n])")
+    assert proof.status == "proven"
+    assert proof.assumed == ("N >= 1",)
