@@ -377,3 +377,15 @@ def test_a_proof_assumes_no_ties_away_that_are_part_of_it():
     (proof,) = prove(spec, "dx[n] = where(m[n] <= 0, 0, dy[n])")
     assert proof.status == "proven"
     assert proof.assumed == ("N >= 1",)
+
+
+@pytest.mark.parametrize("ends", ["0..C", "-1..C-1"])
+def test_labels_that_leave_a_tensor_are_an_error(ends):
+    """A definition or claim that subscripts by a label reads within the tensor, or it is said."""
+    label = {"z": Input("C"), "t": Input("N", dtype=int, range=ends)}
+    spec = Spec("s", **N, **label, definition="y[n] = x[n]*sum[c](where(c == t[n], z[c], 0))")
+    for claim in ("dx[n] = z[t[n]]*dy[n]", "dz[t[n]] += x[n]*dy[n]"):
+        with pytest.raises(SpecError, match=re.escape('t=Input(..., range="0..C-1")')):
+            prove(spec, claim)
+    with pytest.raises(SpecError, match=r"t\[n\] may be"):
+        Spec("s", **N, **label, definition="y[n] = x[n]*z[t[n]]")

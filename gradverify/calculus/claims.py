@@ -87,6 +87,8 @@ def claims(
         constants=declared.constants,
         ranges=declared.ranges,
         outside=declared.outside,
+        limits=declared.limits,
+        listed=declared.listed,
     )
     claimed = lower(equations, source, own)
     check_program(claimed, source, sizes)
