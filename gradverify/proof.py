@@ -26,7 +26,8 @@ Array = np.ndarray[Any, Any]
 POINTS = 12
 # 50 digits leave at least 30 where terms of a common size cancel.
 EQUAL = mpmath.mpf(10) ** -30
-# So far values are moved to see whether a claim is right but on a kink: less than two decimals tell.
+# So far values are moved to see whether a claim is right but on a kink: less than what the
+# two decimals of small values can tell.
 NEAR = 1e-3
 # A closed form in float64 against the step-by-step derivation, in the size of the largest
 # element: the one rounds in another order than the other, with a few hundred terms.
