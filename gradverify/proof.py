@@ -185,6 +185,8 @@ def _defined(spec: Spec, e: Expr) -> Iterator[str]:
             shown = [(by, "!= 0")]
         case Call("**", (base, Number(value))) if value < 0 or value.denominator > 1:
             shown = [(base, "!= 0" if value.denominator == 1 else "> 0" if value < 0 else ">= 0")]
+        case Call("**", (base, exponent)) if any(isinstance(x, Read) for x in walk(exponent)):
+            shown = [(base, "> 0")]  # it is exp(exponent*log(base))
         case Call("sqrt", (inside,)):
             shown = [(inside, ">= 0")]
         case Call("log", (inside,)):

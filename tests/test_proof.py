@@ -389,3 +389,11 @@ def test_labels_that_leave_a_tensor_are_an_error(ends):
             prove(spec, claim)
     with pytest.raises(SpecError, match=r"t\[n\] may be"):
         Spec("s", **N, **label, definition="y[n] = x[n]*z[t[n]]")
+
+
+def test_a_power_with_an_exponent_that_is_read_assumes_a_positive_base():
+    """x**t is exp(t*log(x)) to a proof, so that sqrt(x**(2*t)) is x**t: of x > 0 only."""
+    spec = Spec("s", **N, t=Input("N", dtype=int, range="1..3"), definition="y[n] = x[n]**t[n]")
+    (proof,) = prove(spec, "dx[n] = t[n]*sqrt(x[n]**(2*t[n]))/x[n]*dy[n]")
+    assert proof.status == "proven"
+    assert "x[n] > 0" in proof.assumed
