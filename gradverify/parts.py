@@ -132,6 +132,8 @@ def expand(
         outside={k: t.outside for k, t in tensors.items() if t.outside is not None},
         stars=tuple(dict.fromkeys(s.star for s in written.values() if s.star)),
         ones={k: s.ones for k, s in written.items() if s.ones},
+        limits={k: parse_range(t.range, k) for k, t in tensors.items() if t.integer and t.range},
+        listed=frozenset(k for k, t in tensors.items() if t.values is not None),
     )
     unused = [k for k in parts if not any(isinstance(x, Invocation) and x.part == k for x in lines)]
     if unused:

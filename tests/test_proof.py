@@ -243,8 +243,10 @@ def test_closed_forms_stand_in_every_notation(name, style):
         assert more >= sum(f is not None for f in forms.values())
     elif style == "unicode":
         assert shown == bare + f"\n{name}: {NOT_CLOSED}\n"
-    elif style != "mathml":
+    elif style == "latex":
         assert shown == bare
+    elif style == "steps":
+        assert shown == bare + "\nNo closed form was found: these equations are what there is.\n"
 
 
 def test_a_part_is_proven_like_the_spec_itself():
@@ -312,6 +314,17 @@ def test_the_command_line_proves(tmp_path, capsys):
     assert capsys.readouterr().err.startswith(f"gradverify: {file}: spec 'batch_norm': dgama is no")
 
 
+def test_a_claim_that_reads_a_wrong_one_says_so():
+    """A right equation that reads a refuted cotangent is refuted, with the reason."""
+    wrong, right = prove(CATALOGUE["batch_norm"], """
+        dxhat[n,c] = 2*gamma[c]*dy[n,c]
+        dsigma[c]  = -sum[n](dxhat[n,c]*xhat[n,c])/sigma[c]
+    """)  # fmt: skip
+    assert (wrong.status, wrong.reads) == ("refuted", ())
+    assert (right.status, right.reads) == ("refuted", ("dxhat",))
+    assert "(it reads dxhat, refuted as well)" in str(right)
+
+
 def test_constants_stay_symbols():
     """A claim with a number in place of a constant is refuted, though right at one value."""
     spec = Spec("s", x=Input("N"), k=Constant(2.0, 3.0), y=Output("N"), definition="y[n] = k*x[n]")
@@ -330,3 +343,112 @@ def test_what_a_proof_assumes_is_shown():
     assert proof.assumed == ("N >= 1", "D >= 1", "sum[d](x[n,d]**2) > 0", "x[n,d] >= 0",
                              "x[n,d] > 0", "a_long_name_of_a_root[n] != 0")  # fmt: skip
     assert str(proof).endswith("x[n,d] > 0,\n      a_long_name_of_a_root[n] != 0")
+
+
+N = {"x": Input("N"), "y": Output("N")}
+MASK = Input("N", values=(0, 1), differentiable=False)
+LABEL = {"t": Input("N", dtype=int, range="0..C"), "z": Input("C")}
+FALSE = [
+    # a tensor called like a test is not 0 or 1, one called like a function is no function
+    ({"positive": Input("N")}, "x[n]*positive[n]**2", "dy[n]*positive[n]"),
+    ({"equal": Input("N")}, "x[n]*equal[n]**2", "dy[n]*equal[n]"),
+    ({"exp": Input("N"), "z": Input("N", range="4..5")}, "x[n]*exp[n]*sqrt(z[n])",
+     "dy[n]*sqrt(exp[n]**2*z[n])"),
+    ({"log": Input("N")}, "x[n]*exp(log[n])", "dy[n]*log[n]"),
+    # < is not <= where both sides may well be equal: indices, masks, constants, max(x, 0)
+    ({}, "where(n**2 <= 1, x[n], 0)", "where(n**2 < 1, dy[n], 0)"),
+    ({}, "where(n/2 < 1/2, x[n], 0)", "where(n/2 <= 1/2, dy[n], 0)"),
+    ({"m": MASK}, "where(m[n] > 0, x[n], 0)", "where(m[n] >= 0, dy[n], 0)"),
+    ({"m": MASK, "z": Input("N")}, "where(m[n]*z[n] > 0, x[n], 0)",
+     "where(m[n]*z[n] >= 0, dy[n], 0)"),
+    ({"k": Constant(0.0, 1.0)}, "where(k > 0, x[n], 0)", "where(k >= 0, dy[n], 0)"),
+    ({"z": Input("N")}, "where(relu(z[n]) > 0, x[n], 0)", "where(relu(z[n]) >= 0, dy[n], 0)"),
+    ({"k": Constant(0.0, 1.0)}, "where(k*x[n] == 0, x[n], 0)", "where(x[n] == 0, dy[n], 0)"),
+    # a label may be none of the classes
+    (LABEL, "x[n]*sum[c](where(c == t[n], 1, 0) + 0*z[c])", "dy[n]"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("declared", "y", "dx"), FALSE)
+def test_a_false_claim_that_looks_right_is_refuted(declared, y, dx):
+    """What is nearly equal is not proven: names, ties, factors and labels that may be 0."""
+    spec = Spec("s", **{k: v for k, v in N.items() if k != "y"}, **declared, y=N["y"],
+                definition=f"y[n] = {y}")  # fmt: skip
+    (proof,) = prove(spec, f"dx[n] = {dx}")
+    assert proof.status == "refuted", proof
+
+
+def test_ties_that_real_values_rarely_have_do_not_matter():
+    """Whoever writes <= for < at a kink is right, also where a label of -1 or 1 is a factor."""
+    assert square("dx[n] = where(x[n] <= 0, 0, dy[n])", "y[n] = max(x[n], 0)").status == "proven"
+    spec = Spec("s", **N, t=Input("N", values=(-1, 1), differentiable=False),
+                definition="y[n] = max(1 - t[n]*x[n], 0)")  # fmt: skip
+    assert prove(spec, "dx[n] = where(t[n]*x[n] <= 1, -t[n]*dy[n], 0)")[0].status == "proven"
+
+
+def test_a_label_with_a_range_is_one_of_the_classes():
+    """Exactly one class is the label where its declared range says so."""
+    spec = Spec("s", **N, z=Input("C"), t=Input("N", dtype=int, range="0..C-1"),
+                definition="y[n] = x[n]*sum[c](where(c == t[n], z[c], 0))")  # fmt: skip
+    assert prove(spec, "dx[n] = z[t[n]]*dy[n]")[0].status == "proven"
+
+
+def test_a_claim_that_is_wrong_for_some_values_only_is_refuted():
+    """The sign lost under a root shows where w < 0 only, which is half of all values."""
+    spec = Spec("s", **N, w=Param("N"), z=Input("N", range="1..2"),
+                definition="y[n] = x[n]*w[n]*sqrt(z[n] + w[n])")  # fmt: skip
+    (proof,) = prove(spec, "dx[n] = dy[n]*sqrt(w[n]**2*z[n] + w[n]**3)")
+    assert proof.status == "refuted", proof
+
+
+def test_a_tensor_that_is_called_like_a_cotangent_stays_itself():
+    """Where dy is an input, dy in a claim and in a closed form is that input."""
+    spec = Spec("s", x=Input("N"), dy=Input("N"), y=Output("N"), definition="y[n] = x[n]*dy[n]")
+    (proof,) = prove(spec, "dx[n] = dy[n]*dy[n]")
+    assert proof.status == "refuted"
+    assert proof.residual != "dx[n], claimed - derived = dy[n]*(dy[n] - dy[n])"
+    form = str(closed_forms(spec)["x"])
+    assert prove(spec, form)[0].status == "proven", form
+
+
+def test_a_condition_among_other_factors_is_written_as_where():
+    """A test on a real number beside one on an index can be printed, and is what it was."""
+    spec = Spec("s", v=Param(""), z=Input("N"), w=Input("M"), y=Output("N M"),
+                definition="y[i,a] = where(a < 2, abs(v)*(z[i] - 2), 0) + w[a]")  # fmt: skip
+    form = str(closed_forms(spec)["v"])
+    assert prove(spec, form)[0].status == "proven", form
+
+
+def test_a_proof_names_what_it_divides_by():
+    """(N-1)/(N-1) and k/k are 1 where they are numbers, and that is said; of N it need not be."""
+    spec = Spec("s", **N, k=Constant(0.0, 1.0), definition="y[n] = k*x[n]/N")
+    (proof,) = prove(spec, "dx[n] = (N-1)/(N-1)*k**2/k*dy[n]/N")
+    assert proof.assumed == ("N >= 1", "k != 0", "N - 1 != 0")
+
+
+def test_a_proof_assumes_no_ties_away_that_are_part_of_it():
+    """Of a mask of 0 and 1 nothing is assumed."""
+    spec = Spec("s", **N, m=MASK, definition="y[n] = where(m[n] > 0, x[n], 0)")
+    (proof,) = prove(spec, "dx[n] = where(m[n] <= 0, 0, dy[n])")
+    assert proof.status == "proven"
+    assert proof.assumed == ("N >= 1",)
+
+
+@pytest.mark.parametrize("ends", ["0..C", "-1..C-1"])
+def test_labels_that_leave_a_tensor_are_an_error(ends):
+    """A definition or claim that subscripts by a label reads within the tensor, or it is said."""
+    label = {"z": Input("C"), "t": Input("N", dtype=int, range=ends)}
+    spec = Spec("s", **N, **label, definition="y[n] = x[n]*sum[c](where(c == t[n], z[c], 0))")
+    for claim in ("dx[n] = z[t[n]]*dy[n]", "dz[t[n]] += x[n]*dy[n]"):
+        with pytest.raises(SpecError, match=re.escape('t=Input(..., range="0..C-1")')):
+            prove(spec, claim)
+    with pytest.raises(SpecError, match=r"t\[n\] may be"):
+        Spec("s", **N, **label, definition="y[n] = x[n]*z[t[n]]")
+
+
+def test_a_power_with_an_exponent_that_is_read_assumes_a_positive_base():
+    """x**t is exp(t*log(x)) to a proof, so that sqrt(x**(2*t)) is x**t: of x > 0 only."""
+    spec = Spec("s", **N, t=Input("N", dtype=int, range="1..3"), definition="y[n] = x[n]**t[n]")
+    (proof,) = prove(spec, "dx[n] = t[n]*sqrt(x[n]**(2*t[n]))/x[n]*dy[n]")
+    assert proof.status == "proven"
+    assert "x[n] > 0" in proof.assumed

@@ -12,7 +12,7 @@ from gradverify.calculus.derive import (
     derive,
     in_order,
 )
-from gradverify.calculus.gradient import gradient_program
+from gradverify.calculus.gradient import gradient_program, seed_names
 from gradverify.errors import SpecError, few
 from gradverify.notation.check import check_program
 from gradverify.notation.parse import Equation, Source, parse_equations
@@ -37,9 +37,9 @@ class Claims:
     equations: tuple[Equation, ...]
 
     @property
-    def seeds(self) -> tuple[str, ...]:
-        """The given cotangents, one for each output."""
-        return self.program.declared.given[len(self.derivation.program.declared.given) :]
+    def seeds(self) -> dict[str, str]:
+        """The given cotangents, one for each output, by what a person calls them."""
+        return seed_names(self.derivation.program, self.program)
 
 
 def read_claims(
@@ -66,9 +66,7 @@ def claims(
     program, declared = derivation.program, derivation.program.declared
     cotangents = {d: t for t, d in derivation.cotangents.items()}
     wanted = dict(zip(gradient.declared.wanted, derivation.wrt, strict=True))
-    # A person calls dy what is given, also where another equation adds to it.
-    cotangents_given = gradient.declared.given[len(declared.given) :]
-    seeds = {f"d{y}": c for y, c in zip(declared.seeded, cotangents_given, strict=True)}
+    seeds = seed_names(program, gradient)
     targets = dict.fromkeys(e.target for e in equations)
     for e in equations:
         if e.target in seeds or e.target in program.shapes:
@@ -93,6 +91,8 @@ def claims(
         constants=declared.constants,
         ranges=declared.ranges,
         outside=declared.outside,
+        limits=declared.limits,
+        listed=declared.listed,
     )
     claimed = lower(equations, source, own)
     check_program(claimed, source, sizes)

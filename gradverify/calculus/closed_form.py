@@ -12,7 +12,7 @@ from itertools import combinations
 
 from gradverify.calculus.cover import replaced
 from gradverify.calculus.derive import Derivation, Gradient, in_order
-from gradverify.calculus.gradient import gradient_program
+from gradverify.calculus.gradient import gradient_program, seed_names
 from gradverify.calculus.integers import digits, factors
 from gradverify.calculus.normal import Unsupported, normalizer
 from gradverify.calculus.polynomial import (
@@ -91,15 +91,14 @@ class ClosedForms:
         self.normal = normalizer(gradient, least)
         self.algebra = self.normal.algebra
         given = self.program.declared.given
-        seeds = gradient.declared.given[len(given) :]
-        self.called = {c: f"d{y}" for y, c in zip(self.program.declared.seeded, seeds, strict=True)}
+        self.called = {c: name for name, c in seed_names(self.program, gradient).items()}
         self.visible = [t for t in self.program.shapes if t not in self.program.hoisted]
-        self.normal.keep([*self.visible, *seeds])
+        self.normal.keep([*self.visible, *self.called])
         self.usual: dict[str, str] = {}
         for step in in_order(derivation.forward):
             for index, size in step.loops:
                 self.usual.setdefault(text(size), index[0])
-        self.rank = {t: k for k, t in enumerate([*given, *self.visible, *seeds])}
+        self.rank = {t: k for k, t in enumerate([*given, *self.visible, *self.called])}
         constants = self.program.declared.constants
         self.taken = frozenset(t for t in (*self.visible, *constants) if len(t) == 1)
         self.known: dict[tuple[int, ...], Rules] = {}
@@ -259,7 +258,7 @@ class ClosedForms:
                 yield from self.solved(r, inside, square)
                 return
         yield from self.solved(r, r.value, own)
-        if any(x.name == "log" for t, _ in r.value.terms for x, _ in t.factors):
+        if any(x.function == "log" for t, _ in r.value.terms for x, _ in t.factors):
             # y = z - log(s): exp(z) is exp(y)*s
             yield from self.solved(r, f.exp(r.value), f.exp(own))
 
@@ -269,7 +268,7 @@ class ClosedForms:
         names = own.free - a.integers.least.keys()
         for t, c in value.terms:
             for atom, e in t.factors:
-                fits = atom.kind == "element" or atom.name == "exp"
+                fits = atom.kind == "element" or atom.function == "exp"
                 here = atom.free - a.integers.least.keys() == names
                 if not (fits and here) or e != a.field.one or t.bound:
                     continue
@@ -285,10 +284,10 @@ class ClosedForms:
 
     def nonzero(self, atom: Atom) -> bool:
         """Whether a factor is known not to be 0: the definition divides by it."""
-        if atom.name == "exp" or atom.kind == "base":
+        if atom.function == "exp" or atom.kind == "base":
             return True
         return atom.kind == "element" and any(
-            f.name == atom.name and (rational(e) or 0) < 0
+            (f.kind, f.name) == (atom.kind, atom.name) and (rational(e) or 0) < 0
             for r in self.relations for t, _ in r.value.terms for f, e in t.factors
         )  # fmt: skip
 

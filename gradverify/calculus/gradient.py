@@ -5,6 +5,7 @@ from dataclasses import replace
 import sympy
 
 from gradverify.calculus.derive import Derivation, Gradient, Step, fresh, in_order, read_symbol
+from gradverify.notation.statements import Program
 from gradverify.notation.tree import Expr, Name, Read
 
 
@@ -53,6 +54,16 @@ def gradient_program(d: Derivation) -> tuple[Gradient, tuple[str, ...]]:
         (*forward, *between, *vjp), d.kinds,
     )  # fmt: skip
     return found, (*d.wrt, *given)
+
+
+def seed_names(program: Program, gradient: Gradient) -> dict[str, str]:
+    """Return, by what a person calls the given cotangent of each output, its name in `gradient`.
+
+    That is dy, also where another equation adds to it, unless a tensor is called so.
+    """
+    seeds = gradient.declared.given[len(program.declared.given) :]
+    pairs = zip(program.declared.seeded, seeds, strict=True)
+    return {c if f"d{y}" in program.shapes else f"d{y}": c for y, c in pairs}
 
 
 def _copy(target: str, source: str | None, shape: tuple[Expr, ...]) -> Step:

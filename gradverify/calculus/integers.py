@@ -33,11 +33,14 @@ class Integers:
     """Index expressions over indices with known `ranges` (index -> size).
 
     `least` gives the smallest value of a size or integer constant; a name that is not in it
-    is only known to be an integer.
+    is only known to be an integer. `limits` are the smallest and the largest value that integer
+    tensors hold.
     """
 
-    def __init__(self, least: Mapping[str, int]) -> None:
-        self.least = dict(least)
+    def __init__(
+        self, least: Mapping[str, int], limits: Mapping[str, tuple[Expr, Expr]] | None = None
+    ) -> None:
+        self.least, self.limits = dict(least), dict(limits or {})
         self.ranges: dict[str, Expr] = {}
 
     def at_least(self, e: Expr, bound: int) -> bool:
@@ -61,6 +64,8 @@ class Integers:
 
     def bounds(self, e: Expr) -> tuple[Expr, Expr] | None:
         """Return the smallest and the largest value, as sizes; None where they are not known."""
+        if isinstance(e, Read):
+            return self.limits.get(e.tensor)
         indices = [n for n in free_names(e) if n in self.ranges]
         split = affine(e, indices)
         if split is None or opaque(e):
@@ -78,9 +83,6 @@ class Integers:
 
     def inside(self, e: Expr, size: Expr) -> bool:
         """Whether an index expression is known to lie in 0..size-1."""
-        if isinstance(e, Read):
-            # What an integer tensor holds is a place of what it subscripts: its spec says so.
-            return True
         if (found := self.bounds(e)) is None:
             return False
         low, high = found

@@ -1,6 +1,6 @@
 """Steps to polynomials: intermediate tensors written out, functions in one standard form."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from itertools import count
 
@@ -18,11 +18,14 @@ from gradverify.calculus.polynomial import (
     rational,
 )
 from gradverify.notation.dims import negative, normal, plus, same
+from gradverify.notation.ranges import Declared
 from gradverify.notation.schedule import components
 from gradverify.notation.tree import ONE, Call, Expr, Name, Number, Read, rebuild
 
 _ODD = frozenset({"tanh", "erf", "sin", "atan", "asin", "sinh", "tan", "sign"})
 _EVEN = frozenset({"cos", "cosh", "Abs"})
+# What is nowhere constant, unless its argument is.
+_SMOOTH = frozenset({"exp", "log", "Expm1", "Log1p", "Sigmoid", "Softplus", "tanh", "erf"})
 
 
 class Unsupported(Exception):
@@ -82,7 +85,7 @@ class Functions:
         for t, _ in p.terms:
             bound = {i for i, _ in t.bound}
             mine = {a: e for a, e in t.factors if not a.free & bound
-                    and (not roots or a.name == "exp") and rational(e) is not None}  # fmt: skip
+                    and (not roots or a.function == "exp") and rational(e) is not None}  # fmt: skip
             if shared is None:
                 shared = mine
                 continue
@@ -90,7 +93,7 @@ class Functions:
             zero = self.algebra.field.zero
             # exp may be divided by where a term lacks it; of others all terms must have some.
             lows = {a: min((shared.get(a, zero), mine.get(a, zero)), key=_value) for a in both
-                    if a.name == "exp" or (a in shared and a in mine)}  # fmt: skip
+                    if a.function == "exp" or (a in shared and a in mine)}  # fmt: skip
             shared = {a: e for a, e in lows.items() if e}
         return list((shared or {}).items())
 
@@ -158,7 +161,7 @@ class Functions:
         if (found := self.cases(p)) is not None:
             test, yes, no = found
             return self.either(test, self.exp(yes), self.exp(no))
-        endless = [(t, c) for t, c in p.terms if any(f.name == "inf" for f, _ in t.factors)]
+        endless = [(t, c) for t, c in p.terms if any(f.function == "inf" for f, _ in t.factors)]
         if endless:
             (t, c), *more = endless
             if more or len(t.factors) > 1 or t.bound or not a.known_positive(-c):
@@ -166,7 +169,7 @@ class Functions:
             return a.zero
         result = a.one
         for t, c in p.terms:
-            if len(t.factors) == 1 and t.factors[0][0].name == "log" and not t.bound:
+            if len(t.factors) == 1 and t.factors[0][0].function == "log" and not t.bound:
                 result = a.multiply(result, self.power(t.factors[0][0].args[0], c))
                 continue
             atom = Atom("function", "exp", (), (Polynomial(((t, a.field.one),)),))
@@ -177,7 +180,7 @@ class Functions:
         """Return log of a polynomial; a factor exp(...) of all of it comes out."""
         a = self.algebra
         out = a.zero
-        common = [(f, e) for f, e in self.common(p, roots=True) if f.name == "exp"]
+        common = [(f, e) for f, e in self.common(p, roots=True) if f.function == "exp"]
         if p.terms and common:
             p = a.multiply(p, a.term((), [(f, -e) for f, e in common]))
             out = a.add(*(a.scale(f.args[0], e) for f, e in common))
@@ -226,21 +229,20 @@ class Functions:
         result = a.atom(Atom("function", name, (), (p, *args[1:])))
         return self.negated(result) if turned and name in _ODD else result
 
-    def positive(self, p: Polynomial) -> Polynomial:
-        """Return 1 where a real number is above 0, else 0; where it is 0 nobody asks."""
+    def positive(self, p: Polynomial, *, rarely_zero: bool) -> Polynomial:
+        """Return 1 where a real number is above 0, else 0; where it is rarely 0, nobody asks."""
         a = self.algebra
         if not p.terms:
             return a.zero
         content = a.content(p)
-        factor = content if a.known_positive(content) else a.field.one
-        turned = a.known_positive(-content)
-        shown = a.scale(p, -1 / content if turned else 1 / factor)
+        below = a.known_positive(-content)
+        size = -content if below else content if a.known_positive(content) else a.field.one
+        shown = a.scale(p, 1 / size)
+        if shown == a.one or self.negated(shown) == a.one:
+            return a.zero if below else a.one
+        turned = below and rarely_zero
         if turned:
             shown = self.negated(shown)
-        if len(shown.terms) == 1 and not shown.terms[0][0].factors:
-            value = shown.terms[0][1]
-            if a.known_positive(value) or a.known_positive(-value):
-                return a.one if a.known_positive(value) != turned else a.zero
         found = a.atom(Atom("function", "positive", (), (shown,)))
         return a.add(a.one, self.negated(found)) if turned else found
 
@@ -249,7 +251,9 @@ class Functions:
         a = self.algebra
         if not p.terms:
             return a.one
-        return a.atom(Atom("function", "equal", (), (a.scale(p, 1 / a.content(p)),)))
+        content = a.content(p)
+        known = a.known_positive(content) or a.known_positive(-content)
+        return a.atom(Atom("function", "equal", (), (a.scale(p, 1 / content) if known else p,)))
 
 
 def _value(e: Coefficient) -> Fraction:
@@ -275,21 +279,23 @@ class Normalizer:
         least: Mapping[str, int],
         symbols: Iterable[str],
         positive: Iterable[str],
-        integers: Collection[str],
+        declared: Declared,
         *,
         elementary: bool,
     ) -> None:
         self.steps: dict[str, list[Step]] = {}
         for step in steps:
             self.steps.setdefault(step.target, []).append(step)
-        self.shapes, self.integers = shapes, frozenset(integers)
-        self.algebra = Algebra(symbols, positive, Integers(least))
+        self.shapes, self.integers = shapes, declared.integers
+        self.algebra = Algebra(symbols, positive, Integers(least, declared.limits))
         self.functions = Functions(self.algebra, elementary=elementary)
         reads = {t: {r for s in group for r in s.sources if r in self.steps}
                  for t, group in self.steps.items()}  # fmt: skip
         # What depends on itself through time cannot be written out.
         self.cyclic = {t for part in components(self.steps, reads) for t in part
                        if len(part) > 1 or t in reads[t]}  # fmt: skip
+        self.discrete = declared.integers | declared.listed
+        self.reals: dict[str, bool] = {}
         self.kept: set[str] = set()
         self.definitions: dict[str, tuple[tuple[str, ...], Polynomial]] = {}
         self.numbers = count()
@@ -411,9 +417,48 @@ class Normalizer:
                     return a.equal(ints[0], ints[1])
                 return a.natural(gap if name == "LessEqual" else plus(gap, negative(ONE)))
             gap_real = a.add(visit(right), f.negated(visit(left)))
-            return f.equal(gap_real) if name == "Equal" else f.positive(gap_real)
+            if name == "Equal":
+                return f.equal(gap_real)
+            rarely_zero = self.rarely_zero(gap_real)
+            if name == "Less":
+                return f.positive(gap_real, rarely_zero=rarely_zero)
+            beyond = f.positive(f.negated(gap_real), rarely_zero=rarely_zero)
+            return a.add(a.one, f.negated(beyond))
 
         return visit(e)
+
+    def rarely_zero(self, p: Polynomial) -> bool:
+        """Whether a polynomial is 0 at hardly any real values of what is given.
+
+        Such are x and 1 - m*x, whatever m is, but not m*x, where m may be 0, nor max(x, 0).
+        """
+        a = self.algebra
+        rest = [t for t, _ in p.terms if t.factors]
+        every = all(self.varies(f) for t in rest for f, _ in t.factors)
+        some = all(any(self.varies(f) for f, _ in t.factors) for t in rest)
+        sure = [c for t, c in p.terms if every or not t.factors]
+        return bool(rest) and some and any(a.known_positive(c) or a.known_positive(-c)
+                                           for c in sure)  # fmt: skip
+
+    def varies(self, atom: Atom) -> bool:
+        """Whether a factor is constant at hardly any real values of what is given."""
+        if atom.kind == "element":
+            return self.continuous(atom.name)
+        inside = all(self.rarely_zero(p) for p in atom.args)
+        return inside and (atom.kind == "base" or atom.function in _SMOOTH)
+
+    def continuous(self, tensor: str) -> bool:
+        """Whether a tensor is given as real numbers, or made of such by smooth functions."""
+        if tensor not in self.reals:
+            self.reals[tensor] = False  # of a recurrence, until more is known
+            self.reals[tensor] = tensor not in self.discrete and all(
+                s.kind == "sum"
+                and {type(f).__name__ for f in s.value.atoms(sympy.Function)} <= _SMOOTH
+                and s.sources
+                and all(map(self.continuous, s.sources))
+                for s in self.steps.get(tensor, ())
+            )
+        return self.reals[tensor]
 
     def integer(
         self, e: Scalar, reads: Mapping[sympy.Symbol, Read], at: Mapping[str, Expr]
@@ -462,7 +507,7 @@ def normalizer(
         {n: int(least[n]) for n in declared.sizes},
         sorted(symbols | set(declared.sizes) | set(declared.constants) | {"pi"}),
         [*(n for n, low in least.items() if low > 0), "pi"],
-        declared.integers,
+        declared,
         elementary=elementary,
     )
 

@@ -81,9 +81,14 @@ class Atom:
         return max((a.height for a in self.args), default=0)
 
     @property
+    def function(self) -> str:
+        """The name of a function; nothing for a tensor, which may have the same name."""
+        return self.name if self.kind == "function" else ""
+
+    @property
     def flag(self) -> bool:
         """Whether the value is 0 or 1 only, so that every power of it is itself."""
-        return self.kind in ("natural", "zero") or self.name in ("positive", "equal")
+        return self.kind in ("natural", "zero") or self.function in ("positive", "equal")
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,9 @@
 """Polynomials back to expressions of the notation, factored as a person would write them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import islice, permutations
 
 from sympy.polys.rings import PolyElement
 
@@ -33,6 +34,8 @@ from gradverify.notation.tree import (
 
 # The letters that people take for one more index, first choice first.
 LETTERS = "mkjilpqrsuvwabdefghtoxyzcn"
+# So many orders are tried in which the bound indices of two sums match: those of 5 indices.
+MOST_ORDERS = 120
 
 _WORDS = {"Abs": "abs", "Sigmoid": "sigmoid", "Softplus": "softplus"}
 
@@ -75,7 +78,7 @@ class Writer:
 
     def merged(self, p: Polynomial, names: Mapping[str, str]) -> Expr | None:
         """Return sums over the same sizes as one sum, where all terms are such sums."""
-        sizes = {tuple(text(n) for _, n in t.bound) for t, _ in p.terms}
+        sizes = {tuple(sorted(text(n) for _, n in t.bound)) for t, _ in p.terms}
         if len(p.terms) < 2 or len(sizes) > 1 or sizes == {()}:
             return None
         a, chosen, parts = self.algebra, dict(names), []
@@ -87,11 +90,27 @@ class Writer:
             indices[k] = next(a.fresh)
             a.integers.ranges[indices[k]] = first.bound[k][1]
             chosen[indices[k]] = self.letter(first.bound[k][1], chosen.values())
+        model = {a.renamed(f, {i: Name(indices[k]) for k, i in enumerate(names_of)})
+                 for f, _ in first.factors}  # fmt: skip
         for t, c in p.terms:
-            own: dict[str, Expr] = {i: Name(indices[k]) for k, (i, _) in enumerate(t.bound)}
+            own = self.aligned(t, [(indices[k], n) for k, (_, n) in enumerate(first.bound)], model)
             parts.append(a.term((), [(a.renamed(f, own), e) for f, e in t.factors], c))
         inner = self.sum(a.add(*parts), chosen)
         return Reduce("sum", tuple(chosen[i] for i in indices.values()), inner)
+
+    def aligned(
+        self, t: Term, places: Sequence[tuple[str, Expr]], model: Collection[Atom]
+    ) -> dict[str, Expr]:
+        """Return names for a term's bound indices, by which it shares most factors with `model`."""
+        best: tuple[int, dict[str, Expr]] = (-1, {})
+        for order in islice(permutations(places), MOST_ORDERS):
+            if all(same(n, size) for (_, n), (_, size) in zip(t.bound, order, strict=True)):
+                own: dict[str, Expr] = {
+                    i: Name(j) for (i, _), (j, _) in zip(t.bound, order, strict=True)
+                }
+                shared = sum(self.algebra.renamed(f, own) in model for f, _ in t.factors)
+                best = max(best, (shared, own), key=lambda pair: pair[0])
+        return best[1]
 
     def plain(self, p: Polynomial, names: Mapping[str, str]) -> Expr:
         """Return a sum of terms with their common factors in front."""
@@ -218,7 +237,7 @@ class Writer:
         bottom: list[Expr] = [under]
         exponent = self.algebra.zero
         for atom, e in sorted(factors, key=lambda f: (self.rank.get(f[0].name, 99), f[0].key)):
-            if atom.name == "exp":
+            if atom.function == "exp":
                 exponent = self.algebra.add(exponent, self.algebra.scale(atom.args[0], e))
                 continue
             value = rational(e)
@@ -284,6 +303,8 @@ class Writer:
                 return _renamed(atom.subscripts[0], names)
             case "base":
                 return self.sum(atom.args[0], names)
+        if atom.flag:
+            return Call("where", (self.condition(atom, names), ONE, ZERO))
         word = _WORDS.get(atom.name, atom.name)
         return Call(word, tuple(self.sum(p, names) for p in atom.args))
 

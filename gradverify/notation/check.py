@@ -46,15 +46,20 @@ def _check_subscripts(
         shape = program.shapes[read.tensor]
         for subscript, size in zip(read.subscripts, shape, strict=True):
             extent = evaluate(size, sizes)
-            for value in _extremes(subscript, ranges, sizes):
+            for value in _extremes(program, subscript, ranges, sizes):
                 if not 0 <= value < extent:
                     raise _outside(program, read, subscript, value, size, source, sizes)
 
 
 def _extremes(
-    subscript: Expr, ranges: Mapping[str, int], sizes: Mapping[str, Any]
+    program: Program, subscript: Expr, ranges: Mapping[str, int], sizes: Mapping[str, Any]
 ) -> Iterator[int]:
     """Yield the smallest and the largest value of a subscript, or all where it is not affine."""
+    if isinstance(subscript, Read):
+        yield from (
+            evaluate(end, sizes) for end in program.declared.limits.get(subscript.tensor, ())
+        )
+        return
     split = affine(subscript, ranges)
     if split is not None:
         coefficients, offset = split
@@ -79,6 +84,13 @@ def _outside(
 ) -> SpecError:
     used = {*_names(read), *free_names(size)}
     where = _sizes_text(program, {n: v for n, v in sizes.items() if n in used} or sizes)
+    if isinstance(subscript, Read):
+        remedy = f'declare what it holds, {subscript.tensor}=Input(..., range="0..{text(size)}-1")'
+        return source.error(
+            f"{text(subscript)} may be {value} at {where}, but there {read.tensor} has "
+            f"{text(size)} = {evaluate(size, sizes)} element(s) (counted from 0); {remedy}",
+            read.at,
+        )
     remedy = (
         "an equation must stay inside its tensor"
         if read.tensor not in program.declared.given

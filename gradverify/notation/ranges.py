@@ -36,7 +36,8 @@ class Declared:
     """What a definition may refer to: tensors with their shapes, dimensions and constants.
 
     A layer gets any number of dimensions for each of `stars`, and size 1 or the full size on the
-    axes of `ones`; a definition knows neither.
+    axes of `ones`; a definition knows neither. `limits` are the ends of the declared ranges of
+    integer tensors, and `listed` the tensors that hold listed values only.
     """
 
     shapes: Mapping[str, tuple[Expr, ...]]
@@ -50,6 +51,8 @@ class Declared:
     updates: frozenset[str] = frozenset()
     stars: tuple[str, ...] = ()
     ones: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    limits: Mapping[str, tuple[Expr, Expr]] = field(default_factory=dict)
+    listed: frozenset[str] = frozenset()
 
     @property
     def seeded(self) -> tuple[str, ...]:
