@@ -14,7 +14,7 @@ from gradverify.calculus.cover import replaced
 from gradverify.calculus.derive import Derivation, Gradient, in_order
 from gradverify.calculus.gradient import gradient_program, seed_names
 from gradverify.calculus.integers import digits, factors
-from gradverify.calculus.normal import Unsupported, normalizer
+from gradverify.calculus.normal import normalizer
 from gradverify.calculus.polynomial import (
     Atom,
     Polynomial,
@@ -24,6 +24,7 @@ from gradverify.calculus.polynomial import (
     rational,
 )
 from gradverify.calculus.relations import Rule, Rules
+from gradverify.calculus.standard import Unsupported
 from gradverify.calculus.textbook import LETTERS, Writer
 from gradverify.notation.parse import FUNCTIONS, Equation
 from gradverify.notation.tree import ZERO, Call, Expr, Name, Read, text, walk

@@ -13,6 +13,7 @@ from gradverify.notation.tree import (
     Number,
     Read,
     free_names,
+    rebuild,
     walk,
 )
 
@@ -27,6 +28,15 @@ def opaque(e: Expr) -> bool:
 def tidied(e: Expr) -> Expr:
     """Return an index expression with its terms collected, where it is a polynomial."""
     return e if isinstance(e, Name) or opaque(e) else tidy(e)
+
+
+def placed(e: Expr, values: Mapping[str, Expr]) -> Expr:
+    """Return an index expression with other expressions for its names."""
+
+    def visit(e: Expr) -> Expr:
+        return values.get(e.id, e) if isinstance(e, Name) else rebuild(e, visit)
+
+    return tidied(visit(e))
 
 
 class Integers:

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping
 
 from gradverify.calculus.claims import Claims
 from gradverify.calculus.closed_form import ClosedForms
-from gradverify.calculus.normal import Normalizer, Unsupported, normalizer
+from gradverify.calculus.normal import Normalizer, normalizer
 from gradverify.calculus.polynomial import TooLarge
 from gradverify.calculus.relations import Rules
+from gradverify.calculus.standard import Unsupported
 from gradverify.notation.tree import Read, text
 
 

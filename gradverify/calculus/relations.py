@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from gradverify.calculus.algebra import Algebra
 from gradverify.calculus.polynomial import (
-    Algebra,
     Atom,
     Coefficient,
     Factors,

@@ -7,9 +7,9 @@ from itertools import islice, permutations
 
 from sympy.polys.rings import PolyElement
 
+from gradverify.calculus.algebra import Algebra
 from gradverify.calculus.integers import opaque
 from gradverify.calculus.polynomial import (
-    Algebra,
     Atom,
     Coefficient,
     Polynomial,
