@@ -42,6 +42,10 @@ INF = math.inf
 
 # name -> (definition, declarations)
 FEATURES = {
+    "number_compared": (
+        "h = 1\ny[n,c] = where(h > 0.5, x[n,c]*h, 0)*(h + 1)",
+        {"x": Input("N C"), "y": Output("N C")},
+    ),
     "scalars": ("y = exp(x)*w + 1", {"x": Input(""), "w": Param(""), "y": Output("")}),
     "transpose": ("y[c,n] = x[n,c]**2", {"x": Input("N C"), "y": Output("C N")}),
     "broadcast": (
@@ -347,6 +351,7 @@ def feature_forwards():
         return x[i[:, None] - i + len(i) - 1] ** 2
 
     return {
+        "number_compared": lambda x: 2 * x,
         "scalars": lambda x, w: x.exp() * w + 1,
         "transpose": lambda x: x.T**2,
         "broadcast": lambda x, w, v: x[:, :, None] * w + (w * v)[:, None],

@@ -207,7 +207,11 @@ class Emitter:
             )  # fmt: skip
             self.write(step, Operand(code, tuple(left), True), ranges, out)
         else:
-            self.write(step, value.summed(left, reduced), ranges, out)
+            operand = value.summed(left, reduced)
+            if not (step.reads or step.loops):
+                # A number: not one of Python's, whose comparisons are no arrays.
+                operand = Operand(f"dtype.type({operand.code})", (), True)
+            self.write(step, operand, ranges, out)
 
     def maximum(
         self,
