@@ -1,12 +1,11 @@
 """Gradient equations that a person wrote, proven or refuted for all sizes of a spec."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, replace
-from itertools import cycle, islice, product
+from itertools import islice
 from textwrap import wrap
 from typing import Any, Literal
 
-import mpmath
 import numpy as np
 
 from gradverify.calculus.claims import Claims, claims, read_claims
@@ -14,48 +13,23 @@ from gradverify.calculus.closed_form import Closed, ClosedForms
 from gradverify.calculus.compile import Oracle
 from gradverify.calculus.derive import Derivation, derive
 from gradverify.calculus.emit import PLAIN, Mode
-from gradverify.calculus.exact import evaluate_exactly
 from gradverify.calculus.prove import proven, residual
 from gradverify.errors import SpecError, UsageError
 from gradverify.notation.parse import Source
 from gradverify.notation.tree import Call, Expr, Name, Number, Read, text, walk
 from gradverify.spec import Spec
+from gradverify.witness import Witness, draw, growing, witnesses
 
 Array = np.ndarray[Any, Any]
 
 # Of what a proof assumes, which may be much; the command line indents by 6.
 WIDTH = 94
-# So many random points are looked at before a claim that cannot be proven is left undecided.
-POINTS = 12
-# 50 digits leave at least 30 where terms of a common size cancel.
-EQUAL = mpmath.mpf(10) ** -30
-# So far values are moved to see whether a claim is right but on a kink: less than what the
-# two decimals of small values can tell.
-NEAR = 1e-3
 # A closed form in float64 against the step-by-step derivation, in the size of the largest
 # element: the one rounds in another order than the other, with a few hundred terms.
 CONFIRMED = 1e-9
 # A gradient that vanishes at so many is worth the attempt to prove that it always does.
 ZERO_POINTS = 3
 VANISHED = 1e-9  # of its terms: rounding leaves some 1e-16, a value that is not 0 rarely this
-# All combinations of 1 and 2 are tried of so many dimensions: 16 at most.
-MOST_COMBINED = 4
-
-
-@dataclass(frozen=True)
-class Witness:
-    """Values at which a claim is wrong: by name, with the element, what is claimed and derived."""
-
-    sizes: Mapping[str, Any]
-    tensors: Mapping[str, Array]
-    index: tuple[int, ...]
-    claimed: float
-    derived: float
-
-    def __str__(self) -> str:
-        tensors = {k: np.asarray(v).tolist() for k, v in self.tensors.items()}
-        values = ", ".join(f"{k}={v}" for k, v in {**self.sizes, **tensors}.items())
-        return f"at {values}"
 
 
 @dataclass(frozen=True)
@@ -130,11 +104,7 @@ def prove(spec: Spec, gradients: str | None = None) -> tuple[Proof, ...]:
     except SpecError as error:
         raise SpecError(f"spec {spec.name!r}: {error}") from None
     wrong = {p.target for p in proofs if p.status == "refuted"}
-    named = {e.target: {x.tensor if isinstance(x, Read) else x.id for x in walk(e.body)
-                        if isinstance(x, Read | Name)} for e in read.equations}  # fmt: skip
-    return tuple(
-        replace(p, reads=tuple(sorted(wrong & named[p.target] - {p.target}))) for p in proofs
-    )
+    return tuple(replace(p, reads=_refuted(read, p.target, wrong)) for p in proofs)
 
 
 def vanishes(spec: Spec, tensor: str) -> bool:
@@ -173,12 +143,20 @@ def _proof(spec: Spec, claims: Claims, target: str) -> Proof:
     if proven(claims, target, spec.least):
         return Proof(target, equation, "proven", tuple(_assumed(spec, claims)))
     points = 0
-    for witness in _points(spec, claims, target):
+    for witness in witnesses(spec, claims, target):
         if witness is not None:
             shown = residual(claims, target, spec.least)
             return Proof(target, equation, "refuted", residual=shown, witness=witness)
         points += 1
     return Proof(target, equation, "undecided", points=points)
+
+
+def _refuted(claims: Claims, target: str, wrong: Set[str]) -> tuple[str, ...]:
+    """Return which of the `wrong` cotangents the equations of another read."""
+    bodies = [e.body for e in claims.equations if e.target == target]
+    read = {x.tensor if isinstance(x, Read) else x.id for body in bodies for x in walk(body)
+            if isinstance(x, Read | Name)}  # fmt: skip
+    return tuple(sorted(read & wrong - {target}))
 
 
 def _assumed(spec: Spec, claims: Claims) -> Iterator[str]:
@@ -234,70 +212,13 @@ def _positive(spec: Spec, e: Expr) -> bool:
     return False
 
 
-def _points(spec: Spec, claims: Claims, target: str) -> Iterator[Witness | None]:
-    """Yield a witness, or None where claim and derivation agree, at points that grow.
-
-    Values at which the claim is wrong are a witness only if it is wrong close to them too: they
-    may lie on a kink.
-    """
-    derivation = derive(claims.program, ())
-    for k, sizes in enumerate(_growing(spec)):
-        rng = np.random.default_rng([k, 1])
-        # At small sizes values that can be read and typed in.
-        decimals = 2 if max((sizes[d] for d in spec.dims), default=1) <= 2 else 15
-        tensors = draw(spec, sizes, rng, decimals)
-        for y, seed in zip(spec.differentiable_outputs, claims.seeds, strict=True):
-            value = rng.standard_normal(spec.shape(y, sizes))
-            tensors[seed] = np.asarray(np.round(value, decimals))
-        found = _compared(claims, derivation, target, sizes, tensors)
-        if found is not None:
-            near = _near(spec, sizes, tensors, rng)
-            found = found if _compared(claims, derivation, target, sizes, near) else None
-        yield found
-
-
-def _near(
-    spec: Spec, sizes: Mapping[str, Any], tensors: Mapping[str, Array], rng: np.random.Generator
-) -> dict[str, Array]:
-    """Return tensors moved a little, within their bounds, but for those that hold few values."""
-    moved = dict(tensors)
-    for name, value in tensors.items():
-        declared = spec.tensors.get(name)
-        if declared is None or not (declared.integer or declared.values):
-            bounds = spec.bounds(name, sizes) if declared else None
-            other = value + NEAR * rng.standard_normal(value.shape)
-            moved[name] = np.asarray(np.clip(other, *bounds) if bounds else other)
-    return moved
-
-
-def _compared(
-    claims: Claims,
-    derivation: Derivation,
-    target: str,
-    sizes: Mapping[str, Any],
-    tensors: Mapping[str, Array],
-) -> Witness | None:
-    """Return the element in which a claim is wrong at given values, None where it is right."""
-    constants = {c: sizes[c] for c in claims.program.declared.constants}
-    given = {claims.seeds.get(name, name): value for name, value in tensors.items()}
-    exact = evaluate_exactly(derivation, given, constants, sizes, ())
-    at = derivation.program.declared.wanted.index(claims.names[target])
-    claimed, derived = exact.outputs[at : at + 2]
-    for index in np.ndindex(claimed.shape):
-        a, b = claimed[index], derived[index]
-        # Where one of them is no number neither is the other: x/x is 1 but at 0.
-        if mpmath.isfinite(a) and mpmath.isfinite(b) and abs(a - b) > EQUAL * max(1, abs(b)):
-            return Witness(sizes, tensors, index, float(a), float(b))
-    return None
-
-
 def _zeros(spec: Spec, derivation: Derivation, forms: ClosedForms) -> Iterator[tuple[str, Claims]]:
     """Yield the claims that those gradients are 0 which vanish at random points."""
     assert spec.program is not None
     oracle = Oracle(spec.program, spec.differentiable)
     left = dict(forms.wanted)
     # The larger ones: at sizes of 1 gradients are 0 for other reasons.
-    for k, sizes in enumerate([*_growing(spec)][-ZERO_POINTS:]):
+    for k, sizes in enumerate([*growing(spec)][-ZERO_POINTS:]):
         rng = np.random.default_rng([k, 3])
         tensors = draw(spec, sizes, rng, decimals=15)
         dy = [rng.standard_normal(spec.shape(y, sizes)) for y in spec.differentiable_outputs]
@@ -321,7 +242,7 @@ def _confirmed(spec: Spec, derivation: Derivation, closed: Closed) -> bool:
     found = claims(derivation, [closed.equation], Source(str(closed), "closed form"))
     oracle = Oracle(found.program, ())
     agreed = 0
-    for k, sizes in enumerate(_growing(spec)):
+    for k, sizes in enumerate(growing(spec)):
         rng = np.random.default_rng([k, 2])
         tensors = draw(spec, sizes, rng, decimals=15)
         for y, seed in zip(spec.differentiable_outputs, found.seeds.values(), strict=True):
@@ -335,37 +256,3 @@ def _confirmed(spec: Spec, derivation: Derivation, closed: Closed) -> bool:
             return False
         agreed += 1
     return agreed > 0
-
-
-def _growing(spec: Spec) -> Iterator[dict[str, Any]]:
-    """Yield sizes with constants, small ones first; some more than once, up to POINTS in all."""
-    few = len(spec.dims) <= MOST_COMBINED
-    patterns = sorted(product((1, 2), repeat=len(spec.dims)), key=sum) if few else []
-    patterns += [tuple(size + k % 2 for k in range(len(spec.dims))) for size in (1, 2, 3)]
-    seen: list[dict[str, Any]] = []
-    for pattern in patterns:
-        for constants in spec.constant_choices[:POINTS]:
-            at = next(spec.sizes(constants, dict(zip(spec.dims, pattern, strict=True))), None)
-            if at is not None and {**constants, **at} not in seen:
-                seen.append({**constants, **at})
-    yield from islice(cycle(seen), max(POINTS, len(seen)))
-
-
-def draw(
-    spec: Spec, sizes: Mapping[str, Any], rng: np.random.Generator, decimals: int
-) -> dict[str, Array]:
-    """Return random values of unit size for the tensors that a spec is given, rounded."""
-    tensors: dict[str, Array] = {}
-    for name in spec.given:
-        tensor, shape = spec.tensors[name], spec.shape(name, sizes)
-        bounds = spec.bounds(name, sizes)
-        if tensor.integer:
-            low, high = bounds or (0, 0)
-            tensors[name] = np.asarray(rng.integers(int(low), int(high) + 1, shape))
-        elif tensor.values is not None:
-            tensors[name] = np.asarray(rng.choice(np.array(tensor.values, float), shape))
-        elif bounds is not None:
-            tensors[name] = np.round(rng.uniform(*bounds, shape), decimals)
-        else:
-            tensors[name] = np.round(rng.standard_normal(shape), decimals) + 0.0
-    return {k: np.asarray(v) for k, v in tensors.items()}
