@@ -314,6 +314,13 @@ def test_the_command_line_proves(tmp_path, capsys):
     assert capsys.readouterr().err.startswith(f"gradverify: {file}: spec 'batch_norm': dgama is no")
 
 
+@pytest.mark.parametrize("name", ["batch_norm_2d", "group_norm", "attention", "mlp", "lstm_cell"])
+def test_closed_forms_can_be_claimed(name):
+    """What derive prints as closed forms can be written as gradients=, and is proven."""
+    forms = [str(form) for form in closed_forms(CATALOGUE[name]).values() if form is not None]
+    assert {p.status for p in prove(CATALOGUE[name], "\n".join(forms))} == {"proven"}
+
+
 def test_a_claim_that_reads_a_wrong_one_says_so():
     """A right equation that reads a refuted cotangent is refuted, with the reason."""
     wrong, right = prove(CATALOGUE["batch_norm"], """

@@ -353,6 +353,11 @@ def _digits(subscript: Expr, size: Expr) -> Iterator[tuple[Expr, Expr]]:
             Call("*", (count, other)),
         ) if same(base, other):
             yield from ((high, count), (low, other))
+        case (
+            Call("+", (Call("*", (base, Name() as high)), Name() as low)),
+            Call("*", (count, other)),
+        ) if same(base, other):  # K*g + k
+            yield from ((high, count), (low, other))
         case _:
             yield subscript, size
 
