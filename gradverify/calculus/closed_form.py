@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 
-from gradverify.calculus.cover import replaced
 from gradverify.calculus.derive import Derivation, Gradient, in_order
 from gradverify.calculus.gradient import gradient_program, seed_names
 from gradverify.calculus.integers import digits, factors
@@ -27,7 +26,7 @@ from gradverify.calculus.relations import Rule, Rules
 from gradverify.calculus.standard import Unsupported
 from gradverify.calculus.textbook import LETTERS, Writer
 from gradverify.notation.parse import FUNCTIONS, Equation
-from gradverify.notation.tree import ZERO, Call, Expr, Name, Read, text, walk
+from gradverify.notation.tree import ZERO, Call, Expr, Name, Read, replaced, text, walk
 
 # A closed form is one line: so many characters. Batch norm's has 90,
 # group norm's with its digits 190.

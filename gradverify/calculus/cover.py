@@ -1,10 +1,10 @@
 """What the left side of a step covers: all of a tensor, a tile of it, or scattered elements."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from gradverify.calculus.derive import Step
 from gradverify.notation.dims import affine, plus, same, times
-from gradverify.notation.tree import ONE, ZERO, Expr, Name, rebuild, text, walk
+from gradverify.notation.tree import ONE, ZERO, Expr, Name, replaced, text, walk
 
 
 def letters(step: Step) -> tuple[str, ...]:
@@ -12,14 +12,6 @@ def letters(step: Step) -> tuple[str, ...]:
     loops = dict(step.loops)
     names = (e.id for s in step.subscripts for e in walk(s) if isinstance(e, Name))
     return tuple(dict.fromkeys(i for i in names if i in loops))
-
-
-def replaced(e: Expr, names: Mapping[str, Expr]) -> Expr:
-    """Return an expression with other expressions for its names."""
-    """Return an expression with other expressions for its names."""
-    if isinstance(e, Name):
-        return names.get(e.id, e)
-    return rebuild(e, lambda c: replaced(c, names))
 
 
 def form(step: Step) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from gradverify.notation.tree import (
     Number,
     Read,
     free_names,
-    rebuild,
+    replaced,
     walk,
 )
 
@@ -32,11 +32,7 @@ def tidied(e: Expr) -> Expr:
 
 def placed(e: Expr, values: Mapping[str, Expr]) -> Expr:
     """Return an index expression with other expressions for its names."""
-
-    def visit(e: Expr) -> Expr:
-        return values.get(e.id, e) if isinstance(e, Name) else rebuild(e, visit)
-
-    return tidied(visit(e))
+    return tidied(replaced(e, values))
 
 
 class Integers:

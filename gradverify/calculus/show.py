@@ -15,7 +15,7 @@ from sympy import Expr as Scalar
 from gradverify.calculus.bounded import bounded
 from gradverify.calculus.closed_form import Closed
 from gradverify.calculus.compile import Oracle
-from gradverify.calculus.cover import bounds, covers, form, letters, replaced
+from gradverify.calculus.cover import bounds, covers, form, letters
 from gradverify.calculus.derive import Derivation, Order, Step
 from gradverify.calculus.functions import scalar
 from gradverify.calculus.latex import Latex
@@ -28,7 +28,7 @@ from gradverify.calculus.unicode import WIDTH, Unicode
 from gradverify.errors import UsageError
 from gradverify.notation.dims import affine, negative, plus, same
 from gradverify.notation.schedule import Block
-from gradverify.notation.tree import ONE, ZERO, Expr, Name, Number, Read, rebuild, walk
+from gradverify.notation.tree import ONE, ZERO, Expr, Name, Number, Read, rebuild, replaced, walk
 
 NOTATIONS: dict[str, Style] = {"unicode": Unicode(), "latex": Latex(), "mathml": MathML()}
 STYLES = (*NOTATIONS, "numpy", "steps")

@@ -1,6 +1,6 @@
 """The expression tree that the parser yields and every later stage reads."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -99,6 +99,13 @@ def rename(expr: Expr, names: dict[str, str]) -> Expr:
         case Reduce():
             names = {old: new for old, new in names.items() if old not in expr.indices}
     return rebuild(expr, lambda e: rename(e, names))
+
+
+def replaced(expr: Expr, names: Mapping[str, Expr]) -> Expr:
+    """Return `expr` with other expressions for its names; it binds none of them."""
+    if isinstance(expr, Name):
+        return names.get(expr.id, expr)
+    return rebuild(expr, lambda e: replaced(e, names))
 
 
 def free_names(expr: Expr) -> tuple[str, ...]:
