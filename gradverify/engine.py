@@ -12,7 +12,7 @@ from gradverify import __version__
 from gradverify.calculus.compile import Oracle
 from gradverify.cases import Case, cases
 from gradverify.checks import CHECKS
-from gradverify.checks.names import NAMES, NEED_DEFINITION
+from gradverify.checks.names import MAY_BE_UNAVAILABLE, NAMES, NEED_DEFINITION
 from gradverify.errors import UsageError, nearest
 from gradverify.findings import finding_for
 from gradverify.layer import Layer, from_registration
@@ -162,7 +162,11 @@ def verify_layer(
     least = 0 if case is not None else MIN_POWERED
     results = tuple(check_result(CHECKS[n], layer, seen.get(n), zero, least) for n in NAMES)
     findings = tuple(_findings(layer, oracle, seen, zero, shrink=case is None))
-    needed = [r for r in results if oracle is not None or r.check not in NEED_DEFINITION]
+    needed = [
+        r for r in results
+        if (oracle is not None or r.check not in NEED_DEFINITION)
+        and not (r.status is Status.UNAVAILABLE and r.check in MAY_BE_UNAVAILABLE)
+    ]  # fmt: skip
     if any(f.severity == "error" for f in findings):
         verdict = Verdict.FAILED
     elif case is None and all(r.status in (Status.PASSED, Status.NOT_APPLICABLE) for r in needed):
@@ -257,7 +261,8 @@ def _ask(
         trial = Trial(layer, case, oracle, zero)
         for name, so_far in seen.items():
             check = CHECKS[name]
-            if not check.wants(case) or (check.sampled and so_far.cases >= profile.sampled):
+            wanted = set(check.tensors(layer.spec)) - zero
+            if not check.wants(case) or so_far.enough(check, wanted, profile.sampled):
                 continue
             if trial.failure is not None and name != "contract":
                 so_far.lost += 1

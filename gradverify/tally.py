@@ -1,6 +1,7 @@
 """From what a check said in all cases to its status and that of each tensor."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from gradverify.cases import Case
@@ -21,14 +22,27 @@ class Seen:
     cases: int = 0
     lost: int = 0
     seconds: float = 0.0
+    declined: list[str] = field(default_factory=list)
     powered: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     worst: dict[str, Observation] = field(default_factory=dict)
     failures: dict[tuple[str, str | None], list[tuple[Case, Observation]]] = field(
         default_factory=lambda: defaultdict(list)
     )
 
+    def enough(self, check: Check, tensors: Iterable[str], sampled: int) -> bool:
+        """Whether a check that calls the layer often has been asked often enough of tensors."""
+        if check.most is not None and self.cases >= check.most:
+            # What the layer declines in that many cases it declines in all.
+            told = all(self.powered.get(t, 0) >= MIN_POWERED for t in tensors)
+            if told or len(self.declined) == self.cases:
+                return True
+        return check.sampled and self.cases >= sampled
+
     def note(self, case: Case, seen: Observation) -> None:
         """Take in one observation."""
+        if seen.outcome is Status.UNAVAILABLE:
+            self.declined.append(seen.message)
+            return
         if seen.outcome is Status.FAILED:
             self.failures[seen.question, seen.tensor].append((case, seen))
         if seen.tensor is None or seen.outcome is Status.VACUOUS:
@@ -62,6 +76,9 @@ def check_result(
         return CheckResult(
             check.name, Status.ERROR, "the layer gave no result in any case; see contract"
         )
+    if seen.declined and seen.cases == len(seen.declined):
+        (reason, _), *_ = Counter(seen.declined).most_common()
+        return CheckResult(check.name, Status.UNAVAILABLE, reason, seen.cases, seen.seconds)
     if seen.cases == 0:
         double = layer.dtypes is None or "float64" in layer.dtypes
         reason = "there was no case" if double else "it needs float64, which the layer declines"

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from gradverify.cases import Case
-from gradverify.checks import contract, descent, finite_difference, forward, symbolic
+from gradverify.checks import contract, descent, exact, finite_difference, forward, symbolic
 from gradverify.checks.names import NAMES
 from gradverify.checks.observation import Observation
 from gradverify.result import Status
@@ -17,7 +17,8 @@ class Check:
     """One family of questions.
 
     `wants` says of which cases it is asked, `tensors` for which tensors it must have an answer,
-    and `sampled` that it calls the layer so often that a profile limits its cases.
+    `sampled` that it calls the layer so often that a profile limits its cases, and `most` how many
+    cases are enough, whatever the profile, once they tell right from wrong for all tensors.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Check:
     wants: Callable[[Case], bool]
     tensors: Callable[[Spec], tuple[str, ...]]
     sampled: bool = False
+    most: int | None = None
 
     def observe(self, trial: Trial) -> Iterator[Observation]:
         """Examine a trial; that the layer raises at other values than the case's fails it."""
@@ -57,6 +59,7 @@ _CHECKS = (
           lambda spec: spec.outputs),
     Check("symbolic", symbolic.examine, _any, _gradients),
     Check("finite_difference", finite_difference.examine, _double, _gradients, sampled=True),
+    Check("exact", exact.examine, exact.wants, _gradients, sampled=True, most=6),
     Check("descent", descent.examine, _double, _gradients, sampled=True),
 )  # fmt: skip
 

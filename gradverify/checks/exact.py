@@ -1,0 +1,151 @@
+"""exact: in 50-digit arithmetic, the pullback is the adjoint of the forward's own derivative.
+
+The layer's code is replayed on dual numbers: <dy, J v> = <J^T dy, v>, Griewank and Walther (2008),
+Evaluating Derivatives, section 3.2. What cancels in float64 does not blind it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+
+import numpy as np
+
+from gradverify.cases import LARGE, Array, Case
+from gradverify.checks.observation import POWER, Observation
+from gradverify.numerics.dual import UNIT
+from gradverify.numerics.finite_difference import locate
+from gradverify.replayed import Products, Replay, Stopped
+from gradverify.result import Status
+from gradverify.trial import Trial
+
+# Constants of a layer are rounded, each by up to a few units, and formulas are cut off where
+# float64 cannot tell: so many times the effect of moving every constant by a unit or two, and as
+# many units of the result, are allowed.
+FACTOR = 64.0
+# Fewer digits, by which what 50 of them lose shows.
+COARSE = 40
+# Constants are moved in so many ways before anyone is accused: in one, two effects may cancel.
+DRAWS = 6
+# In tensors up to this size each element is looked at to find the worst; beyond, by halving.
+MOST_ELEMENTS = 16
+# Where values are far from 1, formulas are cut off that matter in 50 digits.
+VALUES = ("ordinary", "small", "positive", "negative")
+
+
+def wants(case: Case) -> bool:
+    """Whether a case is plain and small enough: a replay takes some microseconds a number."""
+    small = all(size < LARGE for _, size in case.sizes)
+    return small and case.dtype == "float64" and case.values in VALUES
+
+
+@dataclass(frozen=True)
+class _Pairing:
+    """The products along some directions in 50 digits, and in fewer with moved constants."""
+
+    fine: Products
+    coarse: tuple[Products, ...]
+
+    @property
+    def allowed(self) -> float:
+        spread = max(abs(c.difference - self.fine.difference) for c in self.coarse)
+        return FACTOR * (spread + UNIT * self.fine.terms)
+
+    @property
+    def holds(self) -> bool:
+        return abs(self.fine.difference) <= self.allowed
+
+    @property
+    def finite(self) -> bool:
+        return isfinite(self.fine.difference) and isfinite(self.allowed)
+
+    @property
+    def why(self) -> str:
+        moved = (self.allowed / FACTOR) - UNIT * self.fine.terms
+        return (
+            f"{FACTOR:g} x ({moved:.2g} by which moving every constant in the code by its rounding "
+            f"in float64 changes the difference + {UNIT:.2g} of all that is summed)"
+        )
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """One layer at one case, replayed in all the arithmetics that are needed."""
+
+    replays: tuple[Replay, ...]
+
+    def along(self, directions: Mapping[str, Array], count: int = 2) -> _Pairing:
+        fine, *coarse = (r.products(directions) for r in self.replays[:count])
+        return _Pairing(fine, tuple(coarse))
+
+
+def examine(trial: Trial) -> Iterator[Observation]:
+    """Compare both products along one random direction of all tensors, or else of each."""
+    if not trial.shaped:
+        return
+    coarse = (Replay(trial, COARSE, moved) for moved in range(1, DRAWS + 1))
+    comparison = _Comparison((Replay(trial), *coarse))
+    try:
+        yield from _compared(trial, comparison)
+    except Stopped as stopped:
+        yield Observation("adjoint", None, Status.UNAVAILABLE, str(stopped), powered=False)
+
+
+def _compared(trial: Trial, comparison: _Comparison) -> list[Observation]:
+    rng = np.random.default_rng([trial.case.seed, 8])
+    directions = {
+        k: rng.choice([-1.0, 1.0], g.shape) * rng.uniform(0.5, 1.5, g.shape)
+        for k, g in comparison.replays[0].gradients.items()
+        if g.size
+    }
+    if not directions:
+        return []
+    pairing = comparison.along(directions)
+    if pairing.finite and pairing.holds:
+        return [_passed(comparison, k, v, pairing) for k, v in directions.items()]
+    return [_alone(comparison, k, v) for k, v in directions.items()]
+
+
+def _passed(comparison: _Comparison, name: str, v: Array, pairing: _Pairing) -> Observation:
+    gradient = comparison.replays[0].gradients[name].astype(float)
+    powered = POWER * pairing.allowed <= float(np.linalg.norm(gradient * v))
+    return Observation(
+        "adjoint", name, Status.PASSED if powered else Status.VACUOUS, "", None,
+        pairing.fine.forward, pairing.fine.backward, pairing.allowed, pairing.why, powered,
+    )  # fmt: skip
+
+
+def _alone(comparison: _Comparison, name: str, v: Array) -> Observation:
+    pairing = comparison.along({name: v})
+    if pairing.finite and not pairing.holds:
+        pairing = comparison.along({name: v}, len(comparison.replays))
+    if not pairing.finite:
+        return Observation("adjoint", name, Status.VACUOUS, powered=False)
+    if pairing.holds:
+        return _passed(comparison, name, v, pairing)
+    return _worst_element(comparison, name, v, pairing)
+
+
+def _worst_element(
+    comparison: _Comparison, name: str, v: Array, pairing: _Pairing
+) -> Observation:
+    def part(group: Sequence[int]) -> dict[str, Array]:
+        kept = np.zeros(v.size)
+        kept[list(group)] = v.reshape(-1)[list(group)]
+        return {name: kept.reshape(v.shape)}
+
+    def discrepancy(group: Sequence[int]) -> float:
+        return abs(comparison.replays[0].products(part(group)).difference)
+
+    element = locate(discrepancy, range(v.size), MOST_ELEMENTS)
+    one = comparison.along(part([element]), len(comparison.replays))
+    index = tuple(int(i) for i in np.unravel_index(element, v.shape))
+    if one.finite and not one.holds:
+        scale = float(v[index])
+        return Observation(
+            "adjoint", name, Status.FAILED, "", index, one.fine.forward / scale,
+            one.fine.backward / scale, one.allowed / abs(scale), one.why,
+        )  # fmt: skip
+    return Observation(
+        "adjoint", name, Status.FAILED, "along a random direction", None, pairing.fine.forward,
+        pairing.fine.backward, pairing.allowed, pairing.why,
+    )  # fmt: skip
