@@ -63,6 +63,11 @@ class Layer:
         code = getattr(_code(self.function), "__code__", None)
         return f"{code.co_filename}:{code.co_firstlineno}" if code else self.file
 
+    @property
+    def namespace(self) -> dict[str, Any]:
+        """The globals of the layer's code."""
+        return getattr(_code(self.function), "__globals__", {})
+
     def forward(
         self, tensors: Mapping[str, Any], constants: Mapping[str, Any]
     ) -> tuple[tuple[Any, ...], Pullback]:

@@ -2,6 +2,7 @@
 
 import ast
 import linecache
+import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import mpmath
@@ -17,7 +19,7 @@ import numpy as np
 from gradverify.cases import Array
 from gradverify.layer import Layer, Pullback
 from gradverify.numerics.dual import DIGITS, Arithmetic, Dual, NotExact, OverBudget, computing, current
-from gradverify.numerics.dual_arrays import Duals, dual_array, duals_in_numpy
+from gradverify.numerics.dual_arrays import Duals, dual_array, on_duals
 from gradverify.trial import Trial
 
 # Operations on numbers in one forward or pullback, each about a microsecond.
@@ -139,7 +141,7 @@ def replay(trial: Trial) -> dict[str, Array] | Unavailable:
 def _running(layer: Layer, arithmetic: Arithmetic) -> Iterator[None]:
     """Run a layer's code on dual numbers; whatever it raises is why they do not suit it."""
     try:
-        with duals_in_numpy(arithmetic), np.errstate(all="ignore"):
+        with on_duals(arithmetic, _namespaces(layer)), np.errstate(all="ignore"):
             yield
     except Stopped:
         raise
@@ -147,6 +149,26 @@ def _running(layer: Layer, arithmetic: Arithmetic) -> Iterator[None]:
         raise Stopped(f"it takes more than {BUDGET} operations on 50-digit numbers") from None
     except (Exception, SystemExit) as error:
         raise Stopped(_reason(error, layer)) from error
+
+
+def _namespaces(layer: Layer) -> list[dict[str, Any]]:
+    """Return the globals of a layer's code, and of the files beside it that it uses."""
+    folder = Path(layer.file).resolve().parent
+    found, todo = [], [layer.namespace]
+    while todo:
+        space = todo.pop()
+        if any(space is other for other in found):
+            continue
+        found.append(space)
+        for value in list(space.values()):
+            name = value.__name__ if isinstance(value, ModuleType) else (
+                getattr(value, "__module__", None)
+            )  # fmt: skip
+            module = sys.modules.get(name) if isinstance(name, str) else None
+            file = getattr(module, "__file__", None)
+            if file and Path(file).resolve().is_relative_to(folder):
+                todo.append(vars(module))
+    return found
 
 
 def _reason(error: BaseException, layer: Layer) -> str:

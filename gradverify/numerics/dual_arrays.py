@@ -1,14 +1,15 @@
 """Arrays of dual numbers that code written for NumPy's float64 takes without being edited.
 
-To the code they have dtype float64, and while a computation lasts `numpy.zeros` and its like make
-arrays of dual numbers where float64 is asked for: in it, float64 means 50 digits. What would lose
-digits (LAPACK, a cast to float32, math.erf) raises NotExact.
+To the code they have dtype float64, and in it `numpy.zeros` and its like make arrays of dual
+numbers where float64 is asked for: there, float64 means 50 digits. What would lose digits (LAPACK,
+a cast to float32, math.erf) and what reaches for the memory (compiled code) raises NotExact.
 """
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,6 @@ from gradverify.numerics.dual_functions import (
 )
 
 Array = np.ndarray[Any, Any]
-_asarray = np.asarray  # NumPy's own, whatever `duals_in_numpy` puts in its place
 
 # NumPy's own loops over objects do these by the operators of Dual.
 _OPERATORS = {
@@ -51,7 +51,7 @@ _FLOAT = np.dtype(np.float64)
 
 def dual_array(values: Any) -> "Duals":
     """Return a new array of dual numbers with the values of an array, list or number."""
-    return _seen(_LIFT(_asarray(values, object)))
+    return _seen(_LIFT(np.asarray(values, object)))
 
 
 def _seen(values: Any) -> "Duals":
@@ -100,10 +100,17 @@ class Duals(np.ndarray[Any, Any]):
         return _seen(found) if found.__class__ is Dual else found
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        new = _plain(value) if isinstance(value, Duals) else _LIFT(_asarray(value, object))
+        new = _plain(value) if isinstance(value, Duals) else _LIFT(np.asarray(value, object))
         if isinstance(new, np.ndarray) and new.ndim == 0:
             new = new.item()
         super().__setitem__(index, new)
+
+    @property
+    def ctypes(self) -> Any:
+        """Nothing: what is at the address is no float64."""
+        raise NotExact("compiled code")
+
+    data = __array_interface__ = __array_struct__ = ctypes
 
     def fill(self, value: Any) -> None:
         """Set all elements to one number."""
@@ -119,7 +126,7 @@ class Duals(np.ndarray[Any, Any]):
         # The fraction is cut off, which has no derivative.
         whole = _FUNCTIONS["trunc"](plain)
         values = np.frompyfunc(lambda number: int(number.v), 1, 1)(whole)
-        return _asarray(values, object).astype(dtype)
+        return np.asarray(values, object).astype(dtype)
 
     def round(self, decimals: int = 0, out: Any = None) -> Any:
         """Return the nearest numbers of so many decimals, which have no derivative."""
@@ -164,7 +171,7 @@ class Duals(np.ndarray[Any, Any]):
         if method == "at":
             return None
         if name in TRUTHS:
-            result = _asarray(result, bool)[()]
+            result = np.asarray(result, bool)[()]
         elif not isinstance(result, np.ndarray | bool | np.bool_) or result.dtype == object:
             result = dual_array(result) if method == "reduce" else _seen(result)
         if out and out[0] is not None:
@@ -309,12 +316,6 @@ _OWN: dict[Any, Callable[..., Any]] = {
     np.iscomplexobj: lambda x: False,
 }
 
-_MADE = {
-    "zeros": 0, "ones": 1, "empty": float("nan"),
-}  # fmt: skip
-_LOCK = threading.RLock()
-
-
 def _maker(original: Callable[..., Any], value: Any) -> Callable[..., Any]:
     def make(shape: Any, dtype: Any = None, order: str = "C", **kwargs: Any) -> Any:
         if current() is None or not _is_float64(dtype):
@@ -347,7 +348,7 @@ def _converter(original: Callable[..., Any]) -> Callable[..., Any]:
         else:
             found = original(value, None, *args, **kwargs)
             if found.dtype == object:
-                found = _asarray(_UNPACK(found), object)
+                found = np.asarray(_UNPACK(found), object)
             if found.dtype != object or not any(e.__class__ is Dual for e in found.flat):
                 return original(value, dtype, *args, **kwargs)
         return _all_seen(found)
@@ -355,21 +356,51 @@ def _converter(original: Callable[..., Any]) -> Callable[..., Any]:
     return convert
 
 
+_CONVERTERS = ("array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarray")
+_REPLACED: dict[str, Callable[..., Any]] = {
+    "zeros": _maker(np.zeros, 0),
+    "ones": _maker(np.ones, 1),
+    "empty": _maker(np.empty, float("nan")),
+    "full": _full_maker(np.full),
+    **{name: _converter(getattr(np, name)) for name in _CONVERTERS},
+}
+
+
+class _NumPy(ModuleType):
+    """What stands for the module numpy in code that runs on dual numbers.
+
+    The module itself stays as it is: compiled code, such as NumPy's own random generators, takes
+    arrays from it and writes float64 into their memory.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(np, name)
+
+
+_NUMPY = _NumPy("numpy")
+vars(_NUMPY).update(_REPLACED)
+_STAND_INS: dict[int, Any] = {id(np): _NUMPY} | {
+    id(getattr(np, name)): function for name, function in _REPLACED.items()
+}
+_LOCK = threading.RLock()
+
+
 @contextmanager
-def duals_in_numpy(arithmetic: Arithmetic) -> Iterator[None]:
-    """Compute with dual numbers, with float64 arrays made as arrays of them in this thread."""
-    converters = ("array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarray")
-    names = (*_MADE, "full", *converters)
+def on_duals(arithmetic: Arithmetic, namespaces: Sequence[dict[str, Any]]) -> Iterator[None]:
+    """Compute with dual numbers; in `namespaces`, the globals of the code that is run, NumPy's
+    functions that make arrays of float64 make arrays of them, in this thread."""
     with _LOCK:
-        before = {name: getattr(np, name) for name in names}
+        found = [
+            (space, name, value)
+            for space in namespaces
+            for name, value in space.items()
+            if id(value) in _STAND_INS
+        ]
         try:
-            for name, value in _MADE.items():
-                setattr(np, name, _maker(before[name], value))
-            np.full = _full_maker(before["full"])
-            for name in converters:
-                setattr(np, name, _converter(before[name]))
+            for space, name, value in found:
+                space[name] = _STAND_INS[id(value)]
             with computing(arithmetic):
                 yield
         finally:
-            for name, original in before.items():
-                setattr(np, name, original)
+            for space, name, value in found:
+                space[name] = value
