@@ -61,7 +61,7 @@ class Replay:
     def gradients(self) -> dict[str, Array]:
         """The gradients of the layer's pullback as arrays of Decimal, those that it gives."""
         trial = self.trial
-        with _running(trial.layer, self._arithmetic):
+        with self._running():
             outputs, pullback = self._forward({})
             self._check_outputs(outputs)
             cotangents = [_numbers(dy) for dy in trial.wide.cotangents]
@@ -72,7 +72,7 @@ class Replay:
         """Return the derivative of each differentiable output, in order, along float64
         directions of some tensors."""
         spec = self.trial.spec
-        with _running(self.trial.layer, self._arithmetic):
+        with self._running():
             outputs, _ = self._forward(directions)
             named = dict(zip(spec.outputs, outputs, strict=True))
             return tuple(_tangents(named[y]) for y in spec.differentiable_outputs)
@@ -93,6 +93,23 @@ class Replay:
     @property
     def _arithmetic(self) -> Arithmetic:
         return Arithmetic(self.digits, self.moved, BUDGET)
+
+    @cached_property
+    def _spaces(self) -> list[dict[str, Any]]:
+        return _namespaces(self.trial.layer)
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        """Run the layer's code on dual numbers; whatever it raises is why they do not suit it."""
+        try:
+            with on_duals(self._arithmetic, self._spaces), np.errstate(all="ignore"):
+                yield
+        except Stopped:
+            raise
+        except OverBudget:
+            raise Stopped(f"it takes more than {BUDGET} operations on 50-digit numbers") from None
+        except (Exception, SystemExit) as error:
+            raise Stopped(_reason(error, self.trial.layer)) from error
 
     def _forward(self, directions: Mapping[str, Array]) -> tuple[tuple[Any, ...], Pullback]:
         trial, arithmetic = self.trial, current()
@@ -135,20 +152,6 @@ def replay(trial: Trial) -> dict[str, Array] | Unavailable:
         return Unavailable(str(stopped))
     convert = np.frompyfunc(lambda value: mp.mpf(str(value)), 1, 1)
     return {k: np.asarray(convert(g), object) for k, g in found.items()}
-
-
-@contextmanager
-def _running(layer: Layer, arithmetic: Arithmetic) -> Iterator[None]:
-    """Run a layer's code on dual numbers; whatever it raises is why they do not suit it."""
-    try:
-        with on_duals(arithmetic, _namespaces(layer)), np.errstate(all="ignore"):
-            yield
-    except Stopped:
-        raise
-    except OverBudget:
-        raise Stopped(f"it takes more than {BUDGET} operations on 50-digit numbers") from None
-    except (Exception, SystemExit) as error:
-        raise Stopped(_reason(error, layer)) from error
 
 
 def _namespaces(layer: Layer) -> list[dict[str, Any]]:

@@ -8,7 +8,8 @@ a cast to float32, math.erf) and what reaches for the memory (compiled code) rai
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from math import prod
+from decimal import Decimal
+from math import prod, sqrt
 from types import ModuleType
 from typing import Any
 
@@ -30,7 +31,7 @@ Array = np.ndarray[Any, Any]
 _OPERATORS = {
     "add", "subtract", "multiply", "divide", "negative", "positive", "power", "floor_divide",
     "remainder", "absolute", "square", "reciprocal", "less", "less_equal",
-    "greater", "greater_equal", "equal", "not_equal", "matmul", "vecdot", "matvec", "vecmat",
+    "greater", "greater_equal", "equal", "not_equal",
 }  # fmt: skip
 # These may return an operand as it is, which must then be a dual number.
 _CHOICES = {"maximum", "minimum", "fmax", "fmin", "clip"}
@@ -42,6 +43,9 @@ _FUNCTIONS: dict[str, Any] = {
                             else 1, 1) for name in TRUTHS
     },
 }  # fmt: skip
+# Linear in each of their arrays: they are done on values and derivatives apart, which saves most
+# of the time.
+_PRODUCTS = {"matmul", "vecdot", "matvec", "vecmat"}
 # So many times as long as a multiplication takes a function.
 _COST = 30
 _LIFT = np.frompyfunc(lift, 1, 1)
@@ -132,6 +136,10 @@ class Duals(np.ndarray[Any, Any]):
         """Return the nearest numbers of so many decimals, which have no derivative."""
         return np.rint(self * 10**decimals) / 10**decimals
 
+    def dot(self, other: Any, out: Any = None) -> Any:
+        """Return the matrix product, as np.dot does."""
+        return _into((out,), np.dot(self, other))
+
     def argmax(self, *args: Any, **kwargs: Any) -> Any:
         """Return where the largest elements are, as whole numbers."""
         return self.view(np.ndarray).argmax(*args, **kwargs)
@@ -154,6 +162,8 @@ class Duals(np.ndarray[Any, Any]):
             raise NotExact("an array of float64 that is added to")
         if not _kept(kwargs.pop("dtype", None)) or kwargs.pop("signature", None) is not None:
             raise NotExact(f"np.{name} in a dtype of its own")
+        if name in _PRODUCTS:
+            return _into(out, _multilinear(getattr(ufunc, method), inputs, **kwargs))
         _charge(name, inputs)
         if name in _CHOICES and method == "__call__":
             inputs = tuple(_LIFT(_plain(value)) for value in inputs)
@@ -174,10 +184,7 @@ class Duals(np.ndarray[Any, Any]):
             result = np.asarray(result, bool)[()]
         elif not isinstance(result, np.ndarray | bool | np.bool_) or result.dtype == object:
             result = dual_array(result) if method == "reduce" else _seen(result)
-        if out and out[0] is not None:
-            out[0][...] = result
-            return out[0]
-        return result
+        return _into(out, result)
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if func in _OWN:
@@ -186,8 +193,8 @@ class Duals(np.ndarray[Any, Any]):
             raise NotExact(f"np.linalg.{func.__name__}")
         if kwargs.get("dtype") is not None and _kept(kwargs["dtype"]):
             kwargs = {key: value for key, value in kwargs.items() if key != "dtype"}
-        if func is np.einsum:
-            _charge_einsum(args)
+        if func in _BILINEAR:
+            return _multilinear(func, args[:2], *args[2:], **kwargs)
         return _all_seen(super().__array_function__(func, types, args, kwargs))
 
 
@@ -207,26 +214,63 @@ def _all_seen(result: Any) -> Any:
     return _seen(result)
 
 
-def _charge(name: str, inputs: Sequence[Any]) -> None:
+def _into(out: tuple[Any, ...], result: Any) -> Any:
+    if not out or out[0] is None:
+        return result
+    out[0][...] = result
+    return out[0]
+
+
+def _spend(operations: float) -> None:
     arithmetic = current()
     if arithmetic is None:
-        raise NotExact("a number that was kept from an earlier call")
+        raise NotExact("an array that was kept from an earlier call")
+    arithmetic.spend(operations)
+
+
+def _charge(name: str, inputs: Sequence[Any]) -> None:
     count = max((np.size(value) for value in inputs), default=1)
-    if name == "matmul" and np.ndim(inputs[1]) > 1:
-        count *= np.shape(inputs[1])[-1]
-    arithmetic.spend(count * (1 if name in _OPERATORS else _COST))
+    _spend(count * (1 if name in _OPERATORS else _COST))
 
 
-def _charge_einsum(args: Sequence[Any]) -> None:
-    """Charge the product of all sizes, which is what plain einsum loops over."""
-    arithmetic = current()
-    if arithmetic is None or not isinstance(args[0], str):
-        return
-    terms = args[0].replace(" ", "").partition("->")[0].split(",")
+_VALUE = np.frompyfunc(lambda number: lift(number).v, 1, 1)
+_SLOPE = np.frompyfunc(lambda number: lift(number).t, 1, 1)
+_BOTH = np.frompyfunc(lambda v, t: Dual(Decimal(v), t), 2, 1)  # an empty sum is the number 0
+_NONE_IS_ZERO = np.frompyfunc(lambda t: t or 0, 1, 1)
+
+
+def _multilinear(function: Callable[..., Any], factors: Sequence[Any], *rest: Any, **kw: Any) -> Any:
+    """Return a function that is linear in each of its factors, by the rule for products."""
+    factors = [np.asarray(_plain(factor), object) for factor in factors]
+    values = [np.asarray(_VALUE(factor), object) for factor in factors]
+    slopes = [np.asarray(_SLOPE(factor), object) for factor in factors]
+    value = np.asarray(function(*values, *rest, **kw), object)
+    # That many products a matrix product has: N K M, of arrays of N K, K M and N M elements.
+    _spend(sqrt(value.size * prod(factor.size for factor in factors)))
+    slope = None
+    for k, t in enumerate(slopes):
+        if any(element is not None for element in t.flat):
+            moved = [*values[:k], np.asarray(_NONE_IS_ZERO(t), object), *values[k + 1 :]]
+            more = function(*moved, *rest, **kw)
+            slope = more if slope is None else slope + more
+    return _seen(_BOTH(value, slope))
+
+
+def _einsum(subscripts: Any, *factors: Any, **kwargs: Any) -> Any:
+    if not isinstance(subscripts, str):
+        raise NotExact("np.einsum without a text of subscripts")
+    terms = subscripts.replace(" ", "").partition("->")[0].split(",")
     sizes: dict[str, int] = {}
-    for term, operand in zip(terms, args[1:], strict=False):
-        sizes |= dict(zip(term, np.shape(operand), strict=False))
-    arithmetic.spend(prod(sizes.values()) * len(terms))
+    for term, factor in zip(terms, factors, strict=False):
+        sizes |= dict(zip(term, np.shape(factor), strict=False))
+    if not kwargs.get("optimize"):
+        _spend(prod(sizes.values()))
+    out = kwargs.pop("out", None)
+
+    def function(*values: Any) -> Any:
+        return np.einsum(subscripts, *values, **kwargs)
+
+    return _into((out,), _multilinear(function, factors))
 
 
 def _reduced(function: Any, array: Array, axis: Any = 0, keepdims: bool = False) -> Any:
@@ -312,6 +356,7 @@ _OWN: dict[Any, Callable[..., Any]] = {
     np.bincount: _bincount,
     np.copyto: _copyto,
     np.diag: _diag,
+    np.einsum: _einsum,
     np.result_type: _result_type,
     np.iscomplexobj: lambda x: False,
 }
@@ -356,6 +401,7 @@ def _converter(original: Callable[..., Any]) -> Callable[..., Any]:
     return convert
 
 
+_BILINEAR = {np.dot, np.tensordot, np.inner, np.vdot, np.outer, np.kron}
 _CONVERTERS = ("array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarray")
 _REPLACED: dict[str, Callable[..., Any]] = {
     "zeros": _maker(np.zeros, 0),
