@@ -262,7 +262,7 @@ def _ask(
         for name, so_far in seen.items():
             check = CHECKS[name]
             wanted = set(check.tensors(layer.spec)) - zero
-            if not check.wants(case) or so_far.enough(check, wanted, profile.sampled):
+            if not check.wants(case) or so_far.enough(check, wanted, case, profile.sampled):
                 continue
             if trial.failure is not None and name != "contract":
                 so_far.lost += 1

@@ -18,8 +18,17 @@ import numpy as np
 
 from gradverify.cases import Array
 from gradverify.layer import Layer, Pullback
-from gradverify.numerics.dual import DIGITS, Arithmetic, Dual, NotExact, OverBudget, computing, current
-from gradverify.numerics.dual_arrays import Duals, dual_array, on_duals
+from gradverify.numerics.dual import (
+    DIGITS,
+    Arithmetic,
+    Dual,
+    NotExact,
+    OverBudget,
+    computing,
+    current,
+)
+from gradverify.numerics.dual_arrays import Duals, dual_array
+from gradverify.numerics.dual_modules import on_duals
 from gradverify.trial import Trial
 
 # Operations on numbers in one forward or pullback, each about a microsecond.
@@ -157,7 +166,8 @@ def replay(trial: Trial) -> dict[str, Array] | Unavailable:
 def _namespaces(layer: Layer) -> list[dict[str, Any]]:
     """Return the globals of a layer's code, and of the files beside it that it uses."""
     folder = Path(layer.file).resolve().parent
-    found, todo = [], [layer.namespace]
+    found: list[dict[str, Any]] = []
+    todo = [layer.namespace]
     while todo:
         space = todo.pop()
         if any(space is other for other in found):

@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from gradverify.cases import Case
 from gradverify.checks import Check
@@ -23,18 +24,22 @@ class Seen:
     lost: int = 0
     seconds: float = 0.0
     declined: list[str] = field(default_factory=list)
+    met: set[tuple[str, Any]] = field(default_factory=set)
     powered: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     worst: dict[str, Observation] = field(default_factory=dict)
     failures: dict[tuple[str, str | None], list[tuple[Case, Observation]]] = field(
         default_factory=lambda: defaultdict(list)
     )
 
-    def enough(self, check: Check, tensors: Iterable[str], sampled: int) -> bool:
-        """Whether a check that calls the layer often has been asked often enough of tensors."""
+    def enough(self, check: Check, tensors: Iterable[str], case: Case, sampled: int) -> bool:
+        """Whether a check that calls the layer often has been asked often enough of tensors.
+
+        A case with a constant, rank or shape that was not met yet is looked at all the same.
+        """
         if check.most is not None and self.cases >= check.most:
             # What the layer declines in that many cases it declines in all.
             told = all(self.powered.get(t, 0) >= MIN_POWERED for t in tensors)
-            if told or len(self.declined) == self.cases:
+            if len(self.declined) == self.cases or (told and _choices(case) <= self.met):
                 return True
         return check.sampled and self.cases >= sampled
 
@@ -47,11 +52,17 @@ class Seen:
             self.failures[seen.question, seen.tensor].append((case, seen))
         if seen.tensor is None or seen.outcome is Status.VACUOUS:
             return
+        self.met |= _choices(case)
         if seen.powered:
             self.powered[seen.tensor] += 1
         old = self.worst.get(seen.tensor)
         if seen.worst is not None and (old is None or seen.worst > (old.worst or 0.0)):
             self.worst[seen.tensor] = seen
+
+
+def _choices(case: Case) -> set[tuple[str, Any]]:
+    """Return what is chosen in a case besides sizes and values."""
+    return {*case.constants, *case.shapes, *((name, len(made)) for name, made in case.leading)}
 
 
 def applicable(check: Check, layer: Layer) -> tuple[Status, str] | None:

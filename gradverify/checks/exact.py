@@ -64,8 +64,8 @@ class _Pairing:
     @property
     def why(self) -> str:
         return (
-            f"{FACTOR:g} x ({self.spread:.2g} by which moving every constant in the code by its rounding "
-            f"in float64 changes the difference + {UNIT:.2g} of all that is summed)"
+            f"{FACTOR:g} x ({self.spread:.2g} by which the difference changes when every constant "
+            f"in the code is moved by its rounding + {UNIT:.2g} of all terms that are summed)"
         )
 
 
@@ -130,9 +130,7 @@ def _alone(comparison: _Comparison, name: str, v: Array) -> Observation:
     return _worst_element(comparison, name, v, pairing)
 
 
-def _worst_element(
-    comparison: _Comparison, name: str, v: Array, pairing: _Pairing
-) -> Observation:
+def _worst_element(comparison: _Comparison, name: str, v: Array, pairing: _Pairing) -> Observation:
     def part(group: Sequence[int]) -> dict[str, Array]:
         kept = np.zeros(v.size)
         kept[list(group)] = v.reshape(-1)[list(group)]

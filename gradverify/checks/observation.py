@@ -17,7 +17,8 @@ POWER = 1000.0
 class Observation:
     """The answer to one question about one tensor (None: the layer as a whole) in one case.
 
-    `outcome` is passed, failed, vacuous or unavailable, with the reason as `message`; `powered` says that a wrong tensor would have shown.
+    `outcome` is passed, failed, vacuous or unavailable (`message` is the reason then); `powered`
+    says that a wrong tensor would have shown.
     """
 
     question: str

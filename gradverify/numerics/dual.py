@@ -120,6 +120,14 @@ def lift(value: Any) -> Any:
     return found
 
 
+def number(value: Any) -> "Dual":
+    """Return a number as a Dual without a derivative; NotExact for what is no number."""
+    found = lift(value)
+    if found is NotImplemented:
+        raise NotExact(f"a {type(value).__name__} in an array")
+    return found  # type: ignore[no-any-return]
+
+
 def _compared(compare: Callable[[Decimal, Decimal], bool]) -> Callable[["Dual", Any], Any]:
     def method(a: "Dual", b: Any) -> Any:
         other = lift(b)
