@@ -23,7 +23,7 @@ class Seen:
     cases: int = 0
     lost: int = 0
     seconds: float = 0.0
-    declined: list[str] = field(default_factory=list)
+    declined: dict[Case, str] = field(default_factory=dict)
     met: set[tuple[str, Any]] = field(default_factory=set)
     powered: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     worst: dict[str, Observation] = field(default_factory=dict)
@@ -46,7 +46,7 @@ class Seen:
     def note(self, case: Case, seen: Observation) -> None:
         """Take in one observation."""
         if seen.outcome is Status.UNAVAILABLE:
-            self.declined.append(seen.message)
+            self.declined[case] = seen.message
             return
         if seen.outcome is Status.FAILED:
             self.failures[seen.question, seen.tensor].append((case, seen))
@@ -87,9 +87,6 @@ def check_result(
         return CheckResult(
             check.name, Status.ERROR, "the layer gave no result in any case; see contract"
         )
-    if seen.declined and seen.cases == len(seen.declined):
-        (reason, _), *_ = Counter(seen.declined).most_common()
-        return CheckResult(check.name, Status.UNAVAILABLE, reason, seen.cases, seen.seconds)
     if seen.cases == 0:
         double = layer.dtypes is None or "float64" in layer.dtypes
         reason = "there was no case" if double else "it needs float64, which the layer declines"
@@ -118,6 +115,9 @@ def check_result(
     if failing:
         status = Status.FAILED
         reason = ", ".join(sorted(t for t in failing if t)) or "see the finding"
+    elif seen.declined and (vacuous or len(seen.declined) == seen.cases):
+        status = Status.UNAVAILABLE
+        reason = Counter(seen.declined.values()).most_common(1)[0][0]
     elif vacuous:
         status = Status.VACUOUS
         reason = f"{', '.join(vacuous)}: {tensors[vacuous[0]].reason}"

@@ -5,15 +5,17 @@ Evaluating Derivatives, section 3.2. What cancels in float64 does not blind it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from decimal import Decimal
 from math import isfinite
 
 import numpy as np
 
-from gradverify.cases import LARGE, Array, Case
+from gradverify.cases import Array, Case
+from gradverify.checks.finite_difference import slope
 from gradverify.checks.observation import POWER, Observation
 from gradverify.numerics.dual import UNIT
-from gradverify.numerics.finite_difference import locate
+from gradverify.numerics.finite_difference import Estimate, locate
 from gradverify.replayed import Products, Replay, Stopped
 from gradverify.result import Status
 from gradverify.trial import Trial
@@ -33,9 +35,8 @@ VALUES = ("ordinary", "small", "positive", "negative")
 
 
 def wants(case: Case) -> bool:
-    """Whether a case is plain and small enough: a replay takes some microseconds a number."""
-    small = all(size < LARGE for _, size in case.sizes)
-    return small and case.dtype == "float64" and case.values in VALUES
+    """Whether a case is plain enough; one that is too large declines itself."""
+    return case.dtype == "float64" and case.values in VALUES
 
 
 @dataclass(frozen=True)
@@ -109,25 +110,61 @@ def _compared(trial: Trial, comparison: _Comparison) -> list[Observation]:
     pairing = comparison.along(directions)
     if pairing.holds:
         return [_passed(comparison, k, v, pairing) for k, v in directions.items()]
-    return [_alone(comparison, k, v) for k, v in directions.items()]
+    return [_alone(trial, comparison, k, v) for k, v in directions.items()]
 
 
 def _passed(comparison: _Comparison, name: str, v: Array, pairing: _Pairing) -> Observation:
     gradient = comparison.fine.gradients[name].astype(float)
-    powered = POWER * pairing.allowed <= float(np.linalg.norm(gradient * v))
+    signal = float(np.linalg.norm(gradient * v))
+    powered = 0 < signal >= POWER * pairing.allowed
     return Observation(
         "adjoint", name, Status.PASSED if powered else Status.VACUOUS, "", None,
         pairing.fine.forward, pairing.fine.backward, pairing.allowed, pairing.why, powered,
     )  # fmt: skip
 
 
-def _alone(comparison: _Comparison, name: str, v: Array) -> Observation:
+def _alone(trial: Trial, comparison: _Comparison, name: str, v: Array) -> Observation:
     pairing = comparison.along({name: v})
     if not pairing.finite:
         return Observation("adjoint", name, Status.VACUOUS, powered=False)
     if pairing.holds:
         return _passed(comparison, name, v, pairing)
-    return _worst_element(comparison, name, v, pairing)
+    measured = slope(trial, name, v)
+    if measured is not None and not _agrees(measured, pairing.fine.backward):
+        return _worst_element(comparison, name, v, pairing)
+    # Differences do not see it: the derivative of the code need not be that of what it computes.
+    # Bisection finds a value by comparisons, which carry no derivative; a series that is right to
+    # the digits of float64 has another one than what it stands for.
+    if measured is not None and not _agrees(measured, pairing.fine.forward):
+        return Observation(
+            "adjoint", name, Status.UNAVAILABLE, "what the code computes has another derivative "
+            "than the code, as where a value is found by comparisons", powered=False,
+        )  # fmt: skip
+    if _derived(trial, comparison, name, v, pairing):
+        return Observation("adjoint", name, Status.VACUOUS, powered=False)
+    found = _worst_element(comparison, name, v, pairing)
+    if trial.oracle is not None:
+        return found
+    # log(p + 1e-12) whose gradient leaves the 1e-12 out, or an iteration that ends somewhere.
+    message = (
+        f"differences cannot tell the gradient of {name} from the derivative of the layer's "
+        "forward, but 50 digits can"
+    )
+    return replace(found, question="inaccurate", severity="warning", message=message)
+
+
+def _derived(trial: Trial, comparison: _Comparison, name: str, v: Array, pairing: _Pairing) -> bool:
+    """Whether the layer's gradient is the derived one, as far as can be told."""
+    exact = trial.exact if trial.oracle is not None else None
+    if exact is None:
+        return False
+    own, truth = comparison.fine.gradients[name], exact.gradients[name].astype(str)
+    off = [float(g - Decimal(t)) for g, t in zip(own.flat, truth.flat, strict=True)]
+    return abs(float(np.dot(off, v.reshape(-1)))) <= pairing.allowed
+
+
+def _agrees(found: Estimate | None, value: float) -> bool:
+    return found is not None and abs(found.value - value) <= found.allowed
 
 
 def _worst_element(comparison: _Comparison, name: str, v: Array, pairing: _Pairing) -> Observation:

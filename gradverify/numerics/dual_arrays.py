@@ -43,7 +43,7 @@ _PRODUCTS = {"matmul", "vecdot", "matvec", "vecmat"}
 _COST = 30
 _LIFT = np.frompyfunc(number, 1, 1)
 UNPACK = np.frompyfunc(lambda e: e.item() if isinstance(e, Duals) and e.ndim == 0 else e, 1, 1)
-_FLOAT = np.dtype(np.float64)
+_FLOAT, _TRUTH = np.dtype(np.float64), np.dtype(bool)
 
 
 def dual_array(values: Any) -> "Duals":
@@ -97,9 +97,9 @@ class Duals(np.ndarray[Any, Any]):
         return _seen(found) if found.__class__ is Dual else found
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        new = (
-            _plain(value) if isinstance(value, Duals) else _LIFT(UNPACK(np.asarray(value, object)))
-        )
+        new = _plain(value)
+        if new is value:
+            new = _LIFT(UNPACK(np.asarray(value, object)))
         if isinstance(new, np.ndarray) and new.ndim == 0:
             new = new.item()
         super().__setitem__(index, new)
@@ -180,9 +180,7 @@ class Duals(np.ndarray[Any, Any]):
             return None
         if name in TRUTHS:
             result = np.asarray(result, bool)[()]
-        elif not (
-            isinstance(result, np.ndarray | np.bool_) and result.dtype.kind == "b"
-        ):  # a comparison's
+        elif not isinstance(result, np.bool_) and getattr(result, "dtype", None) != _TRUTH:
             result = dual_array(result) if method == "reduce" else _seen(result)
         return _into(out, result, where if method == "__call__" else True)
 

@@ -59,12 +59,26 @@ def _converter(original: Callable[..., Any]) -> Callable[..., Any]:
     return convert
 
 
+def _vectorize(function: Callable[..., Any], otypes: Any = None, **kwargs: Any) -> Any:
+    if current() is None or isinstance(otypes, str):
+        return np.vectorize(function, otypes, **kwargs)
+    kinds = otypes and [object if is_float64(kind) else kind for kind in otypes]
+    applied = np.vectorize(function, kinds, **kwargs)
+    return lambda *args, **named: seen(applied(*args, **named))
+
+
+def _as_strided(x: Any, *args: Any, **kwargs: Any) -> Any:
+    view = np.lib.stride_tricks.as_strided(x, *args, **kwargs)
+    return seen(view) if isinstance(x, Duals) else view
+
+
 _CONVERTERS = ("array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarray")
 _REPLACED: dict[str, Callable[..., Any]] = {
     "zeros": _maker(np.zeros, 0),
     "ones": _maker(np.ones, 1),
     "empty": _maker(np.empty, float("nan")),
     "full": _full_maker(np.full),
+    "vectorize": _vectorize,
     **{name: _converter(getattr(np, name)) for name in _CONVERTERS},
 }
 
@@ -138,8 +152,9 @@ class _Module(ModuleType):
 
 def _stand_ins() -> dict[int, Any]:
     """Return what stands for a module or a function, by the identity of that."""
-    replaced = [
+    replaced: list[tuple[ModuleType, Mapping[str, Any]]] = [
         (np, _REPLACED),
+        (np.lib.stride_tricks, {"as_strided": _as_strided}),
         (math, {name: _of_math(name, own) for name, own in _MATH.items()} | {"fsum": _fsum}),
     ]
     special = sys.modules.get("scipy.special")

@@ -28,8 +28,8 @@ def full(shape: Any, value: float) -> Array:
     return made
 
 
-_VALUE = np.frompyfunc(lambda number: number(number).v, 1, 1)
-_SLOPE = np.frompyfunc(lambda number: number(number).t, 1, 1)
+_VALUE = np.frompyfunc(lambda e: number(e).v, 1, 1)
+_SLOPE = np.frompyfunc(lambda e: number(e).t, 1, 1)
 _BOTH = np.frompyfunc(lambda v, t: Dual(Decimal(v), t), 2, 1)  # an empty sum is the number 0
 _NONE_IS_ZERO = np.frompyfunc(lambda t: t or 0, 1, 1)
 
