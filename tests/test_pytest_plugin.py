@@ -7,7 +7,7 @@ import pytest
 
 pytest_plugins = ["pytester"]
 
-CHECKS = ["contract", "descent", "finite_difference", "forward", "symbolic"]
+CHECKS = ["contract", "descent", "exact", "finite_difference", "forward", "symbolic"]
 
 PYPROJECT = """\
 [tool.pytest.ini_options]

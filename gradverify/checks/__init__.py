@@ -59,7 +59,7 @@ _CHECKS = (
           lambda spec: spec.outputs),
     Check("symbolic", symbolic.examine, _any, _gradients),
     Check("finite_difference", finite_difference.examine, _double, _gradients, sampled=True),
-    Check("exact", exact.examine, exact.wants, _gradients, sampled=True, most=6),
+    Check("exact", exact.examine, exact.wants, _gradients, sampled=True, most=10),
     Check("descent", descent.examine, _double, _gradients, sampled=True),
 )  # fmt: skip
 
