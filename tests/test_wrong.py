@@ -13,7 +13,7 @@ import pytest
 
 from gradverify import Status, Verdict, checks, engine, shrink, trial, verify
 from gradverify.cases import Arrays, cases, draw
-from gradverify.checks import finite_difference, symbolic
+from gradverify.checks import exact, finite_difference, symbolic
 from gradverify.checks.observation import Observation
 from gradverify.loading import load
 from gradverify.numerics import allowance
@@ -62,6 +62,7 @@ def _once(monkeypatch):
     # Neither a smaller case nor the worst element is asked for here.
     monkeypatch.setattr(shrink, "SHRINKS", 0)
     monkeypatch.setattr(finite_difference, "MOST_ELEMENTS", 2)
+    monkeypatch.setattr(exact, "MOST_ELEMENTS", 2)
 
 
 @pytest.mark.parametrize("layer", [marked(layer) for layer in LAYERS])

@@ -22,7 +22,7 @@ from gradverify.trial import Trial
 
 # Constants of a layer are rounded, each by up to a few units, and formulas are cut off where
 # float64 cannot tell: so many times the effect of moving every constant by a unit or two, and as
-# many units of the result, are allowed.
+# many units of the result, are allowed. Right ways of writing the catalogue need 0.5 at most.
 FACTOR = 64.0
 # Fewer digits, by which what 50 of them lose shows.
 COARSE = 40

@@ -105,7 +105,9 @@ def lift(value: Any) -> Any:
     """Return a number as a Dual without a derivative; NotImplemented for what is no number."""
     if value.__class__ is Dual:
         return value
-    arithmetic = _CURRENT.get()
+    arithmetic = _CURRENT.get(None)
+    if arithmetic is None:
+        raise NotExact("a number that was kept from an earlier call")
     try:
         return arithmetic.constants[value]
     except KeyError:
