@@ -10,10 +10,27 @@ SECOND = 0.72
 # The extrapolation's own estimate is not a bound (it was exceeded tenfold in one case of five);
 # the factor is calibrated together with the allowances, tests/calibrate.py.
 FACTOR = 16.0
-# Above this fraction of the derivative's size a difference could not tell right from wrong.
+# Above this fraction of the derivative's size a difference could not tell right from wrong ...
 CAP = 1e-2
+# ... or above so many units of a precision that has fewer digits: a quarter, in float16.
+LOW_CAP = 512
+# The largest step to try, relative to how much values vary: extrapolation from there on converges
+# for everything smooth on that scale. Where few digits are left of a difference, longer steps
+# lose less to rounding than to what they extrapolate.
+FIRST_STEP, LOW_FIRST_STEP = 0.05, 0.4
 # How much nearer to look for a kink that nobody has declared.
 NEARER = (1e-2, 1e-4, 1e-6)
+
+
+def cap(unit: float) -> float:
+    """Return the fraction of a derivative that may be allowed in a precision."""
+    return max(CAP, LOW_CAP * unit)
+
+
+def first_step(unit: float) -> float:
+    """Return the largest step to try in a precision, relative to how much values vary."""
+    # float16 has 3 digits, of which the usual step leaves none.
+    return FIRST_STEP if LOW_CAP * unit <= CAP else LOW_FIRST_STEP
 
 
 @dataclass(frozen=True)
@@ -72,7 +89,8 @@ def contradicted(
 ) -> bool:
     """Return whether much smaller steps give another derivative than `found`, taken from `step`.
 
-    So it is where a kink lies in between that nobody has declared, not where a gradient is wrong.
+    So it is where a kink lies in between that nobody has declared, or where the function turns
+    within the steps (tanh, where values are hundreds); not where a gradient is wrong.
     """
     for factor in NEARER:
         near = derivative(function, factor * step, rounding, valid)
