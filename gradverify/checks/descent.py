@@ -5,23 +5,22 @@ norm, layer norm and softmax, and a sum of squares nearly none under batch norm.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from gradverify.calculus.compile import Switches
-from gradverify.cases import Array, draw
+from gradverify.cases import Array, Arrays, draw
 from gradverify.checks.finite_difference import scale
 from gradverify.checks.observation import Observation
 from gradverify.numerics.finite_difference import (
-    CAP,
     FACTOR,
-    LOW_CAP,
     Estimate,
     cap,
     contradicted,
     derivative,
+    few_digits,
     first_step,
 )
 from gradverify.result import Status
@@ -40,6 +39,8 @@ STEPS, LONG_STEPS = 5, 10
 STILL = 6
 # A decrease this many times the loss's own rounding is one; float16 has no digits to be generous.
 CLEAR, LOW_CLEAR = 100.0, 10.0
+# A gradient of which more than this part may be rounding points nowhere.
+BLUR = 0.5
 # Steps that promise more than this fraction of the loss say nothing of its slope.
 LOCAL = 0.125
 # A squared norm below this is about to underflow: the gradient is zero for all that can be seen.
@@ -98,8 +99,19 @@ class _Problem:
     @cached_property
     def floor(self) -> float:
         """A decrease of this much is one, and no rounding."""
-        few = LOW_CAP * self.trial.unit > CAP
-        return (LOW_CLEAR if few else CLEAR) * self.rounding
+        return (LOW_CLEAR if few_digits(self.trial.unit) else CLEAR) * self.rounding
+
+    @cached_property
+    def blurred(self) -> dict[str, float]:
+        """The part of each gradient, by its norm, that may be rounding; none known of without a
+        definition."""
+        if self.trial.oracle is None:
+            return {}
+        errors = (y - t for y, t in zip(self.trial.forward(self.start), self.targets, strict=True))
+        given = Arrays(dict(self.start), tuple(self.trial.narrowed(errors)))
+        known = replace(self.trial, given=given).reference.allowed_gradients
+        return {k: known[k].value * float(np.sqrt(g.size)) / (norm([g]) or 1.0)
+                for k, g in self.slopes.items()}  # fmt: skip
 
     @cached_property
     def slopes(self) -> dict[str, Array]:
@@ -215,6 +227,7 @@ def _first_step(problem: _Problem, grads: dict[str, Array]) -> Iterator[Observat
     live = {
         k: g for k, g in grads.items()
         if TINY < _square({k: g}) < 1 / TINY and not problem.flat({k: g})
+        and problem.blurred.get(k, 0.0) <= BLUR
     }  # fmt: skip
     for name in grads:
         yield from _still(problem, name, grads[name])
@@ -293,6 +306,8 @@ def _slope(problem: _Problem, name: str | None, grads: Tensors, rate: float) -> 
     unit = problem.trial.unit
     step = min(rate / 8, first_step(unit) * reach)
     found = derivative(loss, step, problem.rounding / square, problem.smooth(grads))
+    own = max(problem.blurred.get(k, 0.0) for k in grads)
+    found = found and replace(found, allowed=found.allowed + own, own=own)
     if found is None or not np.isfinite(found.value) or not found.allowed <= cap(unit):
         return Observation("slope", name, Status.VACUOUS, powered=False)
     status = Status.PASSED if abs(found.value - 1) <= found.allowed else Status.FAILED
