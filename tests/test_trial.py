@@ -214,7 +214,7 @@ def test_noise_is_what_rounding_inside_changes():
     weights = [np.ones(4)]
     assert 1e-12 < trial(layer, shifted, case).noise(weights) < 1e-8
     unknown = Spec("shifted", x=Input("N"), y=Output("N"))
-    assert trial(layer, unknown, case).noise(weights) == 4 * 2.0**-53
+    assert trial(layer, unknown, case).noise(weights) == 2 * 2.0**-53  # the root of 4 squares
 
 
 # -- which cases are none
