@@ -153,7 +153,10 @@ def reference(
                 distance = _largest(value - base) * unit / amplitude
                 spread[name] = max(spread[name], distance)
 
+    # A factor that underflows is off by the smallest number there is, times the other factors.
     smallest = float(np.finfo(dtype).smallest_subnormal)
+    for arrays in (tensors.values(), cotangents):
+        smallest *= max(1.0, *map(_largest, arrays))
 
     def allowance(key: str, name: str, size: float) -> Allowance:
         value = FACTOR * (spread[name] + unit * size + smallest)
