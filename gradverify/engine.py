@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from gradverify import __version__
+from gradverify.attribution import odd_one_out
 from gradverify.calculus.compile import Oracle
 from gradverify.cases import Case, cases
 from gradverify.checks import CHECKS
 from gradverify.checks.names import NAMES, NEED_DEFINITION
-from gradverify.diagnose import diagnose
+from gradverify.diagnose import Diagnoses
 from gradverify.errors import UsageError, nearest
 from gradverify.findings import finding_for
 from gradverify.layer import Layer, from_registration
@@ -283,6 +284,7 @@ def _findings(
     Without `chosen`, the cases that were tried, a finding is of its case as it is.
     """
     shared = seen["contract"].failures if "contract" in seen else ()
+    diagnoses = Diagnoses(chosen, shared)
     for name, so_far in seen.items():
         wrong = {t for (_, t), told in so_far.failures.items() if told[0][1].severity == "error"}
         for (_, tensor), told in so_far.failures.items():
@@ -292,6 +294,7 @@ def _findings(
             trial = Trial(layer, case, oracle, zero)
             if chosen:
                 trial, observation = shrunk(trial, CHECKS[name], observation)
-            cause = diagnose(trial, name, observation, chosen, shared)
-            times = len({at for at, _ in told})
-            yield finding_for(trial, name, observation, times, cause)
+            failing = {at for at, _ in told}
+            cause = diagnoses.of(trial, name, observation, failing)
+            odd = odd_one_out(trial, observation) if name != "contract" else None
+            yield finding_for(trial, name, observation, len(failing), cause, odd)
