@@ -19,10 +19,10 @@ def shrunk(trial: Trial, check: Check, seen: Observation) -> tuple[Trial, Observ
                 continue
             tried.add(simpler)
             usable = settled(trial.spec, trial.oracle, simpler)
-            if usable is None or not check.wants(usable):
+            if usable is None:
                 continue
             other = Trial(trial.layer, usable, trial.oracle, trial.redundant)
-            found = _again(other, check, seen)
+            found = _again(other, check, seen) if check.wants(other) else None
             if found is not None:
                 trial, seen = other, found
                 break

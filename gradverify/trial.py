@@ -1,7 +1,7 @@
 """One layer at one case: what it returned, what was derived and what is allowed, each once."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -53,13 +53,25 @@ class Call:
 
 
 @dataclass(frozen=True)
+class Results:
+    """Outputs and gradients, by name."""
+
+    outputs: dict[str, Array]
+    gradients: dict[str, Array]
+
+
+@dataclass(frozen=True)
 class Trial:
-    """A layer at a case. Everything is computed when first asked for, and once."""
+    """A layer at a case. Everything is computed when first asked for, and once.
+
+    `given` are values other than those the case draws.
+    """
 
     layer: Layer
     case: Case
     oracle: Oracle | None
     redundant: frozenset[str] = frozenset()
+    given: Arrays | None = field(default=None, compare=False)
 
     @property
     def spec(self) -> Spec:
@@ -108,16 +120,25 @@ class Trial:
     @cached_property
     def arrays(self) -> Arrays:
         """The tensors and cotangents that the layer is called with."""
-        return draw(self.spec, self.case)
+        if self.given is None:
+            return draw(self.spec, self.case)
+        return Arrays(
+            {k: np.array(v) for k, v in self.given.tensors.items()},
+            tuple(np.array(dy) for dy in self.given.cotangents),
+        )
 
     @cached_property
     def wide(self) -> Arrays:
         """The same numbers in float64."""
-        return _widened(self.arrays)
+        return widened(self.arrays)
+
+    def narrowed(self, arrays: Iterable[Array]) -> list[Array]:
+        """Return arrays of real numbers in the dtype that the layer is called with."""
+        return [np.asarray(a, self.case.dtype) if a.dtype.kind == "f" else a for a in arrays]
 
     @cached_property
     def _called(self) -> Call | Failure:
-        arrays = draw(self.spec, self.case)
+        arrays = replace(self).arrays  # its own: the layer may write to them
         return call(self.layer, arrays.tensors, self.constants, arrays.cotangents)
 
     @property
@@ -163,6 +184,13 @@ class Trial:
         assert self.oracle is not None
         return _reference(self.spec, self.oracle, self.case)
 
+    @property
+    def derived(self) -> Results:
+        """The derived outputs and gradients alone."""
+        found, pullback = self._seen.run(self.wide.tensors, self.constants, self.sizes)
+        names = self._seen.program.declared.wanted
+        return Results(dict(zip(names, found, strict=True)), pullback(*self.wide.cotangents))
+
     @cached_property
     def exact(self) -> Exact | None:
         """Outputs and gradients in 50-digit arithmetic; None where that would take too long."""
@@ -189,6 +217,7 @@ class Trial:
 
     def at(self, tensors: Mapping[str, Array]) -> tuple[tuple[Array, ...], Pullback]:
         """Return `forward(tensors)` and the layer's pullback there."""
+        tensors = dict(zip(tensors, self.narrowed(tensors.values()), strict=True))
         try:
             with np.errstate(all="ignore"):
                 outputs, pullback = self.layer.forward(tensors, self.constants)
@@ -211,13 +240,21 @@ class Trial:
     def noise(self, weights: Sequence[Array]) -> float:
         """Return how much rounding inside the layer changes <weights, outputs>.
 
+        Errors of many elements add up as their squares do: their signs, or those of the weights,
+        have nothing to do with each other.
+
         Without a definition nobody knows what is added up inside; a saturated layer adds to 1.
         """
         if self.oracle is None:
-            return unit_roundoff("float64") * float(sum(np.sum(np.abs(w)) for w in weights))
-        allowed = self.reference.allowed_outputs
+            return self.unit * norm(weights)
+        known = self.reference.allowed_outputs
         pairs = zip(self.spec.differentiable_outputs, weights, strict=True)
-        return float(sum(allowed[k].spread * np.sum(np.abs(w)) for k, w in pairs))
+        return norm(known[k].noise * w for k, w in pairs)
+
+    @property
+    def unit(self) -> float:
+        """The unit roundoff of the precision that the layer is called in."""
+        return unit_roundoff(self.case.dtype)
 
     def switches(self, tensors: Mapping[str, Array]) -> Switches:
         """Return the sides of all kinks at float64 tensors; only with a definition."""
@@ -231,6 +268,11 @@ class Trial:
         return self.switches(self.wide.tensors)
 
 
+def norm(arrays: Iterable[Array]) -> float:
+    """Return the Euclidean norm of the elements of arrays together; those not finite left out."""
+    return float(np.sqrt(sum(np.sum(np.square(a), where=np.isfinite(a)) for a in arrays)))
+
+
 def real_array(value: Any) -> Array | None:
     """Return what a layer returned as an array, None where it is none of real numbers."""
     try:
@@ -240,13 +282,15 @@ def real_array(value: Any) -> Array | None:
     return array if array.dtype.kind in "fiub" else None
 
 
-def _widened(arrays: Arrays) -> Arrays:
-    def widened(array: Array) -> Array:
+def widened(arrays: Arrays) -> Arrays:
+    """Return the same numbers in float64."""
+
+    def wide(array: Array) -> Array:
         return np.array(array, float) if array.dtype.kind == "f" else np.array(array)
 
     return Arrays(
-        {k: widened(v) for k, v in arrays.tensors.items()},
-        tuple(widened(v) for v in arrays.cotangents),
+        {k: wide(v) for k, v in arrays.tensors.items()},
+        tuple(wide(v) for v in arrays.cotangents),
     )
 
 
@@ -286,7 +330,7 @@ def _reference(spec: Spec, oracle: Oracle, case: Case) -> Reference:
     wide = _widened(draw(spec, case))
     return reference(
         seen(oracle, view_of(spec, case)), wide.tensors, dict(case.constants), dict(case.sizes),
-        wide.cotangents, case.dtype, case.seed,
+        wide.cotangents, case.dtype, case.seed, spec.allow,
     )  # fmt: skip
 
 
@@ -310,7 +354,7 @@ _NOISY_SWITCHES = Mode(noise=True, switches=True)
 
 
 def _regular(spec: Spec, oracle: Oracle | Seen, case: Case) -> bool:
-    arrays = _widened(draw(spec, case))
+    arrays = widened(draw(spec, case))
     constants, sizes = dict(case.constants), dict(case.sizes)
     largest = float(np.finfo(case.dtype).max)
     sides = Switches()

@@ -170,13 +170,15 @@ class Noise:
     """Random relative errors of size `amplitude` on every additive term (Gaussian, continuous).
 
     A sum of terms t gets amplitude * xi * sqrt(sum t**2): the distribution that independent
-    errors of all its terms have together.
+    errors of all its terms have together. What is smaller than `least` gets an error as if it
+    were that: so it is with numbers that underflow.
     """
 
-    def __init__(self, amplitude: float, rng: np.random.Generator) -> None:
-        self.amplitude, self.rng = amplitude, rng
+    def __init__(self, amplitude: float, rng: np.random.Generator, least: float = 0.0) -> None:
+        self.amplitude, self.rng, self.least = amplitude, rng, least
 
     def _perturb(self, value: Array, scale: Array) -> Array:
+        scale = np.maximum(scale, self.least)
         error = self.amplitude * self.rng.standard_normal(np.shape(scale)) * scale
         return np.where(np.isfinite(error), value + error, value)
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from gradverify.cases import Case
 from gradverify.checks import contract, descent, finite_difference, forward, symbolic
 from gradverify.checks.names import NAMES
 from gradverify.checks.observation import Observation
@@ -16,13 +15,13 @@ from gradverify.trial import LayerRaised, Trial
 class Check:
     """One family of questions.
 
-    `wants` says of which cases it is asked, `tensors` for which tensors it must have an answer,
+    `wants` says of which trials it is asked, `tensors` for which tensors it must have an answer,
     and `sampled` that it calls the layer so often that a profile limits its cases.
     """
 
     name: str
     examine: Callable[[Trial], Iterator[Observation]]
-    wants: Callable[[Case], bool]
+    wants: Callable[[Trial], bool]
     tensors: Callable[[Spec], tuple[str, ...]]
     sampled: bool = False
 
@@ -34,13 +33,13 @@ class Check:
             yield Observation("raises", None, Status.FAILED, str(raised))
 
 
-def _any(case: Case) -> bool:
+def _any(trial: Trial) -> bool:
     return True
 
 
-def _double(case: Case) -> bool:
-    # Differences need all digits; a lower precision is differenced in float64, which is this.
-    return case.dtype == "float64"
+def _widest(trial: Trial) -> bool:
+    # Differences need all digits that there are.
+    return trial.case.dtype == trial.layer.widest
 
 
 def _all(spec: Spec) -> tuple[str, ...]:
@@ -56,8 +55,8 @@ _CHECKS = (
     Check("forward", forward.examine, _any,
           lambda spec: spec.outputs),
     Check("symbolic", symbolic.examine, _any, _gradients),
-    Check("finite_difference", finite_difference.examine, _double, _gradients, sampled=True),
-    Check("descent", descent.examine, _double, _gradients, sampled=True),
+    Check("finite_difference", finite_difference.examine, _widest, _gradients, sampled=True),
+    Check("descent", descent.examine, _widest, _gradients, sampled=True),
 )  # fmt: skip
 
 CHECKS: Mapping[str, Check] = {check.name: check for check in _CHECKS}
