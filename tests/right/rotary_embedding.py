@@ -88,16 +88,16 @@ def angles_in_the_precision_of_x(x, *, base):
     angle = np.arange(T, dtype=x.dtype)[:, None] * frequency
     cos, sin = np.cos(angle), np.sin(angle)
     even, odd = x[:, :, 0::2], x[:, :, 1::2]
-    y, dx = np.empty_like(x), partial(np.empty_like, x)
+    y = np.empty_like(x)
     y[:, :, 0::2] = even * cos - odd * sin
     y[:, :, 1::2] = odd * cos + even * sin
 
     def pullback(dy):
-        result = dx()
+        dx = np.empty_like(x)
         deven, dodd = dy[:, :, 0::2], dy[:, :, 1::2]
-        result[:, :, 0::2] = deven * cos + dodd * sin
-        result[:, :, 1::2] = dodd * cos - deven * sin
-        return {"x": result}
+        dx[:, :, 0::2] = deven * cos + dodd * sin
+        dx[:, :, 1::2] = dodd * cos - deven * sin
+        return {"x": dx}
 
     return y, pullback
 
@@ -136,19 +136,20 @@ def scalar_loops(x, *, base):
 
 
 class Rotary:
-    """Positions one after the other: the turn grows by one step's turn each time."""
+    """Positions one after the other: each turns by one step more than the one before."""
 
     def __call__(self, x, *, base):
         D = x.shape[2] // 2
-        step = base ** (-np.arange(D) / D)
-        return self.turned(step, x), partial(self.turned, -step)
+        step = np.exp(1j * base ** (-np.arange(D) / D))
+        return self.turned(step, x), partial(self.turned, step.conj())
 
     def turned(self, step, v):
-        y = np.empty_like(v)
+        y, turn = np.empty_like(v), np.ones_like(step)
         for t in range(v.shape[1]):
-            cos, sin = np.cos(t * step).astype(v.dtype), np.sin(t * step).astype(v.dtype)
+            cos, sin = turn.real.astype(v.dtype), turn.imag.astype(v.dtype)
             y[:, t, 0::2] = v[:, t, 0::2] * cos - v[:, t, 1::2] * sin
             y[:, t, 1::2] = v[:, t, 0::2] * sin + v[:, t, 1::2] * cos
+            turn = turn * step
         return y
 
 
