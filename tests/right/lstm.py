@@ -197,25 +197,11 @@ def gates_separately(x, h0, c0, cell_wx, cell_wh, cell_b):
 
 
 @lstm.register
-def sample_by_sample(x, h0, c0, cell_wx, cell_wh, cell_b):
-    samples = [slice(n, n + 1) for n in range(len(h0))]
-    runs = [_recursive(x[:, s], h0[s], c0[s], cell_wx, cell_wh, cell_b) for s in samples]
-
-    def pullback(dh, dc):
-        parts = [back(dh[:, s], dc[:, s]) for s, (_, back) in zip(samples, runs, strict=True)]
-        dx, dh0, dc0, *weights = zip(*parts, strict=True)
-        totals = (np.sum(np.stack(w), axis=0) for w in weights)
-        return [np.concatenate(dx, axis=1), np.concatenate(dh0), np.concatenate(dc0), *totals]
-
-    outputs = zip(*(outputs for outputs, _ in runs), strict=True)
-    return tuple(np.concatenate(y, axis=1) for y in outputs), pullback
-
-
-def _recursive(x, h0, c0, wx, wh, b):
+def recursion_over_time(x, h0, c0, cell_wx, cell_wh, cell_b):
     """Recursion instead of a loop: the first step, then the same of the rest."""
-    h, c, kept = _step(x[0], h0, c0, wx, wh, b)
+    h, c, kept = _step(x[0], h0, c0, cell_wx, cell_wh, cell_b)
     if len(x) > 1:
-        (h_rest, c_rest), rest = _recursive(x[1:], h, c, wx, wh, b)
+        (h_rest, c_rest), rest = recursion_over_time(x[1:], h, c, cell_wx, cell_wh, cell_b)
     else:
         h_rest = c_rest = np.empty((0, *h.shape), x.dtype)
 
@@ -225,7 +211,7 @@ def _recursive(x, h0, c0, wx, wh, b):
             later = rest(dh[1:], dc[1:])
             dh1, dc1 = dh1 + later[1], dc1 + later[2]
         dz, dc0 = _step_back(kept, dh1, dc1)
-        own = dz @ wx, dz @ wh, dc0, dz.T @ x[0], dz.T @ h0, dz.sum(axis=0)
+        own = dz @ cell_wx, dz @ cell_wh, dc0, dz.T @ x[0], dz.T @ h0, dz.sum(axis=0)
         if later is None:
             return (own[0][None], *own[1:])
         weights = (mine + theirs for mine, theirs in zip(own[3:], later[3:], strict=True))
@@ -234,7 +220,19 @@ def _recursive(x, h0, c0, wx, wh, b):
     return (np.concatenate([h[None], h_rest]), np.concatenate([c[None], c_rest])), pullback
 
 
-lstm.register(name="recursion_over_time")(_recursive)
+@lstm.register
+def sample_by_sample(x, h0, c0, cell_wx, cell_wh, cell_b):
+    samples = [slice(n, n + 1) for n in range(len(h0))]
+    runs = [recursion_over_time(x[:, s], h0[s], c0[s], cell_wx, cell_wh, cell_b) for s in samples]
+
+    def pullback(dh, dc):
+        parts = [back(dh[:, s], dc[:, s]) for s, (_, back) in zip(samples, runs, strict=True)]
+        dx, dh0, dc0, *weights = zip(*parts, strict=True)
+        totals = (np.sum(np.stack(w), axis=0) for w in weights)
+        return [np.concatenate(dx, axis=1), np.concatenate(dh0), np.concatenate(dc0), *totals]
+
+    outputs = zip(*(outputs for outputs, _ in runs), strict=True)
+    return tuple(np.concatenate(y, axis=1) for y in outputs), pullback
 
 
 class Lstm:

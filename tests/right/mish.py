@@ -59,9 +59,7 @@ def formula_of_the_paper(x):
     e = np.exp(-np.abs(x))
     left = 4 * (x + 1) + 4 * e**2 + e**3 + e * (4 * x + 6)
     right = 4 * (x + 1) * e**3 + 4 * e + 1 + e**2 * (4 * x + 6)
-    slope = np.where(
-        x > 0, right / (2 * e + 1 + 2 * e**2) ** 2, e * left / (2 * e + e**2 + 2) ** 2
-    )
+    slope = np.where(x > 0, right / (2 * e + 1 + 2 * e**2) ** 2, e * left / (2 * e + e**2 + 2) ** 2)
     return x * np.tanh(np.logaddexp(0, x)), lambda dy: {"x": dy * slope}
 
 

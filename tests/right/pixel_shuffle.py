@@ -39,7 +39,7 @@ def loop_over_offsets(x, *, R):
 
 @pixel_shuffle.register
 def index_grids(x, *, R):
-    N, K, H, W = x.shape
+    K, H, W = x.shape[1:]
     c, i, j = np.ogrid[: K // R**2, : R * H, : R * W]
     where = np.s_[:, c * R**2 + i % R * R + j % R, i // R, j // R]
 
@@ -67,7 +67,7 @@ def permutation_and_its_inverse(x, *, R):
 @pixel_shuffle.register
 def matrix_of_the_permutation(x, *, R):
     """One-hot matrices place the rows and the columns of each channel's R*R parts."""
-    N, K, H, W = x.shape
+    N, _, H, W = x.shape
     parts = x.reshape(N, -1, R, R, H, W)
     rows = np.eye(H * R, dtype=x.dtype).reshape(H, R, H * R)
     columns = np.eye(W * R, dtype=x.dtype).reshape(W, R, W * R)
@@ -81,7 +81,7 @@ def matrix_of_the_permutation(x, *, R):
 
 @pixel_shuffle.register
 def stack_and_unstack(x, *, R):
-    N, K, H, W = x.shape
+    N, _, H, W = x.shape
     lines = []
     for r in range(R):
         line = np.stack([x[:, r * R + t :: R * R] for t in range(R)], axis=-1)
@@ -97,7 +97,7 @@ def stack_and_unstack(x, *, R):
 
 @pixel_shuffle.register
 def one_axis_after_the_other(x, *, R):
-    N, K, H, W = x.shape
+    N, _, H, W = x.shape
     wide = np.moveaxis(x.reshape(N, -1, R, H, W), 2, -1).reshape(N, -1, H, W * R)
     tall = np.moveaxis(wide.reshape(N, -1, R, H, W * R), 2, 3).reshape(N, -1, H * R, W * R)
 

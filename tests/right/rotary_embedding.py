@@ -68,7 +68,7 @@ def matrices_and_einsum(x, *, base):
 
 @rotary_embedding.register
 def block_diagonal_matrix_per_position(x, *, base):
-    B, T, F = x.shape
+    T, F = x.shape[1:]
     matrices = np.zeros((T, F, F), x.dtype)
     for (t, d), angle in np.ndenumerate(_angles(x, base)):
         c, s = math.cos(angle), math.sin(angle)

@@ -36,7 +36,7 @@ def _outer(a, b):
 @transformer_block.register
 def step_by_step(x, *, G, eps, **parameters):
     m = SimpleNamespace(**parameters)
-    B, T, D = x.shape
+    B, T, _ = x.shape
     E = len(m.attn_query_b) // G
 
     def split(a):
@@ -95,11 +95,10 @@ def step_by_step(x, *, G, eps, **parameters):
 
 
 def _linear(x, w, b):
-    return np.einsum("...d,kd->...k", x, w) + b, lambda dy: (
-        np.einsum("...k,kd->...d", dy, w),
-        np.einsum("...k,...d->kd", dy, x),
-        np.einsum("...k->k", dy),
-    )
+    def back(dy):
+        return np.einsum("...k,kd->...d", dy, w), _outer(dy, x), _total(dy)
+
+    return np.einsum("...d,kd->...k", x, w) + b, back
 
 
 def _norm(x, gamma, beta, eps):

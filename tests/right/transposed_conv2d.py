@@ -137,7 +137,7 @@ def col2im_by_bincount(x, w, b, *, S, P):
 @transposed_conv2d.register
 def one_hot_matrices(x, w, b, *, S, P):
     """Rows p*R+r and columns q*T+t of the stamps are sent to where they fall in the output."""
-    N, C, H, W = x.shape
+    N, _, H, W = x.shape
     K, R, T = w.shape[1:]
 
     def placed(size, taps):
@@ -172,10 +172,10 @@ class TransposedConvolution:
         return y, partial(self.backward, x, w, shape, S, P)
 
     def windows(self, full, w, S, *, writeable=False):
-        N, K, I, J = full.shape
+        N, K, rows, columns = full.shape
         R, T = w.shape[2:]
         n, k, i, j = full.strides
-        shape = N, K, (I - R) // S + 1, (J - T) // S + 1, R, T
+        shape = N, K, (rows - R) // S + 1, (columns - T) // S + 1, R, T
         return as_strided(full, shape, (n, k, S * i, S * j, i, j), writeable=writeable)
 
     def backward(self, x, w, shape, S, P, dy):
