@@ -11,7 +11,9 @@ from zlib import crc32
 
 import numpy as np
 
+from gradverify.declare import Tensor
 from gradverify.errors import UsageError
+from gradverify.notation.tree import Call, Name, Number, walk
 from gradverify.spec import Spec
 from gradverify.view import View, factored, forms
 
@@ -20,7 +22,10 @@ Array = np.ndarray[Any, Any]
 LAYOUTS = ("C", "F", "strided", "negative", "readonly")
 # What the values of the inputs look like. "large" saturates softmax and gates, "offset" shows
 # cancellation, one sign shows formulas that are right on one side only.
-VALUES = ("ordinary", "small", "large", "offset", "positive", "negative")
+VALUES = ("ordinary", "small", "large", "offset", "positive", "negative", "ties", "constant")
+# Of these, equal values, exact zeros and inputs that are constant along an axis, which show what is
+# divided by or multiplied with 0. They may be on kinks: not every check can be asked there.
+AT_KINKS = ("ties", "constant")
 COTANGENTS = ("signed", "sparse", "one-hot")
 
 # A larger dimension exceeds the small constants of a formula (windows, heads) ...
@@ -183,8 +188,10 @@ def _fill(view: View, name: str, case: Case, start: bool) -> Array:
     value: Array = rng.standard_normal(shape)
     if start and tensor.start is not None:
         value = np.full(shape, tensor.start)
+    elif case.values == "ties" and tensor.kind != "buffer":
+        value = rng.choice(_tied(view.spec, case, bounds, rng), shape)
     elif bounds is not None:
-        value = rng.uniform(bounds[0], bounds[1], shape)
+        value = _evened(rng.uniform(bounds[0], bounds[1], shape), tensor, case, rng)
     elif tensor.kind == "input":
         match case.values:
             case "small":
@@ -197,7 +204,56 @@ def _fill(view: View, name: str, case: Case, start: bool) -> Array:
                 value = np.abs(value) + 0.1
             case "negative":
                 value = -np.abs(value) - 0.1
+        value = _evened(value, tensor, case, rng)
     return np.asarray(value, case.dtype)
+
+
+def _tied(
+    spec: Spec, case: Case, bounds: tuple[float, float] | None, rng: np.random.Generator
+) -> Array:
+    """Return the few values of which a tensor with ties is made; 0 is every third."""
+    marks = np.array(sorted({0.0, 1.0, -1.0, *_landmarks(spec, case)}))
+    if bounds is not None:
+        low, high = bounds
+        marks = marks[(low <= marks) & (marks <= high)]
+        # The ends of a range, and a zero in it, may be where a definition is not finite: sometimes
+        # values inside.
+        if len(marks) < 2 or rng.random() < 0.5:
+            return low + (high - low) * np.array([0.25, 0.5, 0.75])
+        return marks
+    others = marks[marks != 0]
+    zeros = 0 if rng.random() < 0.25 else max(len(others) // 2, 1)
+    return np.concatenate([others, np.zeros(zeros)])
+
+
+# Calls that switch where their arguments are equal, or 0.
+_SWITCHING = {"max", "min", "abs", "relu", "<", "<=", ">", ">=", "==", "!="}
+# Values that inputs have in other cases too; what is far smaller only keeps a division from 0.
+_MARKS = 1e-3, 30.0
+
+
+def _landmarks(spec: Spec, case: Case) -> Iterator[float]:
+    """Yield the numbers, of either sign, that a definition compares something with."""
+    bodies = [s.body for s in spec.program.statements] if spec.program else []
+    known = dict(case.constants)
+    for call in (e for body in bodies for e in walk(body)):
+        if isinstance(call, Call) and call.function in _SWITCHING:
+            for e in (part for arg in call.args for part in walk(arg)):
+                value = known.get(e.id) if isinstance(e, Name) else None
+                mark = float(e.value) if isinstance(e, Number) else float(value or 0)
+                if _MARKS[0] <= abs(mark) <= _MARKS[1]:
+                    yield from (mark, -mark)
+
+
+def _evened(value: Array, tensor: Tensor, case: Case, rng: np.random.Generator) -> Array:
+    """Return an input that is constant along one axis, or along all, if the case has such."""
+    if case.values != "constant" or tensor.kind != "input" or not value.size:
+        return value
+    axis = int(rng.integers(value.ndim + 1))
+    kept = [
+        slice(1) if axis in (k, value.ndim) else slice(None) for k in range(value.ndim)
+    ]
+    return np.broadcast_to(value[tuple(kept)], value.shape)
 
 
 def with_layout(array: Array, layout: str) -> Array:

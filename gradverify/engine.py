@@ -257,7 +257,10 @@ def _ask(
         trial = Trial(layer, case, oracle, zero)
         for name, so_far in seen.items():
             check = CHECKS[name]
-            if not check.wants(case) or (check.sampled and so_far.cases >= profile.sampled):
+            if not check.wants(case) or (trial.kinked and not check.at_kinks):
+                continue
+            # Cases on kinks are few, and what is asked of them costs little.
+            if check.sampled and so_far.asked >= profile.sampled and not trial.kinked:
                 continue
             if trial.failure is not None and name != "contract":
                 so_far.lost += 1
