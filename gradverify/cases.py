@@ -250,9 +250,7 @@ def _evened(value: Array, tensor: Tensor, case: Case, rng: np.random.Generator) 
     if case.values != "constant" or tensor.kind != "input" or not value.size:
         return value
     axis = int(rng.integers(value.ndim + 1))
-    kept = [
-        slice(1) if axis in (k, value.ndim) else slice(None) for k in range(value.ndim)
-    ]
+    kept = [slice(1) if axis in (k, value.ndim) else slice(None) for k in range(value.ndim)]
     return np.broadcast_to(value[tuple(kept)], value.shape)
 
 

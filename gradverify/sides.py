@@ -97,7 +97,7 @@ def ties(point: Point) -> tuple[Switches, list[Tie]]:
     """Return the sides at a point and each kink that it is on, with what may be chosen there:
     either truth of a condition, the pick of any element that is as large as a maximum."""
     base, others = point.sides(), list(point.near(PAIRS))
-    found = []
+    found: list[Tie] = []
     for kink, side in base.sides.items():
         if kink in base.terms:
             found += _tied(kink, base, others)

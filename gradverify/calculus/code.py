@@ -86,8 +86,8 @@ class Code(StrPrinter):  # type: ignore[misc]
     `symbols` gives the code of each symbol, `arrays` those that are arrays, `data` those that are
     read from tensors, `prefix` what stands before the functions of the namespace ("np." or ""),
     `total` what is called on the terms of a sum (None: they are added) and `switch` what is called
-    on a condition or a floor (None: nothing); `shifted` are the x whose expm1(x) is at hand, so that exp(x)
-    may be had as expm1(x) + 1.
+    on a condition or a floor (None: nothing); `shifted` are the x whose expm1(x) is at hand, so
+    that exp(x) may be had as expm1(x) + 1.
     """
 
     def __init__(

@@ -23,9 +23,9 @@ from gradverify.sides import Tie, ties
 from gradverify.spec import Spec
 from gradverify.trial import Trial, make_oracle
 
-# So many choices are tried one by one; beyond, only the usual rules are, which can tell that a
-# gradient is right but not that it is wrong.
-MOST = 64
+# So many sides of ties are tried one by one, and so many choices for all together; beyond, only
+# the usual rules are, which can tell that a gradient is right but not that it is wrong.
+MOST, MOST_TOGETHER = 256, 64
 # The rounding of gradients is measured this far from the kink, in units of what is on it, so that
 # the rounding put in does not cross it.
 ASIDE = 1024
@@ -36,6 +36,7 @@ CAP = 0.1
 # To how many other points a kink is looked for on the way, and by how many halvings: all digits.
 WAYS, HALVINGS = 3, 60
 
+WHY = "the rounding of gradients beside the kink"
 ONE_SIDE = "no case could be placed on a kink: all values drawn are on one side of each"
 JUMPS = "the definition jumps, or is not finite, on one side of its kinks"
 
@@ -59,7 +60,8 @@ def examine(trial: Trial) -> Iterator[Observation]:
         return
     at, where = found
     if at.failure is not None:
-        yield failed(at.failure.question, None, f"{where}{at.failure.message}")
+        yield failed(at.failure.question, None, f"on a kink of the definition{where}: "
+                                           f"{at.failure.message}")  # fmt: skip
         return
     legal = _Legal(at)
     if legal.jumps:
@@ -68,7 +70,8 @@ def examine(trial: Trial) -> Iterator[Observation]:
     for tensor, got in at.gradients.items():
         if got.size:
             seen = _judged(legal, tensor, got)
-            yield replace(seen, message=f"{where}{seen.message}") if seen.message else seen
+            told = f"on a kink of the definition{where}: {seen.message}" if seen.message else ""
+            yield replace(seen, message=told)
 
 
 def _moved(trial: Trial) -> tuple[Trial, str] | None:
@@ -100,8 +103,7 @@ def _moved(trial: Trial) -> tuple[Trial, str] | None:
         given = Arrays(chosen, trial.arrays.cotangents)
         moved = replace(trial, given=given)
         if ties(moved.point)[1]:
-            told = f"on the way to the values of seed={trial.case.seed + k}, where a kink is: "
-            return moved, told
+            return moved, f", met on the way to the values of seed={trial.case.seed + k}"
     return None
 
 
@@ -234,7 +236,7 @@ class _Legal:
         )
         if all(np.all(np.abs(a - b) <= allowed) for a, b in together):
             return parts
-        if prod(len(t.sides) for t in self.ties) > MOST:
+        if prod(len(t.sides) for t in self.ties) > MOST_TOGETHER:
             return None
         return [[g[tensor] - base for g in self.every]]
 
@@ -256,68 +258,79 @@ def _judged(legal: _Legal, tensor: str, got: Array) -> Observation:
         if np.all(np.abs(got - g) <= allowed):
             return passed
     parts = legal.parts(tensor, allowed)
-    if not np.all(np.isfinite(got)):
-        return _outside(tensor, usual[0], parts or [usual - usual[0]], got, allowed)
-    if parts is None:
+    if parts is None and np.all(np.isfinite(got)):
         return vacuous
+    known = parts or [[g - usual[0] for g in usual]]
+    bounds = _Bounds(tensor, legal.trial.wide.tensors[tensor], usual[0], known)
+    wrong = bounds.beyond(got, allowed) or bounds.unshared(got, allowed)
+    if wrong is not None:
+        return wrong
     enough = allowed * float(np.sqrt(got.size))
-    nearest = nearest_mixture(usual[0], parts, got, enough)
+    nearest = nearest_mixture(usual[0], known, got, enough)
+    if nearest is None:
+        return vacuous
     if float(np.linalg.norm(got - nearest)) <= enough:
         return passed
-    return _outside(tensor, usual[0], parts, got, allowed)
-
-
-def _outside(
-    tensor: str, base: Array, parts: Sequence[Sequence[Array]], got: Array, allowed: float
-) -> Observation:
-    """Return how a gradient is none of those that are right."""
-    low = base + sum(np.min(sides, axis=0) for sides in parts)
-    high = base + sum(np.max(sides, axis=0) for sides in parts)
-    beyond = np.maximum(low - got, got - high)
-    beyond = np.where(np.isfinite(got), beyond, np.inf)
-    index = tuple(int(i) for i in np.unravel_index(int(np.argmax(beyond)), got.shape))
-    why = "the rounding of gradients beside the kink"
-    if beyond[index] > allowed:
-        ends = f"between {low[index]:.9g} and {high[index]:.9g}"
-        return Observation(
-            "subgradient", tensor, Status.FAILED,
-            f"on a kink of the definition the gradient at {_name(tensor, index)} must be {ends}, "
-            "its derivatives to either side",
-            index, float(np.clip(got[index], low[index], high[index]))
-            if np.isfinite(got[index]) else float(low[index]),
-            float(got[index]), allowed, why,
-        )  # fmt: skip
-    sums = [_shared(base, parts, got, sides) for sides in parts]
-    worst, where, least, most, total = max(sums, key=lambda s: s[0])
-    if worst > allowed * where.sum():
-        names = [_name(tensor, tuple(map(int, i))) for i in np.argwhere(where)]
-        shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
-        wanted = f"{least:.9g}" if most - least <= allowed else f"{least:.9g} to {most:.9g}"
-        return Observation(
-            "subgradient", tensor, Status.FAILED,
-            f"where the definition has a tie, the gradient at {shown} must add up to {wanted}, "
-            f"however it is shared; it adds up to {total:.9g}",
-            None, float(np.clip(total, least, most)), total, allowed, why,
-        )  # fmt: skip
-    return Observation(
-        "subgradient", tensor, Status.FAILED,
-        "on kinks of the definition the gradient is no mixture of the gradients on their sides",
-        None, None, None, allowed, why,
+    return replace(
+        failed("subgradient", tensor, "the gradient is no mixture of those on the sides of these "
+                                      "kinks"),
+        allowed=allowed, why=WHY,
     )  # fmt: skip
 
 
-def _shared(
-    base: Array, parts: Sequence[Sequence[Array]], got: Array, sides: Sequence[Array]
-) -> tuple[float, Array, float, float, float]:
-    """Return how far the sum over all elements that a tie changes is from what it can be, these
-    elements, the least and the most that it can be, and what it is."""
-    where = np.any([s != 0 for s in sides], axis=0)
-    sums = [[float(np.sum(s[where])) for s in others] for others in parts]
-    least = float(np.sum(base[where])) + sum(map(min, sums))
-    most = float(np.sum(base[where])) + sum(map(max, sums))
-    total = float(np.sum(got[where]))
-    return max(least - total, total - most), where, least, most, total
+@dataclass(frozen=True)
+class _Bounds:
+    """What a gradient can be at most and at least, where ties of known sides are mixed."""
+
+    tensor: str
+    value: Array
+    base: Array
+    parts: Sequence[Sequence[Array]]
+
+    def beyond(self, got: Array, allowed: float) -> Observation | None:
+        """Return that an element is beyond its derivatives to all sides, None if none is."""
+        low = self.base + sum(np.min(sides, axis=0) for sides in self.parts)
+        high = self.base + sum(np.max(sides, axis=0) for sides in self.parts)
+        off = np.where(np.isfinite(got), np.maximum(low - got, got - high), np.inf)
+        index = tuple(int(i) for i in np.unravel_index(int(np.argmax(off)), got.shape))
+        if off[index] <= allowed:
+            return None
+        near = float(np.clip(np.nan_to_num(got[index]), low[index], high[index]))
+        return Observation(
+            "subgradient", self.tensor, Status.FAILED,
+            f"the gradient at {self._name(index)} = {self.value[index]:.9g} must be "
+            f"{_range(low[index], high[index], allowed)}, by its derivatives to all sides",
+            index, near, float(got[index]), allowed, WHY,
+        )  # fmt: skip
+
+    def unshared(self, got: Array, allowed: float) -> Observation | None:
+        """Return that what is tied gets too much or too little together, None if nothing does."""
+        worst = None
+        for tie in self.parts:
+            where = np.any([side != 0 for side in tie], axis=0)
+            start, total = float(np.sum(self.base[where])), float(np.sum(got[where]))
+            sums = [[float(np.sum(side[where])) for side in sides] for sides in self.parts]
+            low, high = start + sum(map(min, sums)), start + sum(map(max, sums))
+            off = max(low - total, total - high) - allowed * where.sum()
+            if off > 0 and (worst is None or off > worst[0]):
+                worst = off, where, low, high, total
+        if worst is None:
+            return None
+        _, where, low, high, total = worst
+        names = [self._name(tuple(map(int, i))) for i in np.argwhere(where)]
+        shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+        return Observation(
+            "subgradient", self.tensor, Status.FAILED,
+            f"the gradients at {shown}, which are tied, must add up to "
+            f"{_range(low, high, allowed)}, however it is shared; they add up to {total:.9g}",
+            None, float(np.clip(total, low, high)), total, allowed, WHY,
+        )  # fmt: skip
+
+    def _name(self, index: tuple[int, ...]) -> str:
+        return f"{self.tensor}[{', '.join(map(str, index))}]" if index else self.tensor
 
 
-def _name(tensor: str, index: tuple[int, ...]) -> str:
-    return f"{tensor}[{', '.join(map(str, index))}]" if index else tensor
+def _range(low: float, high: float, allowed: float) -> str:
+    if high - low <= allowed:
+        return f"{low + 0.0:.9g}"  # no -0
+    return f"between {low + 0.0:.9g} and {high + 0.0:.9g}"

@@ -1,6 +1,6 @@
 """Whether a vector is a mixture of others: the nearest point of a sum of simplices."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,28 +9,54 @@ Array = np.ndarray[Any, Any]
 
 # What is left over is at right angles to all that could lower it, up to rounding of products.
 RIGHT_ANGLE = 1e-10
+# Weights are scaled to a sum of 1 in the end, which moves the point by far less than this leaves.
+CLOSE = 1e-3
+# Sides that can be weighed against each other in a fraction of a second.
+MOST = 96
 
 
 def nearest_mixture(
     base: Array, parts: Sequence[Sequence[Array]], got: Array, enough: float
-) -> Array:
+) -> Array | None:
     """Return the point nearest to `got` among base + sum of one mixture of each of `parts`.
 
     A mixture has weights of at least 0 with sum 1; each part holds a zero for keeping the base.
-    A point as near as `enough` will do.
+    A point as near as `enough` will do. None where too many parts depend on each other.
     """
-    columns = [(i, part) for i, options in enumerate(parts) for part in options]
-    scale = max((float(np.max(np.abs(part), initial=0.0)) for _, part in columns), default=0.0)
-    if not scale:
-        return base
-    # One row more for each part: its weights add up to 1.
-    one_each = np.array([[float(i == k) for i, _ in columns] for k in range(len(parts))])
-    values = np.stack([part.reshape(-1) for _, part in columns], axis=1)
-    left = np.concatenate([values, scale * one_each])
-    right = np.concatenate([(got - base).reshape(-1), np.full(len(parts), scale)])
-    weights = nonnegative(left, right, enough)
-    weights /= (one_each.T @ (one_each @ weights)) + (one_each.T @ (one_each @ weights) == 0)
-    return np.asarray(base + (values @ weights).reshape(base.shape))
+    found = np.array(base, float, order="C")  # so that it has a flat view
+    flat, rest = found.reshape(-1), (got - base).reshape(-1)
+    for rows, some in _apart([[np.reshape(s, -1) for s in sides] for sides in parts]):
+        columns = [(k, side[rows]) for k, sides in enumerate(some) for side in sides]
+        if len(columns) > MOST:
+            return None
+        values = np.stack([side for _, side in columns], axis=1)
+        # One row more for each part: its weights add up to 1.
+        ones = np.array([[float(k == part) for part, _ in columns] for k in range(len(some))])
+        scale = float(np.max(np.abs(values)))
+        left = np.concatenate([values, scale * ones])
+        right = np.concatenate([rest[rows], np.full(len(some), scale)])
+        weights = nonnegative(left, right, CLOSE * enough)
+        sums = ones @ weights
+        if np.all(sums > 0):
+            flat[rows] += values @ (weights / (ones.T @ sums))
+    return found
+
+
+def _apart(parts: Sequence[Sequence[Array]]) -> Iterator[tuple[Array, list[Sequence[Array]]]]:
+    """Yield groups of parts that change no element in common, each with the elements it changes."""
+    groups: list[tuple[Array, list[Sequence[Array]]]] = []
+    for sides in parts:
+        rows, members = np.any([side != 0 for side in sides], axis=0), [sides]
+        if not rows.any():
+            continue
+        kept = []
+        for other, some in groups:
+            if np.any(other & rows):
+                rows, members = rows | other, [*some, *members]
+            else:
+                kept.append((other, some))
+        groups = [*kept, (rows, members)]
+    yield from groups
 
 
 def nonnegative(left: Array, right: Array, enough: float) -> Array:
