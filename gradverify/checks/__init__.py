@@ -71,7 +71,7 @@ _CHECKS = (
     Check("finite_difference", finite_difference.examine, _double, _gradients, sampled=True),
     Check("kinks", kinks.examine, _any, _gradients, sampled=True, at_kinks=True,
           absent=kinks.absent),
-    Check("buffers", buffers.examine, _any, buffers.tensors, at_kinks=True,
+    Check("buffers", buffers.examine, _any, buffers.tensors, sampled=True, at_kinks=True,
           absent=buffers.absent),
     Check("descent", descent.examine, _double, _gradients, sampled=True),
 )  # fmt: skip
