@@ -73,7 +73,7 @@ def _differences(trial: Trial, tensor: str, index: tuple[int, ...] | None) -> _A
 
 def _answer(trial: Trial, check: str, tensor: str) -> _Answer:
     """Return what a check says of a tensor in this case, NONE where it cannot tell."""
-    if check not in CHECKS or not CHECKS[check].wants(trial.case):
+    if check not in CHECKS or not CHECKS[check].wants(trial):
         return _Answer.NONE
     if trial.oracle is None and check in ("forward", "symbolic"):
         return _Answer.NONE

@@ -267,12 +267,13 @@ def _ask(
         trial = Trial(layer, case, oracle, zero)
         for name, so_far in seen.items():
             check = CHECKS[name]
-            if not check.wants(trial):
+            if not check.wants(trial) or (trial.kinked and not check.at_kinks):
                 continue
-            if check.sampled and so_far.cases >= profile.sampled:
+            # Cases on kinks are few, and what is asked of them costs little.
+            if check.sampled and so_far.asked >= profile.sampled and not trial.kinked:
                 known = {t for t, n in so_far.powered.items() if n >= MIN_POWERED} | zero
                 enough = known.issuperset(check.tensors(layer.spec))
-                if enough or so_far.cases >= MORE * profile.sampled:
+                if enough or so_far.asked >= MORE * profile.sampled:
                     continue
             if trial.failure is not None and name != "contract":
                 so_far.lost += 1

@@ -2,6 +2,7 @@
 
 from gradverify.cases.arrays import Array, Arrays, draw, with_layout
 from gradverify.cases.case import (
+    AT_KINKS,
     COTANGENTS,
     LAYOUTS,
     PARAMS,
@@ -14,6 +15,7 @@ from gradverify.cases.case import (
 from gradverify.cases.covering import LARGE, MAX_ELEMENTS, cases, pairwise, size_patterns, solved
 
 __all__ = [
+    "AT_KINKS",
     "COTANGENTS",
     "LARGE",
     "LAYOUTS",

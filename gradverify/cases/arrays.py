@@ -8,6 +8,7 @@ from zlib import crc32
 import numpy as np
 
 from gradverify.cases.case import LAYOUTS, Case, view_of
+from gradverify.cases.ties import evened, tied
 from gradverify.spec import Spec
 from gradverify.view import View
 
@@ -25,7 +26,7 @@ SCALES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no one truth value
 class Arrays:
     """What a case is filled with: tensors by name, a cotangent per differentiable output."""
 
@@ -84,12 +85,16 @@ def _fill(view: View, name: str, case: Case, start: bool) -> Array:
     value: Array = rng.standard_normal(shape)
     if start and tensor.start is not None:
         value = np.full(shape, tensor.start)
+    elif case.values == "ties" and tensor.kind != "buffer":
+        value = rng.choice(tied(view.spec, case, bounds, rng), shape)
     elif bounds is not None:
         value = rng.uniform(bounds[0], bounds[1], shape)
     elif tensor.kind == "input":
         value = _as(case.values, value, case.dtype, rng)
     elif tensor.kind == "param" and not start:
         value = _as(case.params, value, case.dtype, rng)
+    if case.values == "constant" and tensor.kind == "input":
+        value = evened(value, rng)
     return np.asarray(value, case.dtype)
 
 
