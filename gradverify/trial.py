@@ -160,10 +160,8 @@ class Trial:
     @cached_property
     def reference(self) -> Reference:
         """The derived outputs and gradients and the allowances; only with a definition."""
-        return reference(
-            self._seen, self.wide.tensors, self.constants, self.sizes, self.wide.cotangents,
-            self.case.dtype, self.case.seed,
-        )  # fmt: skip
+        assert self.oracle is not None
+        return _reference(self.spec, self.oracle, self.case)
 
     @cached_property
     def exact(self) -> Exact | None:
@@ -282,6 +280,17 @@ def _place(error: BaseException, layer: Layer) -> str:
     return f" (line {lines[-1]})" if lines else ""
 
 
+# All layers of a spec are judged by the same references: those of a run's cases are kept.
+@lru_cache(maxsize=256)
+def _reference(spec: Spec, oracle: Oracle, case: Case) -> Reference:
+    wide = _widened(draw(spec, case))
+    return reference(
+        seen(oracle, view_of(spec, case)), wide.tensors, dict(case.constants), dict(case.sizes),
+        wide.cotangents, case.dtype, case.seed,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=1024)  # as for the references; a case is small
 def settled(spec: Spec, oracle: Oracle | None, case: Case) -> Case | None:
     """Return `case` with a seed for which the definition is finite and away from its kinks.
 
