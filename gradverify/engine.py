@@ -300,6 +300,12 @@ def first_error(
     return None
 
 
+def cases_of(layer: Layer, profile: Profile, seed: int) -> tuple[Case, ...]:
+    """Return the cases at which a layer is verified."""
+    dtypes = _accepted(layer, make_oracle(layer.spec), seed)
+    return _ground(layer.spec, dtypes, profile, seed)[0]
+
+
 def _questions(
     checks: Sequence[Check], trials: Sequence[Trial], profile: Profile
 ) -> Iterator[tuple[Check, Trial]]:

@@ -66,9 +66,10 @@ def _returned(tensor: str) -> Iterator[Fault]:
     yield _of_returned("broadcast", f"batch:{tensor}", "broadcast",
                        f"d{tensor} is given for each of the batch, not summed",
                        replaced(repeated))  # fmt: skip
-    for dtype in ("float64", "float32"):
-        yield _of_returned("dtype", f"{dtype}:{tensor}", "dtype", f"d{tensor} is always {dtype}",
-                           replaced(lambda g, _, dtype=dtype: g.astype(dtype)))  # fmt: skip
+    yield _of_returned("dtype", f"float64:{tensor}", "dtype", f"d{tensor} is always float64",
+                       replaced(lambda g, _: g.astype("float64")))  # fmt: skip
+    yield _of_returned("dtype", f"float32:{tensor}", "dtype", f"d{tensor} is always float32",
+                       replaced(lambda g, _: g.astype("float32")))  # fmt: skip
 
 
 def _extra() -> Iterator[Fault]:
@@ -102,12 +103,13 @@ def _shared(tensor: str) -> Iterator[Fault]:
 
         return planted
 
-    yield Fault("accumulated", f"accumulated:pullback:{tensor}", "accumulated",
-                f"d{tensor} adds up when a pullback is called again", plant(True, False))  # fmt: skip
-    yield Fault("accumulated", f"accumulated:layer:{tensor}", "accumulated",
-                f"d{tensor} adds up from call to call", plant(True, True))  # fmt: skip
-    yield Fault("reused", f"reused:{tensor}", "mutation",
-                f"d{tensor} is written into one buffer by all calls", plant(False, True))  # fmt: skip
+    for kind, way, told, what, planted in (
+        ("accumulated", "pullback:", "accumulated", "adds up when a pullback is called again",
+         plant(True, False)),
+        ("accumulated", "layer:", "accumulated", "adds up from call to call", plant(True, True)),
+        ("reused", "", "mutation", "is written into one buffer by all calls", plant(False, True)),
+    ):  # fmt: skip
+        yield Fault(kind, f"{kind}:{way}{tensor}", told, f"d{tensor} {what}", planted)
 
 
 def _mutated(tensor: str) -> Iterator[Fault]:
@@ -153,10 +155,10 @@ def _stateful() -> Iterator[Fault]:
     for size in (1e-3, 1e-9):
         yield Fault("noise", f"noise:{size:g}", "nondeterministic",
                     f"gradients have random relative errors of {size:g}", _noisy(size))  # fmt: skip
-    yield Fault("second call", "second call:pullback", "accumulated",
-                "gradients are doubled from the second use of a pullback on", _later(False))  # fmt: skip
-    yield Fault("second call", "second call:layer", "nondeterministic",
-                "gradients are doubled in every second call of the layer", _later(True))  # fmt: skip
+    what = "gradients are doubled from the second use of a pullback on"
+    yield Fault("second call", "second call:pullback", "accumulated", what, _later(False))
+    what = "gradients are doubled in every second call of the layer"
+    yield Fault("second call", "second call:layer", "nondeterministic", what, _later(True))
 
 
 def _latest(layer: Layer) -> Callable[..., Any]:

@@ -42,25 +42,34 @@ def _by_size(spec: Spec, tensor: str) -> Iterator[Fault]:
         return of_one("size", tensor, way, "size", f"d{tensor} is doubled only where {what}",
                       _doubled_where(tensor, lambda _, p: condition(p)))  # fmt: skip
 
+    def is_one(dim: str) -> Callable[[Point], bool]:
+        return lambda p: p.sizes.get(dim) == 1
+
+    def is_odd(dim: str) -> Callable[[Point], bool]:
+        return lambda p: p.sizes.get(dim, 0) % 2 == 1 and p.sizes[dim] > 1
+
+    def are_equal(a: str, b: str) -> Callable[[Point], bool]:
+        return lambda p: p.sizes.get(a, 0) == p.sizes.get(b, -1)
+
     for dim in spec.dims:
-        yield only(f"{dim}=1", f"{dim} is 1", lambda p, d=dim: p.sizes.get(d) == 1)
-        yield only(f"{dim}=odd", f"{dim} is odd and not 1",
-                   lambda p, d=dim: p.sizes.get(d, 0) % 2 == 1 and p.sizes[d] > 1)  # fmt: skip
+        yield only(f"{dim}=1", f"{dim} is 1", is_one(dim))
+        yield only(f"{dim}=odd", f"{dim} is odd and not 1", is_odd(dim))
     for a, b in combinations(spec.dims, 2):
-        yield only(f"{a}={b}", f"{a} and {b} are equal",
-                   lambda p, a=a, b=b: p.sizes.get(a, 0) == p.sizes.get(b, -1))  # fmt: skip
+        yield only(f"{a}={b}", f"{a} and {b} are equal", are_equal(a, b))
 
 
 def _by_index(spec: Spec, tensor: str) -> Iterator[Fault]:
+    def beyond(axis: int, start: int) -> Change:
+        def change(g: Array, _: Point) -> Array:
+            place = np.arange(g.shape[axis]).reshape((-1, *[1] * (-axis - 1)))
+            return np.where(place >= start, 2 * g, g)
+
+        return change
+
     for axis, size in axes_of(spec, tensor):
         for start in BEYOND:
-            def beyond(g: Array, _: Point, a: int = axis, start: int = start) -> Array:
-                place = np.arange(g.shape[a]).reshape([-1 if k == g.ndim + a else 1
-                                                       for k in range(g.ndim)])  # fmt: skip
-                return np.where(place >= start, 2 * g, g)
-
-            yield of_one("region", tensor, f"{start}[{axis}]", "region",
-                         f"d{tensor} is doubled only from index {start} of {size} on", beyond)  # fmt: skip
+            what = f"d{tensor} is doubled only from index {start} of {size} on"
+            yield of_one("region", tensor, f"{start}[{axis}]", "region", what, beyond(axis, start))
 
 
 def _by_value(spec: Spec, tensor: str) -> Iterator[Fault]:
@@ -92,18 +101,22 @@ def _by_layout(tensor: str) -> Iterator[Fault]:
                     lambda x: x.flags.f_contiguous and not x.flags.c_contiguous),
         "read-only": ("is read-only", lambda x: not x.flags.writeable),
     }  # fmt: skip
+
+    def of_array(condition: Callable[[Array], bool]) -> Condition:
+        return lambda x, _: condition(x)
+
     for way, (what, condition) in ways.items():
         yield of_one("layout", tensor, way, "layout",
                      f"d{tensor} is doubled only where {tensor} {what}",
-                     _doubled_where(tensor, lambda x, _, holds=condition: holds(x)))  # fmt: skip
+                     _doubled_where(tensor, of_array(condition)))  # fmt: skip
 
 
 def _by_constant(spec: Spec, tensor: str) -> Iterator[Fault]:
+    def matches(name: str, value: object) -> Condition:
+        return lambda _, point: bool(point.constants[name] == value)
+
     for name, values in spec.constants.items():
         for value in values if len(values) > 1 else ():
-            def matches(_: Array, point: Point, name: str = name, value: object = value) -> bool:
-                return bool(point.constants[name] == value)
-
             yield of_one("constant", tensor, f"{name}={value}", "constant",
                          f"d{tensor} is doubled only at {name}={value}",
-                         _doubled_where(tensor, matches))  # fmt: skip
+                         _doubled_where(tensor, matches(name, value)))  # fmt: skip

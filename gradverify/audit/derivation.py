@@ -45,7 +45,7 @@ def _fault(spec: Spec, kind: str, name: str, told: str, what: str, change: Chang
         return own | {
             k: own[k] + (found[k] - right[k])
             for k in right
-            if np.shape(own.get(k)) == np.shape(right[k])
+            if k in own and np.shape(own[k]) == np.shape(right[k])
         }
 
     made = of_values(kind, f"{kind}:{name}", told, what, alter)
@@ -85,6 +85,12 @@ def _of_path(spec: Spec, d: Derivation, k: int, step: Step) -> Iterator[Fault]:
     def with_value(value: sympy.Expr) -> Change:
         return lambda: _with(d, k, replace(step, value=value, reads=_read(step, value)))
 
+    def less_one(size: sympy.Symbol) -> Change:
+        return lambda: with_value(step.value.subs(size, size - 1))()
+
+    def reading(symbol: sympy.Symbol, read: Read) -> Change:
+        return lambda: _reading(d, k, step, symbol, read)
+
     yield _fault(spec, "missing path", place, "missing path", f"{told} is missing",
                  lambda: _without(d, k))  # fmt: skip
     yield _fault(spec, "negated path", place, "sign", f"{told} has the other sign",
@@ -95,9 +101,7 @@ def _of_path(spec: Spec, d: Derivation, k: int, step: Step) -> Iterator[Fault]:
     for symbol in sorted(step.value.free_symbols - step.reads.keys(), key=str):
         if str(symbol) in sizes:
             yield _fault(spec, "miscounted path", f"{place}:{symbol}", "count",
-                         f"{told} has {symbol}-1 for {symbol}",
-                         lambda symbol=symbol: with_value(
-                             step.value.subs(symbol, symbol - 1))())  # fmt: skip
+                         f"{told} has {symbol}-1 for {symbol}", less_one(symbol))  # fmt: skip
     cotangents = {*d.cotangents.values()}
     # The order in which sympy keeps its arguments differs from process to process.
     for j, part in enumerate(sorted(_parts(step.value), key=sympy.default_sort_key)):
@@ -110,7 +114,7 @@ def _of_path(spec: Spec, d: Derivation, k: int, step: Step) -> Iterator[Fault]:
             changed = Read(other, read.subscripts)
             yield _fault(spec, "mistaken tensor", f"{place}:{read.tensor}:{other}", "unexplained",
                          f"{told} reads {other} where {read.tensor} is derived",
-                         lambda s=symbol, r=changed: _reading(d, k, step, s, r))  # fmt: skip
+                         reading(symbol, changed))  # fmt: skip
 
 
 def _shown(step: Step) -> str:
@@ -131,6 +135,7 @@ def _reading(d: Derivation, k: int, step: Step, symbol: sympy.Symbol, read: Read
 
 def _alike(d: Derivation, read: Read) -> list[str]:
     """Return the other tensors of the forward that have the shape of one that is read."""
+
     def shape(tensor: str) -> tuple[str, ...]:
         return tuple(map(text, d.shapes[tensor]))
 
@@ -178,18 +183,20 @@ def _without(d: Derivation, k: int) -> Derivation:
 
 
 def _of_constants(spec: Spec, d: Derivation) -> Iterator[Fault]:
+    def changed(body: Callable[[Expr], Expr]) -> Change:
+        return lambda: _derived_from(d, body)
+
     for name, values in spec.constants.items():
         if not all(isinstance(v, float) for v in values):
             continue  # it may stand in shapes and subscripts
         kind = "eps" if "eps" in name else "constant"
         for value in dict.fromkeys((0, 1, values[0])):
-            body = _everywhere(name, Number(Fraction(value)))
             yield _fault(spec, kind, f"{name}:{value}", kind,
                          f"gradients are derived as if {name} were {value}",
-                         lambda body=body: _derived_from(d, body))  # fmt: skip
+                         changed(_everywhere(name, Number(Fraction(value)))))  # fmt: skip
         yield _fault(spec, kind, f"{name}:outside", kind,
                      f"gradients are derived as if {name} stood outside of the root",
-                     lambda name=name: _derived_from(d, _outside(name)))  # fmt: skip
+                     changed(_outside(name)))  # fmt: skip
 
 
 def _derived_from(d: Derivation, change: Callable[[Expr], Expr]) -> Derivation:

@@ -5,11 +5,10 @@ import copy
 import inspect
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
-from gradverify.audit.fault import Fault
+from gradverify.audit.fault import Fault, Plant
 from gradverify.layer import Layer
 
 _OPERATORS: Mapping[type[ast.operator], type[ast.operator]] = {
@@ -32,28 +31,24 @@ def source_faults(layer: Layer) -> Iterator[Fault]:
     found = _functions(layer.function)
     if not found:
         return
-    tree = ast.Module([f.tree for f in found], [])
+    tree = ast.Module([*found], [])
     for k, node in enumerate(ast.walk(tree)):
         for j, (before, after) in enumerate(_changes(node)):
             told = f"{_short(before)} -> {_short(after)}"
-            yield Fault("source", f"source:{told}", None, f"in its source {told}",
-                        _plant(layer.function, tree, k, j))  # fmt: skip
+            plant = _plant(layer.function, tree, k, j)
+            yield Fault("source", f"source:{told}", None, f"in its source {told}", plant)
 
 
 def _short(node: ast.AST) -> str:
     return " ".join(ast.unparse(node).split())
 
 
-@dataclass(frozen=True)
-class _Function:
-    tree: ast.FunctionDef
-
-
-def _functions(function: Callable[..., Any]) -> list[_Function]:
+def _functions(function: Callable[..., Any]) -> list[ast.FunctionDef]:
     """Return the source of a function, first, and of those of the same file that it names."""
     if not isinstance(function, FunctionType) or function.__closure__:
         return []
-    space, found, left = function.__globals__, {}, [function]
+    space, left = function.__globals__, [function]
+    found: dict[str, ast.FunctionDef] = {}
     while left:
         current = left.pop(0)
         if current.__name__ in found:
@@ -67,7 +62,7 @@ def _functions(function: Callable[..., Any]) -> list[_Function]:
             return []
         tree.decorator_list = []
         ast.increment_lineno(tree, current.__code__.co_firstlineno - 1)
-        found[current.__name__] = _Function(tree)
+        found[current.__name__] = tree
         names = [n.id for n in ast.walk(tree) if isinstance(n, ast.Name)]
         left += [
             f for f in map(space.get, names)
@@ -111,10 +106,8 @@ def _changes(node: ast.AST) -> Iterator[tuple[ast.AST, ast.AST]]:
             yield node, ast.BinOp(node, ast.Sub(), ast.Constant(1))
 
 
-def _plant(
-    function: Callable[..., Any], tree: ast.Module, k: int, j: int
-) -> Callable[[Layer], Callable[..., Any]]:
-    def planted(_: Layer) -> Callable[..., Any]:
+def _plant(function: Callable[..., Any], tree: ast.Module, k: int, j: int) -> Plant:
+    def planted(layer: Layer) -> Callable[..., Any]:
         assert isinstance(function, FunctionType)
         wrong = copy.deepcopy(tree)
         node = list(ast.walk(wrong))[k]

@@ -30,8 +30,12 @@ def _scaled(tensor: str) -> Iterator[Fault]:
     yield of_one("sign", tensor, "whole", "sign", f"the sign of d{tensor}", lambda g, _: -g)
     for factor in FACTORS:
         yield of_one("factor", tensor, f"{factor:.7g}", "factor", f"d{tensor} times {factor:.7g}",
-                     _times(lambda _, factor=factor: factor))  # fmt: skip
+                     _scaling(factor))  # fmt: skip
     yield of_one("zeroed", tensor, "all", "missing path", f"d{tensor} is zero", lambda g, _: 0 * g)
+
+
+def _scaling(factor: float) -> Change:
+    return lambda g, _: g * factor
 
 
 def _times(amount: Callable[[Point], float]) -> Change:
@@ -62,8 +66,8 @@ def _counted(spec: Spec, tensor: str) -> Iterator[Fault]:
         yield of_one("count", tensor, f"by-{name}", "count", f"d{tensor} divided by {name}",
                      _times(inverse(amount)))  # fmt: skip
     for dim in spec.dims:
-        yield of_one("count", tensor, f"{dim}-1", "count",
-                     f"d{tensor} with {dim}-1 where {dim} is derived", _times(unbiased(dim)))  # fmt: skip
+        what = f"d{tensor} with {dim}-1 where {dim} is derived"
+        yield of_one("count", tensor, f"{dim}-1", "count", what, _times(unbiased(dim)))
 
 
 def axes_of(spec: Spec, tensor: str) -> list[tuple[int, str]]:
@@ -75,20 +79,22 @@ def axes_of(spec: Spec, tensor: str) -> list[tuple[int, str]]:
 
 
 def _moved(spec: Spec, tensor: str) -> Iterator[Fault]:
-    ways = (
-        ("reversed", lambda g, a: np.flip(g, a)),
-        ("rolled", lambda g, a: np.roll(g, 1, a)),
-        ("summed", lambda g, a: np.broadcast_to(g.sum(axis=a, keepdims=True), g.shape)),
-    )
+    def along(axis: int) -> Iterator[tuple[str, Change]]:
+        yield "reversed", lambda g, _: np.flip(g, axis)
+        yield "rolled", lambda g, _: np.roll(g, 1, axis)
+        yield "summed", lambda g, _: np.broadcast_to(g.sum(axis=axis, keepdims=True), g.shape)
+
+    def exchanged(a: int, b: int) -> Change:
+        return lambda g, _: np.swapaxes(g, a, b).reshape(g.shape)
+
     axes = axes_of(spec, tensor)
     for axis, size in axes:
-        for way, change in ways:
+        for way, change in along(axis):
             yield of_one("axis", tensor, f"{way}[{axis}]", "axis", f"d{tensor} {way} along {size}",
-                         lambda g, _, a=axis, change=change: change(g, a))  # fmt: skip
+                         change)  # fmt: skip
     for (a, first), (b, second) in combinations(axes, 2):
         yield of_one("transposed", tensor, f"[{a},{b}]", "transposed",
-                     f"d{tensor} with {first} and {second} exchanged",
-                     lambda g, _, a=a, b=b: np.swapaxes(g, a, b).reshape(g.shape))  # fmt: skip
+                     f"d{tensor} with {first} and {second} exchanged", exchanged(a, b))  # fmt: skip
 
 
 def _some(tensor: str) -> Iterator[Fault]:
@@ -129,9 +135,9 @@ def _swapped(spec: Spec) -> Iterator[Fault]:
 
         def swapped(point: Point, a: str = a, b: str = b) -> Gradients:
             g = point.gradients
-            if np.shape(g.get(a)) != np.shape(g.get(b)):  # of size 1 here, and of size N there
-                return g
-            return g | {a: g.get(b), b: g.get(a)}
+            if a not in g or b not in g or np.shape(g[a]) != np.shape(g[b]):
+                return g  # one may be of size 1 where the other is of size N
+            return g | {a: g[b], b: g[a]}
 
         yield of_values("swapped", f"swapped:{a}:{b}", "unexplained", f"d{a} for d{b}", swapped)
 
@@ -146,12 +152,14 @@ def _of_cotangents(spec: Spec) -> Iterator[Fault]:
          lambda dy: np.maximum(dy, 0)),
     )  # fmt: skip
     for way, what, change in ways:
+
         def altered(point: Point, change: Callable[[Array], Array] = change) -> Gradients:
             return dict(point.pullback(*map(change, point.cotangents)))
 
         yield of_values("cotangent", f"cotangent:{way}", "cotangent", what, altered)
     outputs = spec.differentiable_outputs
     for k, output in enumerate(outputs if len(outputs) > 1 else ()):
+
         def without(point: Point, k: int = k) -> Gradients:
             given = [0 * dy if j == k else dy for j, dy in enumerate(point.cotangents)]
             return dict(point.pullback(*given))
@@ -159,9 +167,9 @@ def _of_cotangents(spec: Spec) -> Iterator[Fault]:
         yield of_values("missing path", f"missing path:from:{output}", "missing path",
                         f"the cotangent of {output} is ignored", without)  # fmt: skip
 
-    def negated(point: Point) -> Gradients:
+    def doubled(point: Point) -> Gradients:
         wrong = sum(float(np.sum(dy)) for dy in point.cotangents) < 0
         return {k: 2 * g if wrong else g for k, g in point.gradients.items() if g is not None}
 
-    yield of_values("cotangent", "cotangent:negative", "cotangent",
-                    "twice the gradients where the cotangent adds up to less than 0", negated)  # fmt: skip
+    what = "gradients are doubled where the cotangent adds up to less than 0"
+    yield of_values("cotangent", "cotangent:negative", "cotangent", what, doubled)

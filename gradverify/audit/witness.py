@@ -15,7 +15,7 @@ from gradverify.calculus.exact import cost, evaluate_exactly
 from gradverify.cases import Arrays, Case, cases, draw, solved, view_of, with_layout
 from gradverify.layer import Layer
 from gradverify.spec import Spec
-from gradverify.trial import Trial, make_oracle, settled
+from gradverify.trial import make_oracle, settled
 from gradverify.view import forms, seen
 
 # Two 50-digit numbers that differ by more are different, with 20 digits for what cancels.
