@@ -14,6 +14,7 @@ from gradverify.calculus.compile import Oracle
 from gradverify.cases import Case, cases
 from gradverify.checks import CHECKS, Check
 from gradverify.checks.names import NAMES, NEED_DEFINITION
+from gradverify.diagnose import diagnose
 from gradverify.errors import UsageError, nearest
 from gradverify.findings import finding_for
 from gradverify.layer import Layer, from_registration
@@ -162,7 +163,7 @@ def verify_layer(
     seen = _ask(layer, oracle, chosen, names, profile, zero)
     least = 0 if case is not None else MIN_POWERED
     results = tuple(check_result(CHECKS[n], layer, seen.get(n), zero, least) for n in NAMES)
-    findings = tuple(_findings(layer, oracle, seen, zero, shrink=case is None))
+    findings = tuple(_findings(layer, oracle, seen, zero, () if case is not None else chosen))
     needed = [r for r in results if oracle is not None or r.check not in NEED_DEFINITION]
     if any(f.severity == "error" for f in findings):
         verdict = Verdict.FAILED
@@ -337,9 +338,13 @@ def _findings(
     oracle: Oracle | None,
     seen: Mapping[str, Seen],
     zero: frozenset[str],
-    *,
-    shrink: bool,
+    chosen: Sequence[Case],
 ) -> Iterator[Finding]:
+    """Yield a finding for each question and tensor that failed: shrunk, with what is wrong.
+
+    Without `chosen`, the cases that were tried, a finding is of its case as it is.
+    """
+    shared = seen["contract"].failures if "contract" in seen else ()
     for name, so_far in seen.items():
         wrong = {t for (_, t), told in so_far.failures.items() if told[0][1].severity == "error"}
         for (_, tensor), told in so_far.failures.items():
@@ -347,7 +352,8 @@ def _findings(
                 continue  # what is wrong is not worth calling inaccurate as well
             case, observation = min(told, key=lambda t: t[0].weight)
             trial = Trial(layer, case, oracle, zero)
-            if shrink:
+            if chosen:
                 trial, observation = shrunk(trial, CHECKS[name], observation)
+            cause = diagnose(trial, name, observation, chosen, shared)
             times = len({at for at, _ in told})
-            yield finding_for(trial, name, observation, times)
+            yield finding_for(trial, name, observation, times, cause)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from gradverify.calculus.show import gradient_equations
 from gradverify.checks.observation import Observation
+from gradverify.diagnose import Cause
 from gradverify.result import Finding
 from gradverify.trial import Trial
 
@@ -15,7 +16,7 @@ _TOLD = {
 }
 
 
-def finding_for(trial: Trial, check: str, seen: Observation, cases: int) -> Finding:
+def finding_for(trial: Trial, check: str, seen: Observation, cases: int, cause: Cause) -> Finding:
     """Return the finding for a failed observation; `cases` is in how many cases it failed."""
     told = _TOLD.get((check, seen.question), "").format(seen.tensor)
     message = "; ".join(part for part in (told, seen.message) if part)
@@ -33,6 +34,8 @@ def finding_for(trial: Trial, check: str, seen: Observation, cases: int) -> Find
         allowed=seen.allowed,
         why=seen.why,
         case=str(trial.case),
+        diagnosis=cause.text,
+        kind=cause.kind,
         derived=_derived(trial, check, seen),
         location=_location(trial, check, seen),
         replay=_replay(trial, check),

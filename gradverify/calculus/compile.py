@@ -40,6 +40,13 @@ class Oracle:
         default_factory=dict, compare=False, repr=False
     )
 
+    @classmethod
+    def of(cls, derivation: Derivation) -> "Oracle":
+        """Return the oracle of a derivation that is there already, changed perhaps."""
+        made = cls(derivation.program, derivation.wrt)
+        made.__dict__["derivation"] = derivation
+        return made
+
     @cached_property
     def derivation(self) -> Derivation:
         """The derived statements."""

@@ -1,0 +1,103 @@
+"""From a factor measured in several cases to what it is: a number, or an expression in sizes."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import combinations
+from math import isclose, prod
+from typing import Any
+
+# A factor is measured as a quotient of differences; these digits of it are left.
+CLOSE = 1e-6
+# A fraction with a larger denominator is as likely a number that no one wrote.
+DENOMINATOR = 12
+
+At = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Coefficient:
+    """A factor: `powers` of sizes times a number, and for `less` a size minus 1 on one side."""
+
+    number: Fraction | float
+    powers: tuple[tuple[str, int], ...] = ()
+    less: tuple[str, int] | None = None
+
+    def value(self, at: At) -> float:
+        """Return the factor at sizes and constants by name."""
+        found = float(self.number) * prod(float(at[d]) ** p for d, p in self.powers)
+        if self.less is not None:
+            name, side = self.less
+            # At size 1 a division by N - 1 is one by 0: no such case is looked at.
+            found *= (float(at[name]) - 1 or float("nan")) ** side
+        return found
+
+    @property
+    def sized(self) -> bool:
+        """Whether it depends on a size."""
+        return bool(self.powers or self.less)
+
+    def __str__(self) -> str:
+        over = [d for d, p in self.powers for _ in range(p) if p > 0]
+        under = [d for d, p in self.powers for _ in range(-p) if p < 0]
+        if self.less is not None:
+            (over if self.less[1] > 0 else under).append(f"({self.less[0]}-1)")
+        number = Fraction(self.number) if isinstance(self.number, Fraction) else None
+        front = []
+        if number is None:
+            front = [f"{self.number:.6g}"]
+        elif number.numerator != 1 or not over:
+            front = [str(number.numerator)]
+        if number is not None and number.denominator != 1:
+            under.insert(0, str(number.denominator))
+        text = "*".join([*front, *over])
+        if not under:
+            return text
+        return f"{text}/{under[0]}" if len(under) == 1 else f"{text}/({'*'.join(under)})"
+
+
+def coefficients(measured: Sequence[tuple[At, float]], sizes: Sequence[str]) -> list[Coefficient]:
+    """Return what factors measured at sizes and constants can be, simplest first."""
+    values = [v for _, v in measured]
+    found = []
+    first = values[0]
+    if all(_close(v, first) for v in values):
+        near = Fraction(first).limit_denominator(DENOMINATOR)
+        exact = _close(float(near), first)
+        found.append(Coefficient(near if exact else first))
+    for candidate in _sized(measured[0][0], sizes):
+        try:
+            own = [candidate.value(at) for at, _ in measured]
+        except ZeroDivisionError:
+            continue
+        if all(
+            isclose(a, b, rel_tol=CLOSE, abs_tol=CLOSE) for a, b in zip(own, values, strict=True)
+        ):
+            found.append(candidate)
+            break
+    return found
+
+
+def _close(a: float, b: float) -> bool:
+    return isclose(a, b, rel_tol=CLOSE, abs_tol=CLOSE)
+
+
+def _sized(at: At, sizes: Sequence[str]) -> Iterator[Coefficient]:
+    """Yield factors that depend on sizes: N, 1/N, N/(N-1), H*W, ... with small numbers."""
+    names = [d for d in sizes if isinstance(at.get(d), int) and not isinstance(at.get(d), bool)]
+    numbers = [Fraction(1), Fraction(-1), Fraction(2), Fraction(1, 2)]
+    for number in numbers:
+        for d in names:
+            for p in (-1, 1):
+                yield Coefficient(number, ((d, p),))
+                yield Coefficient(number, ((d, p),), (d, -p))
+                yield Coefficient(number, (), (d, p))
+        for a, b in combinations(names, 2):
+            for p, q in ((-1, -1), (1, 1), (1, -1), (-1, 1)):
+                yield Coefficient(number, ((a, p), (b, q)))
+        for d in names:
+            for p in (-2, 2):
+                yield Coefficient(number, ((d, p),))
+    for three in combinations(names, 3):
+        for p in (-1, 1):
+            yield Coefficient(Fraction(1), tuple((d, p) for d in three))
