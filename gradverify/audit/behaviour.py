@@ -146,7 +146,7 @@ def _mutated(tensor: str) -> Iterator[Fault]:
 def _stateful() -> Iterator[Fault]:
     yield Fault("stale", "stale:forward", "stale",
                 "the pullback uses what the latest forward has kept", _latest)  # fmt: skip
-    yield Fault("stale", "stale:gradient", "stale",
+    yield Fault("stale", "stale:gradient", "stale|nondeterministic",
                 "gradients are those of the previous call", _previous)  # fmt: skip
     yield Fault("reused", "reused:output", "mutation",
                 "outputs are written into one buffer by all calls", _one_output)  # fmt: skip

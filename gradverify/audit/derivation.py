@@ -35,7 +35,7 @@ def derivation_faults(spec: Spec) -> Iterator[Fault]:
     yield from _of_constants(spec, oracle.derivation)
 
 
-def _fault(spec: Spec, kind: str, name: str, told: str, what: str, change: Change) -> Fault:
+def _fault(spec: Spec, kind: str, name: str, told: str | None, what: str, change: Change) -> Fault:
     changed = lru_cache(maxsize=1)(change)
     wrong = lru_cache(maxsize=1)(lambda: _compiled(changed()))
 
@@ -107,12 +107,12 @@ def _of_path(spec: Spec, d: Derivation, k: int, step: Step) -> Iterator[Fault]:
     for j, part in enumerate(sorted(_parts(step.value), key=sympy.default_sort_key)):
         if any(step.reads[s].tensor in cotangents for s in part.free_symbols & step.reads.keys()):
             continue
-        yield _fault(spec, "missing factor", f"{place}:{j}", "factor",
+        yield _fault(spec, "missing factor", f"{place}:{j}", "missing path|factor",
                      f"{told} lacks {part}", with_value(_lacking(step.value, part)))  # fmt: skip
     for symbol, read in sorted(step.reads.items(), key=lambda item: str(item[0])):
         for other in () if read.tensor in cotangents else _alike(d, read):
             changed = Read(other, read.subscripts)
-            yield _fault(spec, "mistaken tensor", f"{place}:{read.tensor}:{other}", "unexplained",
+            yield _fault(spec, "mistaken tensor", f"{place}:{read.tensor}:{other}", None,
                          f"{told} reads {other} where {read.tensor} is derived",
                          reading(symbol, changed))  # fmt: skip
 

@@ -66,8 +66,11 @@ Plant = Callable[[Layer], Callable[..., Any]]
 class Fault:
     """A wrong way to compute gradients; `name` is its own among the faults of a layer.
 
-    `kind` is what it is counted as, `told` the kind that a diagnosis should name (None: there is
-    none), `what` says in words what is wrong. `plant` returns the wrong function of a layer;
+    `kind` is what it is counted as, `told` the kind that a diagnosis should name, or one of several
+    with | between (None: nobody could), and `what` says in words what is wrong. `plant` returns
+    the wrong function of a layer; `alter`, where the fault is one of values, what it makes of
+    gradients in any arithmetic, and `derivation` what its gradients are derived from where that
+    is no function of the right ones.
     """
 
     kind: str

@@ -31,7 +31,9 @@ def _scaled(tensor: str) -> Iterator[Fault]:
     for factor in FACTORS:
         yield of_one("factor", tensor, f"{factor:.7g}", "factor", f"d{tensor} times {factor:.7g}",
                      _scaling(factor))  # fmt: skip
-    yield of_one("zeroed", tensor, "all", "missing path", f"d{tensor} is zero", lambda g, _: 0 * g)
+    yield of_one(
+        "zeroed", tensor, "all", "missing path|factor", f"d{tensor} is zero", lambda g, _: 0 * g
+    )
 
 
 def _scaling(factor: float) -> Change:
@@ -139,7 +141,7 @@ def _swapped(spec: Spec) -> Iterator[Fault]:
                 return g  # one may be of size 1 where the other is of size N
             return g | {a: g[b], b: g[a]}
 
-        yield of_values("swapped", f"swapped:{a}:{b}", "unexplained", f"d{a} for d{b}", swapped)
+        yield of_values("swapped", f"swapped:{a}:{b}", "swapped", f"d{a} for d{b}", swapped)
 
 
 def _of_cotangents(spec: Spec) -> Iterator[Fault]:

@@ -13,6 +13,7 @@ from gradverify.calculus.compile import SWITCHES, Switches
 from gradverify.calculus.derive import Derivation
 from gradverify.calculus.exact import cost, evaluate_exactly
 from gradverify.cases import Arrays, Case, cases, draw, solved, view_of, with_layout
+from gradverify.errors import SpecError
 from gradverify.layer import Layer
 from gradverify.spec import Spec
 from gradverify.trial import make_oracle, settled
@@ -23,8 +24,8 @@ DIFFERENT = 1e-30
 # What is compared in float64, since it is no function of derived gradients, differs by more than
 # rounding, which is the same in both but for what is altered.
 BY_ROUNDING = 1e-10
-# 50-digit evaluation takes some ten microseconds a term: at most a second for one gradient.
-MOST_TERMS = 100_000
+# 50-digit evaluation takes some thirty microseconds a term: about a second for one gradient.
+MOST_TERMS = 30_000
 # Beyond all blocks of vectorised code that a fault is planted at.
 BEYOND = 67
 # Where float64 shows a difference it is looked at in 50 digits; that many times it may be wrong.
@@ -164,6 +165,8 @@ def more_sites(spec: Spec) -> tuple[Site, ...]:
     for special in SPECIAL:
         found += [Site(spec, case, special, kind) for case in plain if case is not None
                   for kind in ("input", "param")]  # fmt: skip
+    if oracle is not None:
+        found.sort(key=lambda site: site.terms)
     return tuple(site for site in found if site.smooth())
 
 
@@ -178,12 +181,21 @@ class Witness:
 
 def witness(fault: Fault, layer: Layer, where: Iterable[Site]) -> Witness | None:
     """Return where a fault shows, None where no site shows it: it may be none at all."""
-    tries = 0
-    for site in where:
-        if fault.alter is None or layer.spec.program is None:
+    if fault.alter is None or layer.spec.program is None:
+        for site in where:
             if (tensor := _behaves_otherwise(fault, layer, site)) is not None:
                 return Witness(site, tensor, float("inf"))
-            continue
+        return None
+    try:
+        return _exact_witness(fault, where)
+    except (ArithmeticError, SpecError):  # what a changed definition says is no number anywhere
+        return None
+
+
+def _exact_witness(fault: Fault, where: Iterable[Site]) -> Witness | None:
+    assert fault.alter is not None
+    tries = 0
+    for site in where:
         rough = _difference(site.derived.gradients, fault.alter(site.derived))
         if rough is None or rough[1] < 1e-12 or site.terms > MOST_TERMS:
             continue
