@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -12,7 +13,7 @@ from gradverify import __version__
 from gradverify.attribution import odd_one_out
 from gradverify.calculus.compile import Oracle
 from gradverify.cases import Case, cases
-from gradverify.checks import CHECKS
+from gradverify.checks import CHECKS, Check
 from gradverify.checks.names import NAMES, NEED_DEFINITION
 from gradverify.diagnose import Diagnoses
 from gradverify.errors import UsageError, nearest
@@ -284,6 +285,67 @@ def _ask(
                 so_far.note(case, observation)
             so_far.seconds += time.perf_counter() - began
     return seen
+
+
+# Within a case those first that ask a layer for nothing it has not answered already.
+_CHEAPEST = ("forward", "symbolic", "contract", "finite_difference", "descent")
+
+
+@np.errstate(all="ignore")
+def first_error(
+    layer: Layer, profile: Profile, names: Sequence[str] = NAMES, seed: int = 0
+) -> Finding | None:
+    """Return the first error that `verify_layer` meets, neither shrunk nor explained, or None.
+
+    Cheap checks are asked in all cases before those that call the layer many times.
+    """
+    spec = layer.spec
+    oracle, dtypes = make_oracle(spec), _accepted(layer, make_oracle(spec), seed)
+    chosen, zero = _ground(spec, dtypes, profile, seed)
+    asked = [CHECKS[n] for n in _CHEAPEST if n in names and applicable(CHECKS[n], layer) is None]
+    trials = [Trial(layer, case, oracle, zero) for case in chosen]
+    for sampled in (False, True):
+        checks = [c for c in asked if c.sampled == sampled]
+        for check, trial in _questions(checks, trials, profile):
+            if trial.failure is not None and check.name != "contract":
+                continue
+            for seen in check.observe(trial):
+                if seen.outcome is Status.FAILED and seen.severity == "error":
+                    return Finding(check.name, seen.question, seen.message, tensor=seen.tensor,
+                                   case=str(trial.case))  # fmt: skip
+    return None
+
+
+def cases_of(layer: Layer, profile: Profile, seed: int) -> tuple[Case, ...]:
+    """Return the cases at which a layer is verified."""
+    dtypes = _accepted(layer, make_oracle(layer.spec), seed)
+    return _ground(layer.spec, dtypes, profile, seed)[0]
+
+
+def _questions(
+    checks: Sequence[Check], trials: Sequence[Trial], profile: Profile
+) -> Iterator[tuple[Check, Trial]]:
+    """Yield what to ask of which trial, case by case, as often as a profile has it."""
+    asked = dict.fromkeys((check.name for check in checks), 0)
+    for trial in trials:
+        for check in checks:
+            enough = check.sampled and asked[check.name] >= profile.sampled
+            if check.wants(trial.case) and not enough:
+                asked[check.name] += trial.failure is None
+                yield check, trial
+
+
+@lru_cache(maxsize=8)  # it is the same for all layers of a spec
+def _ground(
+    spec: Spec, dtypes: tuple[str, ...], profile: Profile, seed: int
+) -> tuple[tuple[Case, ...], frozenset[str]]:
+    """Return the cases of a profile and the tensors whose derived gradient is zero."""
+    # No layer is called for this.
+    layer, oracle = Layer(spec, _ground, name="", file=""), make_oracle(spec)
+    listed = cases(spec, dtypes, profile.drawn, seed)
+    wanted = islice(listed, profile.covering) if profile.covering else listed
+    chosen, _ = _settled(layer, oracle, wanted)
+    return tuple(chosen), frozenset(derived_zero(oracle, layer, chosen))
 
 
 def _findings(
