@@ -330,7 +330,7 @@ def _questions(
     for trial in trials:
         for check in checks:
             enough = check.sampled and asked[check.name] >= profile.sampled
-            if check.wants(trial.case) and not enough:
+            if check.wants(trial) and not enough:
                 asked[check.name] += trial.failure is None
                 yield check, trial
 
@@ -370,6 +370,7 @@ def _findings(
             trial = Trial(layer, case, oracle, zero)
             if chosen:
                 trial, observation = shrunk(trial, CHECKS[name], observation)
+            observation = CHECKS[name].located(trial, observation)
             failing = {at for at, _ in told}
             cause = diagnoses.of(trial, name, observation, failing)
             odd = odd_one_out(trial, observation) if name != "contract" else None
