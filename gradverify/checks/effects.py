@@ -7,7 +7,7 @@ import numpy as np
 
 from gradverify.checks.agreement import Answer, Refused
 from gradverify.checks.observation import Observation, warned
-from gradverify.checks.state import Fresh, as_drawn
+from gradverify.checks.state import as_drawn
 from gradverify.trial import Trial
 
 SETTINGS = "it leaves np.seterr changed for everybody: put `with np.errstate(...)` around the place"
@@ -17,23 +17,29 @@ DRAWN = (
 )
 
 
-def effects(trial: Trial, first: Answer, fresh: Fresh) -> Iterator[Observation]:
-    """Ask whether the state of np.random and np.seterr are what they were before a call."""
-    lent = as_drawn(trial)
+def effects(trial: Trial, first: Answer) -> Iterator[Observation]:
+    """Ask whether np.seterr and the state of np.random are what they were before a call."""
+    lent, shared = as_drawn(trial), np.random.mtrand._rand
+    before = shared.get_state()
+    # A layer that seeds has done so in earlier calls: only from another state does it show.
+    shared.random_sample()
+    drawn = _listed(shared.get_state())
     try:
         with np.errstate(all="ignore"):
-            settings, drawn = np.geterr(), _random()
+            settings = np.geterr()
             _, pullback = trial.layer.forward(lent.tensors, trial.constants)
             trial.layer.gradients(pullback, lent.cotangents)
-            changed = settings != np.geterr(), drawn != _random()
+            changed = np.geterr() != settings
+        seeded = _listed(shared.get_state()) != drawn
     except (Exception, SystemExit) as error:
         raise Refused(f"{type(error).__name__}: {error}") from error
-    if changed[0]:
+    finally:
+        shared.set_state(before)
+    if changed:
         yield warned("effects", None, SETTINGS)
-    if changed[1]:
+    if seeded:
         yield warned("effects", None, DRAWN)
 
 
-def _random() -> tuple[Any, ...]:
-    kind, key, *rest = np.random.get_state()  # noqa: NPY002 # that others still use it is why
-    return kind, np.asarray(key).tobytes(), *rest
+def _listed(state: tuple[Any, ...]) -> list[Any]:
+    return [part.tolist() if isinstance(part, np.ndarray) else part for part in state]

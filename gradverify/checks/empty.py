@@ -9,13 +9,13 @@ from gradverify.cases import Array, Case
 from gradverify.checks.agreement import Answer, Refused, forward, pulled
 from gradverify.checks.observation import Observation, warned
 from gradverify.checks.order import resized
-from gradverify.checks.state import Fresh, told
+from gradverify.checks.state import told
 from gradverify.errors import SpecError
 from gradverify.notation.dims import evaluate
 from gradverify.trial import Trial, real_array
 
 
-def empty(trial: Trial, first: Answer, fresh: Fresh) -> Iterator[Observation]:
+def empty(trial: Trial, first: Answer) -> Iterator[Observation]:
     """Ask for outputs and gradients at one dimension of 0.
 
     A declared size is 1 or more, so that all there is to tell is a warning.

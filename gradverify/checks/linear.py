@@ -80,42 +80,43 @@ def _scales(
     return agree(trial, name, scale * gradient.astype(float), found[name], abs(scale))
 
 
-def zero(trial: Trial, first: Answer, fresh: Fresh) -> Iterator[Observation]:
+def zero(trial: Trial, first: Answer) -> Iterator[Observation]:
     """Ask for the gradient at a cotangent of zeros."""
     nothing = [np.zeros_like(dy) for dy in trial.arrays.cotangents]
-    for name, value in at(trial, fresh.pullback, nothing).items():
+    for name, value in at(trial, trial.called.pullback, nothing).items():
         if np.any(value != 0):
             yield failed("zero", name, f"a zero cotangent gives a gradient of {name} that is not 0")
         else:
             yield passed("zero", name)
 
 
-def additive(trial: Trial, first: Answer, fresh: Fresh) -> Iterator[Observation]:
+def additive(trial: Trial, first: Answer) -> Iterator[Observation]:
     """Ask for the gradient at a sum of two cotangents."""
     rng = np.random.default_rng([trial.case.seed, 12])
     own = trial.arrays.cotangents
     # The second's elements are smaller than the first's, and so are all terms that are made of
     # them: what is allowed for the first is enough.
     second = [np.asarray(rng.uniform(-1, 1, dy.shape) * dy, dy.dtype) for dy in own]
-    part = at(trial, fresh.pullback, second)
-    both = at(trial, fresh.pullback, [A * dy + B * dz for dy, dz in zip(own, second, strict=True)])
+    both = [A * dy + B * dz for dy, dz in zip(own, second, strict=True)]
+    part = at(trial, trial.called.pullback, second)
+    found = at(trial, trial.called.pullback, both)
     sums = {
         k: A * g.astype(float) + B * part[k]
         for k, g in first.gradients.items()
         if k in part and part[k].shape == g.shape
     }
-    yield from _sum(trial, sums, both, 1 + abs(A) + abs(B), f"{A} dy + {B} dz")
+    yield from _sum(trial, sums, found, 1 + abs(A) + abs(B), f"{A} dy + {B} dz")
 
 
-def alone(trial: Trial, first: Answer, fresh: Fresh) -> Iterator[Observation]:
+def alone(trial: Trial, first: Answer) -> Iterator[Observation]:
     """Ask for the gradients of each output alone, whose sum is that of all."""
     own = trial.arrays.cotangents
     if len(own) < 2:
         return
     sums: dict[str, Array] = {}
     for k in range(len(own)):
-        found = at(trial, fresh.pullback, [dy if j == k else 0 * dy for j, dy in enumerate(own)])
-        for name, value in found.items():
+        one = [dy if j == k else np.zeros_like(dy) for j, dy in enumerate(own)]
+        for name, value in at(trial, trial.called.pullback, one).items():
             sums[name] = sums.get(name, 0.0) + value.astype(float)
     yield from _sum(trial, sums, first.gradients, len(own), "cotangents of all outputs")
 
@@ -141,7 +142,7 @@ def _sum(
             yield failed("linear", name, ADDITIVE.format(name, what))
 
 
-def broadcast(trial: Trial, first: Answer, fresh: Fresh) -> Iterator[Observation]:
+def broadcast(trial: Trial, first: Answer) -> Iterator[Observation]:
     """Ask for the gradient at a cotangent of equal elements that share memory, as a sum gives."""
     own = trial.arrays.cotangents
     smallest = min(float(np.min(np.abs(dy), initial=np.inf)) for dy in own)
@@ -150,9 +151,9 @@ def broadcast(trial: Trial, first: Answer, fresh: Fresh) -> Iterator[Observation
     axes = [min(dy.ndim, 1) if trial.case.seed & 16 else dy.ndim for dy in own]
     ones = [np.array(dy[(slice(1),) * n]) for dy, n in zip(own, axes, strict=True)]
     views = tuple(np.broadcast_to(one, dy.shape) for one, dy in zip(ones, own, strict=True))
-    got = copies(pulled(trial, fresh.pullback, views))
+    got = copies(pulled(trial, trial.called.pullback, views))
     scale = max(float(np.max(np.abs(one), initial=0.0)) for one in ones) / smallest
-    for name, expected in at(trial, fresh.pullback, views).items():
+    for name, expected in at(trial, trial.called.pullback, views).items():
         if name in got and agree(trial, name, expected, got[name], scale):
             yield passed("layout", name)
         else:

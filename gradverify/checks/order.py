@@ -1,48 +1,51 @@
 """Several calls at a time, of other values, sizes and dtypes, and their pullbacks in any order."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
-from gradverify.cases import Array, Case, draw
+from gradverify.cases import Case, draw
 from gradverify.checks.agreement import Answer, Refused, agree, copies, forward, pulled
 from gradverify.checks.observation import Observation, failed, passed
-from gradverify.checks.state import STALE, Fresh, as_drawn, kept, told
-from gradverify.layer import Pullback
+from gradverify.checks.state import STALE, as_drawn, kept, told
 from gradverify.trial import Trial
 from gradverify.view import factored
 
 
-def deep(trial: Trial, first: Answer, fresh: Fresh) -> Iterator[Observation]:
-    """Call the forward between others, and its pullback after each of theirs."""
-    others: list[tuple[Pullback, tuple[Array, ...]]] = []
-    _other(trial, trial.case, others)
+def deep(trial: Trial, first: Answer) -> Iterator[Observation]:
+    """Call the forward between others, and its pullback between theirs."""
+    before = _forward(trial, trial.case)
     outputs, pullback = forward(trial, as_drawn(trial).tensors)
     shown = copies(outputs)
-    # More than one buffer may be used in turn, and some only for equal sizes.
-    for case in (trial.case, trial.case, _another(trial)):
-        _other(trial, case, others)
+    # Two buffers may be used in turn, and some only for equal sizes.
+    after = [_forward(trial, case) for case in (trial.case, trial.case, _another(trial))]
     found = []
-    for other_pullback, cotangents in others:
-        with suppress(Refused):  # other values may be no case
-            pulled(trial, other_pullback, cotangents)
+    for others in ((before,), after[1:]):
+        for back in others:
+            back()
         found.append(copies(pulled(trial, pullback, as_drawn(trial).cotangents)))
     yield from kept(trial, shown, outputs)
     for name, gradient in first.gradients.items():
-        if all(k.get(name) is not None and agree(trial, name, gradient, k[name]) for k in found):
+        if all(name in k and agree(trial, name, gradient, k[name]) for k in found):
             yield passed("stale", name)
         else:
             yield failed("stale", name, STALE.format(told(trial, name)))
 
 
-def _other(trial: Trial, case: Case, others: list[tuple[Pullback, tuple[Array, ...]]]) -> None:
-    """Call the forward at other values and keep its pullback, with cotangents to call it with."""
+def _forward(trial: Trial, case: Case) -> Callable[[], None]:
+    """Call the forward at other values, and return what calls its pullback."""
+    # Other values, or another dtype, may be no case.
+    arrays = draw(trial.spec, replace(case, seed=case.seed + 1))
     try:
-        arrays = draw(trial.spec, replace(case, seed=case.seed + 1))
         _, pullback = forward(trial, arrays.tensors)
     except Refused:
-        return  # other values, or another dtype, may be no case
-    others.append((pullback, arrays.cotangents))
+        return lambda: None
+
+    def back() -> None:
+        with suppress(Refused):
+            pulled(trial, pullback, arrays.cotangents)
+
+    return back
 
 
 def _another(trial: Trial) -> Case:

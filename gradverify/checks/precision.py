@@ -7,7 +7,6 @@ import numpy as np
 from gradverify.cases import Array
 from gradverify.checks.agreement import Answer, copies, forward
 from gradverify.checks.observation import Observation, failed, passed
-from gradverify.checks.state import Fresh
 from gradverify.trial import Trial
 
 # A step that float32 can tell, within some percent, and one far below what it can.
@@ -17,7 +16,7 @@ STEP, BELOW = 2.0**-20, 2.0**-30
 SEEN = 2.0**-26
 
 
-def examine(trial: Trial, first: Answer, fresh: Fresh) -> Iterator[Observation]:
+def examine(trial: Trial, first: Answer) -> Iterator[Observation]:
     """Ask whether a thousandth of a change in a tensor changes the outputs by a thousandth.
 
     Only at ordinary values in float64, and only without a definition, which tells more.

@@ -119,16 +119,16 @@ def examine(trial: Trial, first: Answer) -> Generator[Observation, None, Fresh]:
     lent = lend(trial, chosen_layouts(trial, values))
     lent.write(other)
     # That other values may be no case, and raise, is nothing to tell.
-    between, between_back = _tried(trial, lent)
+    told_of: set[str] = set()
+    between, between_back = yield from _tried(trial, lent, told_of)
     late = copies(pulled(trial, called.pullback, as_drawn(trial).cotangents))
     if between_back is not None:
-        between |= _tried_back(trial, between_back, lent)
+        between |= yield from _tried_back(trial, lent, told_of, between_back)
     yield from kept(trial, first.results, {**named(trial, called.outputs), **called.gradients})
     yield from _late(trial, first, late)
 
     lent.write(values)
     earlier = copies(between)
-    told_of: set[str] = set()
     try:
         outputs, pullback = yield from _watched(trial, lent, told_of)
         gradients = yield from _watched(trial, lent, told_of, pullback)
@@ -150,18 +150,24 @@ def examine(trial: Trial, first: Answer) -> Generator[Observation, None, Fresh]:
     return Fresh(pullback, blank)
 
 
-def _tried(trial: Trial, lent: Lent) -> tuple[dict[str, Any], Pullback | None]:
+def _tried(
+    trial: Trial, lent: Lent, told_of: set[str]
+) -> Generator[Observation, None, tuple[dict[str, Any], Pullback | None]]:
     try:
-        return forward(trial, lent.tensors)
+        found: tuple[dict[str, Any], Pullback] = yield from _watched(trial, lent, told_of)
     except Refused:
         return {}, None
+    return found
 
 
-def _tried_back(trial: Trial, pullback: Pullback, lent: Lent) -> dict[str, Any]:
+def _tried_back(
+    trial: Trial, lent: Lent, told_of: set[str], pullback: Pullback
+) -> Generator[Observation, None, dict[str, Any]]:
     try:
-        return pulled(trial, pullback, lent.cotangents)
+        found: dict[str, Any] = yield from _watched(trial, lent, told_of, pullback)
     except Refused:
         return {}
+    return found
 
 
 def kept(
