@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradverify.cases import Array
+from gradverify.checks.observation import Observation, failed
 from gradverify.layer import Pullback
 from gradverify.trial import Trial, real_array
 
@@ -16,6 +17,8 @@ UNDERFLOW = 2.0**16
 # a layer is given and gives back do not occur; in float32 that would be everything, so that no
 # more than a part of it is allowed there.
 HIDDEN, MOST_HIDDEN = 2.0**20, 2.0**-4
+# What is off by no more than this fraction has lost digits; another formula is off by more.
+DIGITS = 2.0**-10
 # In a lower precision what is off by less than this fraction of the terms is inaccurate at worst.
 ROUGH = 1e-2
 
@@ -92,6 +95,27 @@ def agree(trial: Trial, name: str, a: Array, b: Array, scale: float = 1.0) -> bo
     with np.errstate(all="ignore"):
         close = np.abs(a - b) <= allowed(trial, name, a, scale)
         return bool(np.all(close | (np.isnan(a) & np.isnan(b)) | (a == b)))
+
+
+def imprecise(
+    trial: Trial, name: str, a: Array, b: Array, scale: float, when: str
+) -> Observation | None:
+    """Return that two results which do not agree have only lost digits, None if there is more."""
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    if trial.case.dtype != "float64" or a.shape != b.shape:
+        return None
+    with np.errstate(all="ignore"):
+        off = float(np.max(np.abs(a - b)))
+    if not off <= DIGITS * largest([a]):
+        return None
+    return failed("precision", name, f"{told(trial, name)} is the same to {off:.1g} only {when}, "
+                  f"where {allowed(trial, name, a, scale):.1g} is rounding: something inside is "
+                  "computed in a lower precision than float64")  # fmt: skip
+
+
+def told(trial: Trial, name: str) -> str:
+    """Return how a result is called in a message."""
+    return f"output {name}" if name in trial.spec.outputs else f"the gradient of {name}"
 
 
 def allowed(trial: Trial, name: str, value: Array, scale: float = 1.0) -> float:

@@ -1,7 +1,7 @@
 """What a call does besides returning: to settings and random numbers of NumPy that all share."""
+# ruff: noqa: NPY002 # np.random's own state is what is looked at
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -19,27 +19,24 @@ DRAWN = (
 
 def effects(trial: Trial, first: Answer) -> Iterator[Observation]:
     """Ask whether np.seterr and the state of np.random are what they were before a call."""
-    lent, shared = as_drawn(trial), np.random.mtrand._rand
-    before = shared.get_state()
+    lent, before = as_drawn(trial), np.random.get_state()
     # A layer that seeds has done so in earlier calls: only from another state does it show.
-    shared.random_sample()
-    drawn = _listed(shared.get_state())
+    np.random.random_sample()
     try:
         with np.errstate(all="ignore"):
-            settings = np.geterr()
+            shared = np.geterr(), _random()
             _, pullback = trial.layer.forward(lent.tensors, trial.constants)
             trial.layer.gradients(pullback, lent.cotangents)
-            changed = np.geterr() != settings
-        seeded = _listed(shared.get_state()) != drawn
+            now = np.geterr(), _random()
     except (Exception, SystemExit) as error:
         raise Refused(f"{type(error).__name__}: {error}") from error
     finally:
-        shared.set_state(before)
-    if changed:
-        yield warned("effects", None, SETTINGS)
-    if seeded:
-        yield warned("effects", None, DRAWN)
+        np.random.set_state(before)
+    for was, found, message in zip(shared, now, (SETTINGS, DRAWN), strict=True):
+        if was != found:
+            yield warned("effects", None, message)
 
 
-def _listed(state: tuple[Any, ...]) -> list[Any]:
-    return [part.tolist() if isinstance(part, np.ndarray) else part for part in state]
+def _random() -> str:
+    """Return the state of np.random: 624 numbers, where in them the next is, and what is left."""
+    return "".join(map(str, (np.asarray(part).tolist() for part in np.random.get_state())))

@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 
 from gradverify.cases import Array, Case
-from gradverify.checks.agreement import Answer, Refused, forward, pulled
+from gradverify.checks.agreement import Answer, Refused, forward, pulled, told
 from gradverify.checks.observation import Observation, warned
 from gradverify.checks.order import resized
-from gradverify.checks.state import told
 from gradverify.errors import SpecError
 from gradverify.notation.dims import evaluate
 from gradverify.trial import Trial, real_array

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from gradverify.cases import Array, with_layout
-from gradverify.checks.agreement import Answer, agree, allowed, copies, forward, pulled
+from gradverify.checks.agreement import Answer, agree, copies, forward, imprecise, pulled, told
 from gradverify.checks.observation import Observation, failed, passed
-from gradverify.checks.state import OVERWRITTEN, Fresh, as_drawn, told
+from gradverify.checks.state import OVERWRITTEN, Fresh, as_drawn
 from gradverify.layer import Pullback
 from gradverify.trial import Trial
 
@@ -16,21 +16,14 @@ from gradverify.trial import Trial
 SCALES = {"float64": 30, "float32": 12, "float16": 2}
 # Two factors whose products are rounded, and that turn the sign of some elements of their sum.
 A, B = -0.7, 1.3
-# What is off by no more than this fraction has lost digits; another formula is off by more.
-DIGITS = 2.0**-10
-
 SCALED = "{0} times the cotangent does not give {0} times the gradient of {1}"
 ADDITIVE = (
-    "the gradient of {} at a sum of cotangents, {}, is not the sum of the gradients at each: a "
+    "the gradient of {} at {} is not the sum of the gradients at each: a "
     "pullback is linear, whatever values its cotangents have"
 )
 KEPT = (
     "the gradient of {} is what the pullback works with: who writes to it changes the next one; "
     "return a copy"
-)
-PRECISION = (
-    "the gradient of {} is linear in the cotangent to {:.1g} only, where {:.1g} is rounding: "
-    "something inside is computed in a lower precision than float64"
 )
 BROADCAST = (
     "a cotangent of equal elements gives another gradient of {} where it is broadcast (strides of "
@@ -63,6 +56,10 @@ def scaled(trial: Trial, first: Answer, fresh: Fresh) -> Iterator[Observation]:
     for name in first.gradients:
         if name not in wrong:
             yield passed("linear", name)
+        elif lost := imprecise(
+            trial, name, scale * first.gradients[name], found[name], abs(scale), f"at {scale:g} dy"
+        ):
+            yield lost
         elif not _scales(trial, first, simple, name, -2.0):
             yield failed("linear", name, SCALED.format("-2", name))
         elif _scales(trial, first, again, name, scale):
@@ -105,7 +102,7 @@ def additive(trial: Trial, first: Answer) -> Iterator[Observation]:
         for k, g in first.gradients.items()
         if k in part and part[k].shape == g.shape
     }
-    yield from _sum(trial, sums, found, 1 + abs(A) + abs(B), f"{A} dy + {B} dz")
+    yield from _sum(trial, sums, found, 1 + abs(A) + abs(B), f"the sum {A} dy + {B} dz")
 
 
 def alone(trial: Trial, first: Answer) -> Iterator[Observation]:
@@ -118,7 +115,7 @@ def alone(trial: Trial, first: Answer) -> Iterator[Observation]:
         one = [dy if j == k else np.zeros_like(dy) for j, dy in enumerate(own)]
         for name, value in at(trial, trial.called.pullback, one).items():
             sums[name] = sums.get(name, 0.0) + value.astype(float)
-    yield from _sum(trial, sums, first.gradients, len(own), "cotangents of all outputs")
+    yield from _sum(trial, sums, first.gradients, len(own), "the cotangents of all outputs")
 
 
 def _sum(
@@ -130,14 +127,10 @@ def _sum(
             continue
         if found[name].dtype != trial.case.dtype:
             continue  # another dtype is told of elsewhere; how far it rounds is no news
-        got = np.asarray(found[name], float)
-        if agree(trial, name, expected, got, scale):
+        if agree(trial, name, expected, found[name], scale):
             yield passed("linear", name)
-            continue
-        off = float(np.max(np.abs(got - expected)))
-        if trial.case.dtype == "float64" and off <= DIGITS * float(np.max(np.abs(expected))):
-            rounding = allowed(trial, name, expected, scale)
-            yield failed("precision", name, PRECISION.format(name, off, rounding))
+        elif lost := imprecise(trial, name, expected, found[name], scale, f"at {what}"):
+            yield lost
         else:
             yield failed("linear", name, ADDITIVE.format(name, what))
 
@@ -156,5 +149,9 @@ def broadcast(trial: Trial, first: Answer) -> Iterator[Observation]:
     for name, expected in at(trial, trial.called.pullback, views).items():
         if name in got and agree(trial, name, expected, got[name], scale):
             yield passed("layout", name)
+        elif name in got and (
+            lost := imprecise(trial, name, expected, got[name], scale, "for a broadcast cotangent")
+        ):
+            yield lost
         else:
             yield failed("layout", name, BROADCAST.format(name))

@@ -5,9 +5,9 @@ from contextlib import suppress
 from dataclasses import replace
 
 from gradverify.cases import Case, draw
-from gradverify.checks.agreement import Answer, Refused, agree, copies, forward, pulled
+from gradverify.checks.agreement import Answer, Refused, agree, copies, forward, pulled, told
 from gradverify.checks.observation import Observation, failed, passed
-from gradverify.checks.state import STALE, as_drawn, kept, told
+from gradverify.checks.state import STALE, as_drawn, kept
 from gradverify.trial import Trial
 from gradverify.view import factored
 

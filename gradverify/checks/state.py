@@ -14,8 +14,10 @@ from gradverify.checks.agreement import (
     copies,
     equal,
     forward,
+    imprecise,
     named,
     pulled,
+    told,
 )
 from gradverify.checks.memory import LAYOUTS, Held, chosen_layouts, held, scribbled
 from gradverify.checks.observation import Observation, failed, passed, warned
@@ -38,6 +40,7 @@ REMEMBERED = (
 
 
 SHARED = "{} shares memory with {}: who writes to one changes the other"
+ELSEWHERE = "when arrays lie otherwise in memory"
 LAID_OUT = "{} {}: use shapes and indices, not memory"
 MUTATED = "{} changed {} in place: the caller still uses it; work on a copy"
 
@@ -93,11 +96,6 @@ def lend(trial: Trial, layouts: Mapping[str, str]) -> Lent:
 def as_drawn(trial: Trial) -> Lent:
     """Return arrays with the case's values in its own layout."""
     return lend(trial, dict.fromkeys(values_of(trial), trial.case.layout))
-
-
-def told(trial: Trial, name: str) -> str:
-    """Return how a result is called in a message."""
-    return f"output {name}" if name in trial.spec.outputs else f"the gradient of {name}"
 
 
 @dataclass(frozen=True)
@@ -224,6 +222,10 @@ def _again(trial: Trial, first: Answer, again: Answer, lent: Lent) -> Iterator[O
         if name in elsewhere:
             if _same(trial, first, fresh.results, name):
                 yield failed("identity", name, REMEMBERED.format(what))
+            elif lost := imprecise(
+                trial, name, first.results[name], again.results[name], 1.0, ELSEWHERE
+            ):
+                yield lost
             else:
                 yield _by_layout(trial, lent, name)
         elif name in one.gradients and not _same(trial, one, twice, name):
