@@ -1,4 +1,4 @@
-"""A dimension of 0, as an empty batch has: nothing that is no case is asked, and nothing fails."""
+"""An empty batch: asked only where that is a case, and never a reason to fail a layer."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,11 +11,12 @@ from gradverify.checks.observation import Observation, warned
 from gradverify.checks.order import resized
 from gradverify.errors import SpecError
 from gradverify.notation.dims import evaluate
+from gradverify.notation.tree import free_names, text
 from gradverify.trial import Trial, real_array
 
 
 def empty(trial: Trial, first: Answer) -> Iterator[Observation]:
-    """Ask for outputs and gradients at one dimension of 0.
+    """Ask for outputs and gradients of an empty batch.
 
     A declared size is 1 or more, so that all there is to tell is a warning.
     """
@@ -44,9 +45,14 @@ def empty(trial: Trial, first: Answer) -> Iterator[Observation]:
 
 
 def emptied(trial: Trial) -> Case | None:
-    """Return the case with one of its dimensions 0, None where its constraints forbid that."""
+    """Return the case with a dimension of 0 by which examples are counted, None without any."""
     case, spec = trial.case, trial.spec
-    name = spec.dims[(case.seed >> 3) % len(spec.dims)] if spec.dims else ""
+    firsts = {text(spec.shapes[k][0]) for k in spec.inputs if spec.shapes[k]}
+    held = {n for k in (*spec.params, *spec.updates) for s in spec.shapes[k] for n in free_names(s)}
+    batches = [d for d in spec.dims if d in firsts - held]
+    if not batches:
+        return None
+    name = batches[(case.seed >> 3) % len(batches)]
     sizes = {k: 0 if k == name else n for k, n in case.sizes}
     at = {**sizes, **dict(case.constants)}
     try:
@@ -54,7 +60,7 @@ def emptied(trial: Trial) -> Case | None:
         shapes = [n for t in spec.tensors for n in spec.shape(t, at)]
     except ZeroDivisionError:
         return None
-    return resized(case, sizes) if name and allowed and min(shapes, default=0) >= 0 else None
+    return resized(case, sizes) if allowed and min(shapes) >= 0 else None
 
 
 def _expected(there: Trial) -> dict[str, Array] | None:
