@@ -425,9 +425,40 @@ def test_a_gradient_that_the_pullback_goes_on_with_is_told():
         return x + 0, lambda dy: {"x": dy + 0, "b": nothing}
 
     assert told(the_finding(idle, "aliases", "b", spec)) == (
-        "the gradient of b is what the pullback works with: who writes to it changes the next one; "
+        "the gradient of b is what the layer goes on with: who writes to it changes the next one; "
         "return a copy"
     )
+
+
+def test_an_output_that_a_table_goes_on_with_is_told():
+    """A cache that hands out its own arrays gives the next caller what this one wrote."""
+    kept = {}
+
+    def layer(x, w):
+        key = x.tobytes(), w.tobytes(), x.shape, x.dtype
+        return kept.setdefault(key, w * x), right(x, w)[1]
+
+    assert told(findings(layer)["aliases", "y"]) == (
+        "output y is what the layer goes on with: who writes to it changes the next one; return a "
+        "copy"
+    )
+
+
+def test_what_a_layer_does_to_the_shape_of_an_array_is_a_change():
+    """The caller's array has another shape after the call, or cannot be written to."""
+
+    def flattens(x, w):
+        y, pullback = right(x, w)
+        if x.flags.c_contiguous:
+            x.shape = (x.size,)
+        return y, pullback
+
+    def freezes(x, w):
+        w.flags.writeable = False
+        return right(x, w)
+
+    assert ("mutates", "x") in errors(flattens)
+    assert ("mutates", "w") in errors(freezes)
 
 
 # -- what all share

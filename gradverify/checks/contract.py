@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from gradverify.cases import Case
-from gradverify.checks import effects, empty, linear, order, precision, returned, state
+from gradverify.checks import effects, empty, linear, order, precision, returned, sharing, state
 from gradverify.checks.agreement import Answer, Refused, copies, due, named
 from gradverify.checks.observation import Observation, failed, passed
 from gradverify.trial import Trial
@@ -36,6 +36,7 @@ QUESTIONS = (
     Question(precision.examine, turns=(7, 15)),
     Question(empty.empty, turns=(11,)),
     Question(effects.effects, turns=(10,)),
+    Question(sharing.outputs, turns=(15,)),
     Question(order.deep, turns=(3,)),
 )
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from gradverify.checks.agreement import Answer, Refused
+from gradverify.checks.memory import as_drawn
 from gradverify.checks.observation import Observation, warned
-from gradverify.checks.state import as_drawn
 from gradverify.trial import Trial
 
 SETTINGS = "it leaves np.seterr changed for everybody: put `with np.errstate(...)` around the place"

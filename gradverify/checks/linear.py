@@ -6,8 +6,10 @@ import numpy as np
 
 from gradverify.cases import Array, with_layout
 from gradverify.checks.agreement import Answer, agree, copies, forward, imprecise, pulled, told
+from gradverify.checks.memory import as_drawn, blanked
 from gradverify.checks.observation import Observation, failed, passed
-from gradverify.checks.state import OVERWRITTEN, Fresh, as_drawn
+from gradverify.checks.sharing import KEPT
+from gradverify.checks.state import OVERWRITTEN, Fresh
 from gradverify.layer import Pullback
 from gradverify.trial import Trial
 
@@ -20,10 +22,6 @@ SCALED = "{0} times the cotangent does not give {0} times the gradient of {1}"
 ADDITIVE = (
     "the gradient of {} at {} is not the sum of the gradients at each: a "
     "pullback is linear, whatever values its cotangents have"
-)
-KEPT = (
-    "the gradient of {} is what the pullback works with: who writes to it changes the next one; "
-    "return a copy"
 )
 BROADCAST = (
     "a cotangent of equal elements gives another gradient of {} where it is broadcast (strides of "
@@ -43,10 +41,11 @@ def scaled(trial: Trial, first: Answer, fresh: Fresh) -> Iterator[Observation]:
     power = SCALES[trial.case.dtype]
     scale = -(2.0 ** (power if trial.case.seed & 8 else -power))
     large = [scale * dy for dy in trial.arrays.cotangents]
-    found = at(trial, fresh.pullback, large)
-    for name, gradient in fresh.blank.items():
-        if not np.all(np.isnan(gradient)):
-            yield failed("overwritten", name, OVERWRITTEN.format(told(trial, name)))
+    with blanked(fresh.gradients) as blank:
+        found = at(trial, fresh.pullback, large)
+        filled = [k for k, gradient in blank.items() if not np.all(np.isnan(gradient))]
+    for name in filled:
+        yield failed("overwritten", name, OVERWRITTEN.format(told(trial, name)))
     wrong = [k for k in first.gradients if not _scales(trial, first, found, k, scale)]
     if wrong:
         # What was returned, and is blanked since, may be what the pullback works with.
@@ -63,7 +62,7 @@ def scaled(trial: Trial, first: Answer, fresh: Fresh) -> Iterator[Observation]:
         elif not _scales(trial, first, simple, name, -2.0):
             yield failed("linear", name, SCALED.format("-2", name))
         elif _scales(trial, first, again, name, scale):
-            yield failed("aliases", name, KEPT.format(name))
+            yield failed("aliases", name, KEPT.format(told(trial, name)))
         elif np.all(np.isfinite(again[name])):  # else it overflowed on its way, which tells nothing
             yield failed("linear", name, SCALED.format(f"{scale:g}", name))
 

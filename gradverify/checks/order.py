@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from gradverify.cases import Case, draw
 from gradverify.checks.agreement import Answer, Refused, agree, copies, forward, pulled, told
+from gradverify.checks.memory import as_drawn
 from gradverify.checks.observation import Observation, failed, passed
-from gradverify.checks.state import STALE, as_drawn, kept
+from gradverify.checks.state import STALE, kept
 from gradverify.trial import Trial
 from gradverify.view import factored
 
