@@ -11,7 +11,7 @@ import numpy as np
 from gradverify.audit.fault import Array, Fault, Gradients, Point
 from gradverify.calculus.compile import SWITCHES, Switches
 from gradverify.calculus.derive import Derivation
-from gradverify.calculus.exact import cost, evaluate_exactly
+from gradverify.calculus.exact import Exact, cost, evaluate_exactly
 from gradverify.cases import Arrays, Case, cases, draw, solved, view_of, with_layout
 from gradverify.errors import SpecError
 from gradverify.layer import Layer
@@ -19,7 +19,8 @@ from gradverify.spec import Spec
 from gradverify.trial import make_oracle, settled
 from gradverify.view import forms, seen
 
-# Two 50-digit numbers that differ by more are different, with 20 digits for what cancels.
+# Two 50-digit numbers that differ by more of what they are the sums of are different: 20 digits
+# are for what rounds on the way.
 DIFFERENT = 1e-30
 # What is compared in float64, since it is no function of derived gradients, differs by more than
 # rounding, which is the same in both but for what is altered.
@@ -79,20 +80,28 @@ class Site:
         assert oracle is not None
         return self.exactly(oracle.derivation)
 
+    @cached_property
+    def magnitudes(self) -> dict[str, float]:
+        """The size of the largest sum of the absolute terms of each derived gradient."""
+        oracle = make_oracle(self.spec)
+        assert oracle is not None
+        found = self._evaluated(oracle.derivation, self.arrays.cotangents).magnitudes
+        return {k: float(max((abs(x) for x in v.flat), default=0)) for k, v in found.items()}
+
     def exactly(self, derivation: Derivation) -> Point:
         """Return the point with the pullback of a derivation in 50-digit arithmetic."""
+        view = view_of(self.spec, self.case)
+        return self.point(
+            lambda *dy: dict(view.to_layer(self._evaluated(derivation, dy).gradients))
+        )
+
+    def _evaluated(self, derivation: Derivation, cotangents: Sequence[Array]) -> Exact:
         view, declared = view_of(self.spec, self.case), derivation.program.declared
-        tensors = view.to_definition(self.arrays.tensors)
-
-        def pullback(*cotangents: Array) -> Gradients:
-            given = dict(zip(declared.seeded, cotangents, strict=True))
-            found = evaluate_exactly(
-                derivation, tensors, dict(self.case.constants), dict(self.case.sizes),
-                tuple(view.to_definition(given).values()),
-            )  # fmt: skip
-            return dict(view.to_layer(found.gradients))
-
-        return self.point(pullback)
+        given = dict(zip(declared.seeded, cotangents, strict=True))
+        return evaluate_exactly(
+            derivation, view.to_definition(self.arrays.tensors), dict(self.case.constants),
+            dict(self.case.sizes), tuple(view.to_definition(given).values()),
+        )  # fmt: skip
 
     @property
     def terms(self) -> int:
@@ -204,7 +213,7 @@ def _exact_witness(fault: Fault, where: Iterable[Site]) -> Witness | None:
             altered = fault.alter(site.exact)
         else:
             altered = site.exactly(fault.derivation()).gradients
-        found = _difference(exact, altered)
+        found = _difference(exact, altered, site.magnitudes)
         if found is not None and found[1] > DIFFERENT:
             return Witness(site, found[0], float(found[1]))
         tries += 1
@@ -213,8 +222,10 @@ def _exact_witness(fault: Fault, where: Iterable[Site]) -> Witness | None:
     return None
 
 
-def _difference(right: Gradients, wrong: Gradients) -> tuple[str, float] | None:
-    """Return the tensor that differs most, and by how much of its largest element."""
+def _difference(
+    right: Gradients, wrong: Gradients, terms: Mapping[str, float] | None = None
+) -> tuple[str, float] | None:
+    """Return the tensor that differs most, and by how much of its terms or largest element."""
     found: list[tuple[float, str]] = []
     for tensor, g in right.items():
         other = wrong.get(tensor)
@@ -224,7 +235,7 @@ def _difference(right: Gradients, wrong: Gradients) -> tuple[str, float] | None:
         if a.size == 0:
             continue
         with np.errstate(all="ignore"):
-            most = max(abs(x) for x in a.flat)
+            most = terms[tensor] if terms else max(abs(x) for x in a.flat)
             off = max((abs(x - y) if x == x and y == y else float("inf"))
                       for x, y in zip(a.flat, b.flat, strict=True))  # fmt: skip
         if off:
