@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from gradverify import __version__
+from gradverify.attribution import odd_one_out
 from gradverify.calculus.compile import Oracle
 from gradverify.cases import Case, cases
 from gradverify.checks import CHECKS, Check
 from gradverify.checks.names import NAMES, NEED_DEFINITION
-from gradverify.diagnose import diagnose
+from gradverify.diagnose import Diagnoses
 from gradverify.errors import UsageError, nearest
 from gradverify.findings import finding_for
 from gradverify.layer import Layer, from_registration
@@ -44,10 +45,13 @@ class Profile:
 
 _PROFILES = {
     "quick": Profile(14, 0, 6),
-    "default": Profile(None, 50, 24),
+    "default": Profile(None, 25, 24),
     "thorough": Profile(None, 400, 120),
 }
 PROFILES = tuple(_PROFILES)
+
+# A sampled check looks at this many times as many cases where those did not tell right from wrong.
+MORE = 3
 
 PROVEN = "proven for all sizes"
 # A tensor is derived zero where it is below this fraction of its own terms, in 50-digit
@@ -200,11 +204,14 @@ def _accepted(layer: Layer, oracle: Oracle | None, seed: int) -> tuple[str, ...]
 def _settled(layer: Layer, oracle: Oracle | None, wanted: Iterable[Case]) -> tuple[list[Case], int]:
     found, given_up = [], 0
     for case in wanted:
-        usable = settled(layer.spec, oracle, case)
-        if usable is None:
-            given_up += 1
+        calm = replace(case, values="ordinary")
+        # What only these values make impossible is drawn at others: its sizes and layout count.
+        for possible in dict.fromkeys((case, calm, replace(calm, params="ordinary"))):
+            if (usable := settled(layer.spec, oracle, possible)) is not None:
+                found.append(usable)
+                break
         else:
-            found.append(usable)
+            given_up += 1
     return found, given_up
 
 
@@ -218,7 +225,9 @@ def derived_zero(oracle: Oracle | None, layer: Layer, chosen: Sequence[Case]) ->
         return {}
     cotangents = oracle.derivation.cotangents
     zero = {t: PROVEN for t in layer.spec.differentiable if t not in cotangents}
-    trials = [Trial(layer, c, oracle) for c in chosen if c.dtype == "float64"][:8]
+    # Where values are ordinary, terms are not zero for their own sake.
+    calm = sorted(chosen, key=lambda c: (c.values, c.params) != ("ordinary", "ordinary"))
+    trials = [Trial(layer, c, oracle) for c in calm if c.dtype == layer.widest][:8]
     candidates = set(layer.spec.differentiable) - zero.keys()
     for trial in trials:
         if not candidates:
@@ -259,8 +268,14 @@ def _ask(
         trial = Trial(layer, case, oracle, zero)
         for name, so_far in seen.items():
             check = CHECKS[name]
-            if not check.wants(case) or (check.sampled and so_far.cases >= profile.sampled):
+            if not check.wants(trial) or (trial.kinked and not check.at_kinks):
                 continue
+            # Cases on kinks are few, and what is asked of them costs little.
+            if check.sampled and so_far.asked >= profile.sampled and not trial.kinked:
+                known = {t for t, n in so_far.powered.items() if n >= MIN_POWERED} | zero
+                enough = known.issuperset(check.tensors(layer.spec))
+                if enough or so_far.asked >= MORE * profile.sampled:
+                    continue
             if trial.failure is not None and name != "contract":
                 so_far.lost += 1
                 continue
@@ -345,6 +360,7 @@ def _findings(
     Without `chosen`, the cases that were tried, a finding is of its case as it is.
     """
     shared = seen["contract"].failures if "contract" in seen else ()
+    diagnoses = Diagnoses(chosen, shared)
     for name, so_far in seen.items():
         wrong = {t for (_, t), told in so_far.failures.items() if told[0][1].severity == "error"}
         for (_, tensor), told in so_far.failures.items():
@@ -354,6 +370,7 @@ def _findings(
             trial = Trial(layer, case, oracle, zero)
             if chosen:
                 trial, observation = shrunk(trial, CHECKS[name], observation)
-            cause = diagnose(trial, name, observation, chosen, shared)
-            times = len({at for at, _ in told})
-            yield finding_for(trial, name, observation, times, cause)
+            failing = {at for at, _ in told}
+            cause = diagnoses.of(trial, name, observation, failing)
+            odd = odd_one_out(trial, observation) if name != "contract" else None
+            yield finding_for(trial, name, observation, len(failing), cause, odd)

@@ -16,8 +16,13 @@ _TOLD = {
 }
 
 
-def finding_for(trial: Trial, check: str, seen: Observation, cases: int, cause: Cause) -> Finding:
-    """Return the finding for a failed observation; `cases` is in how many cases it failed."""
+def finding_for(
+    trial: Trial, check: str, seen: Observation, cases: int, cause: Cause, odd: str | None
+) -> Finding:
+    """Return the finding for a failed observation.
+
+    `cases` is in how many cases it failed, `cause` what is wrong and `odd` the odd one out.
+    """
     told = _TOLD.get((check, seen.question), "").format(seen.tensor)
     message = "; ".join(part for part in (told, seen.message) if part)
     if cases > 1:
@@ -36,6 +41,7 @@ def finding_for(trial: Trial, check: str, seen: Observation, cases: int, cause: 
         case=str(trial.case),
         diagnosis=cause.text,
         kind=cause.kind,
+        odd_one_out=odd,
         derived=_derived(trial, check, seen),
         location=_location(trial, check, seen),
         replay=_replay(trial, check),

@@ -37,7 +37,8 @@ class Finding:
     `expected`, `got` and `allowed` are the values at `index` of `tensor` and the largest
     difference that rounding explains; they are None where a question is not about a number.
     `diagnosis` says what is wrong and `kind` in a word or two of what kind that is, `why` who set
-    the allowance, `derived` the derived equation.
+    the allowance, `derived` the derived equation, `odd_one_out` who is wrong where the sources
+    disagree.
     """
 
     check: str
@@ -56,6 +57,7 @@ class Finding:
     location: str | None = None
     replay: str | None = None
     kind: str | None = None
+    odd_one_out: str | None = None
 
 
 @dataclass(frozen=True)

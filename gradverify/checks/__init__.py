@@ -3,8 +3,15 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from gradverify.cases import Case
-from gradverify.checks import contract, descent, finite_difference, forward, symbolic
+from gradverify.checks import (
+    buffers,
+    contract,
+    descent,
+    finite_difference,
+    forward,
+    kinks,
+    symbolic,
+)
 from gradverify.checks.names import NAMES
 from gradverify.checks.observation import Observation
 from gradverify.result import Status
@@ -16,15 +23,19 @@ from gradverify.trial import LayerRaised, Trial
 class Check:
     """One family of questions.
 
-    `wants` says of which cases it is asked, `tensors` for which tensors it must have an answer,
-    and `sampled` that it calls the layer so often that a profile limits its cases.
+    `wants` says of which trials it is asked, `tensors` for which tensors it must have an answer,
+    `sampled` that it calls the layer so often that a profile limits its cases, `at_kinks` that it
+    has something to ask where several gradients are right, and `absent` returns why a spec has
+    nothing for it to ask about, None where it has.
     """
 
     name: str
     examine: Callable[[Trial], Iterator[Observation]]
-    wants: Callable[[Case], bool]
+    wants: Callable[[Trial], bool]
     tensors: Callable[[Spec], tuple[str, ...]]
     sampled: bool = False
+    at_kinks: bool = False
+    absent: Callable[[Spec], str | None] = lambda spec: None
 
     def observe(self, trial: Trial) -> Iterator[Observation]:
         """Examine a trial; that the layer raises at other values than the case's fails it."""
@@ -34,13 +45,13 @@ class Check:
             yield Observation("raises", None, Status.FAILED, str(raised))
 
 
-def _any(case: Case) -> bool:
+def _any(trial: Trial) -> bool:
     return True
 
 
-def _double(case: Case) -> bool:
-    # Differences need all digits; a lower precision is differenced in float64, which is this.
-    return case.dtype == "float64"
+def _widest(trial: Trial) -> bool:
+    # Differences need all digits that there are.
+    return trial.case.dtype == trial.layer.widest
 
 
 def _all(spec: Spec) -> tuple[str, ...]:
@@ -52,12 +63,16 @@ def _gradients(spec: Spec) -> tuple[str, ...]:
 
 
 _CHECKS = (
-    Check("contract", contract.examine, _any, _all),
+    Check("contract", contract.examine, _any, _all, at_kinks=True),
     Check("forward", forward.examine, _any,
           lambda spec: spec.outputs),
     Check("symbolic", symbolic.examine, _any, _gradients),
-    Check("finite_difference", finite_difference.examine, _double, _gradients, sampled=True),
-    Check("descent", descent.examine, _double, _gradients, sampled=True),
+    Check("finite_difference", finite_difference.examine, _widest, _gradients, sampled=True),
+    Check("kinks", kinks.examine, _any, _gradients, sampled=True, at_kinks=True,
+          absent=kinks.absent),
+    Check("buffers", buffers.examine, _any, buffers.tensors, sampled=True, at_kinks=True,
+          absent=buffers.absent),
+    Check("descent", descent.examine, _widest, _gradients, sampled=True),
 )  # fmt: skip
 
 CHECKS: Mapping[str, Check] = {check.name: check for check in _CHECKS}

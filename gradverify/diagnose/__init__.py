@@ -14,15 +14,16 @@ from gradverify.checks.finite_difference import slope
 from gradverify.checks.observation import Observation
 from gradverify.diagnose import shapes, state, terms, where
 from gradverify.diagnose.cause import Cause, Instead, Scaled
-from gradverify.diagnose.sample import Evidence, Sample, gradient_sample, output_sample
+from gradverify.diagnose.sample import CLOSELY, Evidence, Sample, gradient_sample, output_sample
+from gradverify.diagnose.where import Condition
 from gradverify.numerics.finite_difference import Estimate
 from gradverify.trial import Call, LayerRaised, Trial, call
 from gradverify.view import seen as viewed
 
 UNEXPLAINED = Cause(
     "unexplained",
-    "unexplained: no change of a term, a factor, an axis or a constant gives it, and failing "
-    "cases and elements have nothing in common that passing ones do not",
+    "unexplained: no one change of a term, a factor, an axis or a constant gives it, and what "
+    "fails has nothing in common that what passes has not",
 )
 # So many cases are compared; more would only say the same.
 MOST_CASES = 60
@@ -30,32 +31,64 @@ MOST_CASES = 60
 DIFFERENCED, DIFFERENCED_CASES = 24, 6
 # An error that vanishes with a constant falls by this much when the constant does by a thousand.
 VANISHES = 0.05
+# Constants that are added so that nothing divides by zero are this small.
+SMALL = 0.05
 
 
-def diagnose(
-    trial: Trial,
-    check: str,
-    seen: Observation,
-    cases: Sequence[Case],
-    shared: Collection[tuple[str, str | None]] = (),
-) -> Cause:
-    """Return what is wrong where `check` has failed in a (shrunk) trial.
+class Diagnoses:
+    """What is wrong with each tensor of one layer, found once and told to every check.
 
-    `cases` are those that were tried, failing and passing ones, and `shared` the questions that
-    `contract` has answered badly, with their tensors.
+    `cases` are those that were tried, and `shared` the questions that `contract` has answered
+    badly, with their tensors.
     """
-    if check == "contract":
-        return state.of_contract(trial, seen) or UNEXPLAINED
-    for question, tensor in shared:
-        if question in state.SHARED and tensor in (seen.tensor, None):
-            cause = state.KINDS[question]
-            return Cause(cause.kind, f"{cause.text} (see contract)")
-    if seen.tensor is None or trial.failure is not None:
+
+    def __init__(
+        self, cases: Sequence[Case], shared: Collection[tuple[str, str | None]] = ()
+    ) -> None:
+        self.cases = cases
+        self.shared = {t: q for q, t in shared if q in state.SHARED}
+        self.causes: dict[str, Cause] = {}
+
+    def of(self, trial: Trial, check: str, seen: Observation, failing: Collection[Case]) -> Cause:
+        """Return what is wrong where a check has failed in a (shrunk) trial and other cases."""
+        if check == "contract":
+            return state.of_contract(trial, seen) or UNEXPLAINED
+        tensor = seen.tensor
+        for named in (tensor, None):
+            if named in self.shared:
+                cause = state.KINDS[self.shared[named]]
+                return Cause(cause.kind, f"{cause.text} (see contract)")
+        if tensor in self.causes:
+            return self.causes[tensor]
+        tried = sorted(self.cases, key=lambda c: (c not in failing, c.weight))
+        found = None if tensor is None else _diagnosed(trial, tensor, tried)
+        outputs = [y for y in trial.spec.outputs if y in self.causes and y != tensor]
+        if found is UNEXPLAINED and outputs:
+            found = None
+        if found is not None and tensor is not None:
+            self.causes[tensor] = found
+            return found
+        # Nothing else is wrong with the tensor: the forward is, or another tensor of a step.
+        for other, cause in self.causes.items():
+            return Cause(cause.kind, f"it follows from what is wrong with {other}")
         return UNEXPLAINED
-    evidence = Evidence.of(_samples(trial, seen.tensor, cases))
+
+
+def _diagnosed(trial: Trial, tensor: str, cases: Sequence[Case]) -> Cause | None:
+    """Return what is wrong with a tensor, None where it is as expected in all cases."""
+    if trial.failure is not None:
+        return None
+    evidence = Evidence.of(_samples(trial, tensor, cases))
     if not evidence.failing:
-        return UNEXPLAINED
-    return _everywhere(evidence) or _somewhere(evidence) or UNEXPLAINED
+        return None
+    elements = where.of_elements(evidence)
+    return (
+        _everywhere(evidence)
+        or (elements and _there(evidence, elements, None))
+        or _of_numbers(evidence)
+        or _somewhere(evidence, elements)
+        or UNEXPLAINED
+    )
 
 
 def _samples(trial: Trial, tensor: str, cases: Iterable[Case]) -> Iterator[Sample]:
@@ -65,8 +98,7 @@ def _samples(trial: Trial, tensor: str, cases: Iterable[Case]) -> Iterator[Sampl
             yield from _differenced(trial, tensor, cases)
         return
     of = gradient_sample if gradient else output_sample
-    chosen = sorted(dict.fromkeys((trial.case, *cases)), key=lambda c: c.weight)[:MOST_CASES]
-    for case in chosen:
+    for case in list(dict.fromkeys((trial.case, *cases)))[:MOST_CASES]:
         other = trial if case == trial.case else Trial(
             trial.layer, case, trial.oracle, trial.redundant
         )  # fmt: skip
@@ -78,7 +110,7 @@ def _samples(trial: Trial, tensor: str, cases: Iterable[Case]) -> Iterator[Sampl
 def _differenced(trial: Trial, tensor: str, cases: Iterable[Case]) -> Iterator[Sample]:
     """Yield a tensor's gradient beside its differences, element by element."""
     count = 0
-    for case in dict.fromkeys((trial.case, *sorted(cases, key=lambda c: c.weight))):
+    for case in dict.fromkeys((trial.case, *cases)):
         other = Trial(trial.layer, case, None)
         if case.dtype != "float64" or count >= DIFFERENCED_CASES:
             continue
@@ -111,11 +143,14 @@ def _everywhere(evidence: Evidence) -> Cause | None:
         found = cause.explains(evidence.closely, first.trial.spec.dims + _integers(first))
         if found is not None:
             return found
-    if first.trial.oracle is None:
+    return None
+
+
+def _of_numbers(evidence: Evidence) -> Cause | None:
+    """Return that rounding, or where a small constant stands, explains it."""
+    if evidence.failing[0].trial.oracle is None:
         return None
-    precise = [s for s in evidence.closely.failing if s.case.dtype == "float64"]
-    found = shapes.rounded(precise[0]) if precise else None
-    return found or _vanishing(evidence)
+    return shapes.rounded(evidence.failing[:CLOSELY]) or _vanishing(evidence)
 
 
 def _integers(sample: Sample) -> tuple[str, ...]:
@@ -125,45 +160,59 @@ def _integers(sample: Sample) -> tuple[str, ...]:
     )  # a kernel's size counts as well
 
 
-def _causes(first: Sample) -> Iterator[Scaled | Instead]:
-    known = first.trial.oracle is not None
-    gradient = first.tensor in first.trial.spec.differentiable
-    yield terms.whole(first.tensor)
+def _simple_causes(first: Sample) -> Iterator[Scaled | Instead]:
+    """Yield causes that need few numbers to be told apart, likeliest first."""
+    yield terms.whole(first.tensor, gradient=first.of_gradient)
     yield from shapes.rearranged(first)
-    if known and gradient:
+    if first.trial.oracle is not None and first.of_gradient:
         yield from terms.scaled_terms(first)
         yield from shapes.of_another_tensor(first)
-    if known:
-        yield from shapes.other_constants(first)
-    if known and gradient:
+
+
+def _causes(first: Sample) -> Iterator[Scaled | Instead]:
+    yield from _simple_causes(first)
+    if first.trial.oracle is None:
+        return
+    yield from shapes.other_constants(first)
+    if first.of_gradient:
         yield from terms.other_sums(first)
         yield from terms.two_paths(first)
         yield from terms.dropped_factors(first)
+        yield from terms.other_reads(first)
+    # Of a gradient: that it is right for another forward, one that the layer has, perhaps.
+    yield from terms.scaled_definition(first)
 
 
-def _somewhere(evidence: Evidence) -> Cause | None:
+def _somewhere(evidence: Evidence, elements: Condition | None) -> Cause | None:
     """Return where it is wrong, and what is wrong there if that can be told."""
-    elements = where.of_elements(evidence)
-    cases = where.of_cases(
-        [s.case for s in evidence.failing], [s.case for s in evidence.passing],
-        evidence.failing[0].trial.spec,
-    )  # fmt: skip
+    spec = evidence.failing[0].trial.spec
+    failing, passing = ([s.case for s in samples] for samples in (evidence.failing,
+                                                                  evidence.passing))  # fmt: skip
+    cases = where.of_cases(failing, passing, spec)
     found = elements or cases
     if found is None:
         return None
+    return _there(evidence, elements, cases) or Cause(found.kind, _only(elements, cases))
+
+
+def _only(elements: Condition | None, cases: Condition | None) -> str:
     parts = [c.text for c in (elements, cases) if c is not None]
+    return f"only where {', and '.join(parts)}"
+
+
+def _there(evidence: Evidence, elements: Condition | None, cases: Condition | None) -> Cause | None:
+    """Return what is wrong in some elements or cases only, None where it cannot be told."""
     close = Evidence(evidence.closely.failing, ())
     if elements is not None and elements.mask is not None:
         masks = [elements.mask(s) for s in close.failing]
         close = close.within([m for m in masks if m is not None])
-    inner = None
     first = close.failing[0]
-    for cause in _causes(first):
-        inner = cause.explains(close, first.trial.spec.dims)
-        if inner is not None:
-            break
-    told = f"; there {inner.text}" if inner else ""
-    return Cause(found.kind, f"only where {', and '.join(parts)}{told}")
+    for cause in _simple_causes(first):
+        if inner := cause.explains(close, first.trial.spec.dims):
+            found = elements or cases
+            assert found is not None
+            return Cause(found.kind, f"{_only(elements, cases)}; there {inner.text}")
+    return None
 
 
 def _vanishing(evidence: Evidence) -> Cause | None:
@@ -173,21 +222,28 @@ def _vanishing(evidence: Evidence) -> Cause | None:
         if not all(isinstance(v, float) and v > 0 for v in values):
             continue
         largest = max(values)
-        samples = [s for s in evidence.failing if s.case.at[name] == largest]
-        sample = samples[0] if samples else first
-        errors = [_error(sample, name, largest * f) for f in (1.0, 1e-3, 1e-6)]
-        if None in errors:
-            continue
-        a, b, c = (e or 0.0 for e in errors)
-        if a > 0 and b <= VANISHES * a and c <= VANISHES * b + sample.allowed:
-            kind = "eps" if largest < VANISHES else "constant"
+        # Beside ordinary values such a constant is small.
+        samples = [s for s in evidence.failing if s.case.at[name] == largest
+                   and s.case.values == "ordinary"]  # fmt: skip
+        samples = sorted(samples, key=lambda s: -s.expected.size)[:3]
+        if samples and all(_falls(s, name, largest) for s in samples):
+            kind = "eps" if largest < SMALL else "constant"
             return Cause(kind, f"{name} is left out or in the wrong place: the error vanishes as "
                                f"{name} does")  # fmt: skip
     return None
 
 
+def _falls(sample: Sample, name: str, largest: float) -> bool:
+    """Whether the relative error in a case falls with a constant, far below what it is."""
+    errors = [_error(sample, name, largest * f) for f in (1.0, 1e-3, 1e-6)]
+    if None in errors:
+        return False
+    a, b, c = (e or 0.0 for e in errors)
+    return a > 0 and b <= VANISHES * a and c <= VANISHES * b + sample.tolerance
+
+
 def _error(sample: Sample, name: str, value: float) -> float | None:
-    """Return the largest error with another value of a constant."""
+    """Return the largest error with another value of a constant, relative to what is right."""
     trial = sample.trial
     assert trial.oracle is not None
     constants = {**trial.constants, name: value}
@@ -206,7 +262,8 @@ def _error(sample: Sample, name: str, value: float) -> float | None:
         right = dict(zip(names, outputs, strict=True))[sample.tensor]
     if got is None or not trial.fits(sample.tensor, got):
         return None
-    return float(np.max(np.abs(np.asarray(got, float) - right), initial=0.0))
+    error = float(np.max(np.abs(np.asarray(got, float) - right), initial=0.0))
+    return error / float(np.max(np.abs(right), initial=0.0) or 1.0)
 
 
-__all__ = ["UNEXPLAINED", "Cause", "diagnose"]
+__all__ = ["UNEXPLAINED", "Cause", "Diagnoses"]

@@ -1,13 +1,13 @@
 """A cause of a wrong result, and whether one explains all that was seen."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 
 from gradverify.cases import Array
-from gradverify.diagnose.coefficient import Coefficient, coefficients
+from gradverify.diagnose.coefficient import Coefficient, Measured, coefficients
 from gradverify.diagnose.sample import Evidence, Sample
 
 # What a term may be multiplied by where it enters more than once, as over time: then no factor
@@ -27,11 +27,13 @@ class Cause:
 class Scaled:
     """That something is multiplied by an unknown factor: `at(sample, factor)` is the result then.
 
-    `told` says it of a factor.
+    `told` says it of a factor; `tries` are those that are tried beside numbers where no factor
+    can be measured, since the result does not depend on it linearly.
     """
 
     at: Callable[[Sample, float], Array]
     told: Callable[[Coefficient], Cause]
+    tries: Callable[[Sample], Iterable[Coefficient]] = lambda sample: ()
 
     def explains(self, evidence: Evidence, sizes: Sequence[str]) -> Cause | None:
         """Return the cause if one factor, a number or one of sizes, explains every sample."""
@@ -42,23 +44,21 @@ class Scaled:
                 return None
             if sample.looked_at is not None:
                 part = np.where(sample.looked_at, part, 0.0)
-            square = float(np.sum(part * part))
-            if not np.max(np.abs(part), initial=0.0) > sample.allowed or not np.isfinite(square):
+            square, largest = float(np.sum(part * part)), float(np.max(np.abs(part)))
+            if not largest > sample.allowed or not np.isfinite(square):
                 return None  # it does not matter here, yet the sample fails
             factor = 1 + float(np.sum(sample.difference * part)) / square
             if not sample.explained(sample.expected + (factor - 1) * part):
                 return self._tried(evidence)
-            measured.append((sample.case.at, factor))
-        for found in coefficients(measured, sizes):
-            if self._holds(evidence, found):
-                return self.told(found)
-        return None
+            measured.append(Measured(sample.case.at, factor, sample.tolerance / largest))
+        return self._first(evidence, coefficients(measured, sizes))
 
     def _tried(self, evidence: Evidence) -> Cause | None:
-        for number in TRIED:
-            if self._holds(evidence, found := Coefficient(number)):
-                return self.told(found)
-        return None
+        numbers = map(Coefficient, TRIED)
+        return self._first(evidence, (*numbers, *self.tries(evidence.failing[0])))
+
+    def _first(self, evidence: Evidence, factors: Iterable[Coefficient]) -> Cause | None:
+        return next((self.told(f) for f in factors if self._holds(evidence, f)), None)
 
     def _holds(self, evidence: Evidence, factor: Coefficient) -> bool:
         def fits(sample: Sample) -> bool:

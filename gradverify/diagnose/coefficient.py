@@ -1,16 +1,16 @@
 """From a factor measured in several cases to what it is: a number, or an expression in sizes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
-from math import isclose, prod
+from math import floor, log10, prod
 from typing import Any
 
-# A factor is measured as a quotient of differences; these digits of it are left.
-CLOSE = 1e-6
 # A fraction with a larger denominator is as likely a number that no one wrote.
 DENOMINATOR = 12
+# With these a fraction is written as a decimal: 1.1.
+DECIMAL = (5, 10)
 
 At = Mapping[str, Any]
 
@@ -44,8 +44,8 @@ class Coefficient:
             (over if self.less[1] > 0 else under).append(f"({self.less[0]}-1)")
         number = Fraction(self.number) if isinstance(self.number, Fraction) else None
         front = []
-        if number is None:
-            front = [f"{self.number:.6g}"]
+        if number is None or number.denominator in DECIMAL:
+            front, number = [f"{float(self.number):.12g}"], None
         elif number.numerator != 1 or not over:
             front = [str(number.numerator)]
         if number is not None and number.denominator != 1:
@@ -56,33 +56,43 @@ class Coefficient:
         return f"{text}/{under[0]}" if len(under) == 1 else f"{text}/({'*'.join(under)})"
 
 
-def coefficients(measured: Sequence[tuple[At, float]], sizes: Sequence[str]) -> list[Coefficient]:
-    """Return what factors measured at sizes and constants can be, simplest first."""
-    values = [v for _, v in measured]
-    found = []
-    first = values[0]
-    if all(_close(v, first) for v in values):
-        near = Fraction(first).limit_denominator(DENOMINATOR)
-        exact = _close(float(near), first)
-        found.append(Coefficient(near if exact else first))
-    for candidate in _sized(measured[0][0], sizes):
+@dataclass(frozen=True)
+class Measured:
+    """A factor measured at sizes and constants by name, and how far off it may be."""
+
+    at: At
+    factor: float
+    slack: float
+
+    def fits(self, factor: float) -> bool:
+        """Whether the factor can be this."""
+        return abs(factor - self.factor) <= self.slack
+
+
+def coefficients(measured: Sequence[Measured], sizes: Sequence[str]) -> Iterator[Coefficient]:
+    """Yield what factors measured in several cases can be, simplest first."""
+    best = min(measured, key=lambda m: m.slack)
+    near = Fraction(best.factor).limit_denominator(DENOMINATOR)
+    # A decimal that someone wrote is short: 1.001, not 1.0009999741.
+    digits = -floor(log10(best.slack)) if 0 < best.slack < 1 else 1
+    for number in (near, round(best.factor, digits)):
+        if all(m.fits(float(number)) for m in measured):
+            yield Coefficient(number)
+            break
+    yield from fitting(measured, sized(measured[0].at, sizes))
+
+
+def fitting(measured: Sequence[Measured], found: Iterable[Coefficient]) -> Iterator[Coefficient]:
+    """Yield those factors that can be what was measured in every case."""
+    for candidate in found:
         try:
-            own = [candidate.value(at) for at, _ in measured]
+            if all(m.fits(candidate.value(m.at)) for m in measured):
+                yield candidate
         except ZeroDivisionError:
             continue
-        if all(
-            isclose(a, b, rel_tol=CLOSE, abs_tol=CLOSE) for a, b in zip(own, values, strict=True)
-        ):
-            found.append(candidate)
-            break
-    return found
 
 
-def _close(a: float, b: float) -> bool:
-    return isclose(a, b, rel_tol=CLOSE, abs_tol=CLOSE)
-
-
-def _sized(at: At, sizes: Sequence[str]) -> Iterator[Coefficient]:
+def sized(at: At, sizes: Sequence[str]) -> Iterator[Coefficient]:
     """Yield factors that depend on sizes: N, 1/N, N/(N-1), H*W, ... with small numbers."""
     names = [d for d in sizes if isinstance(at.get(d), int) and not isinstance(at.get(d), bool)]
     numbers = [Fraction(1), Fraction(-1), Fraction(2), Fraction(1, 2)]

@@ -1,6 +1,6 @@
 """What a diagnosis looks at: one tensor in several cases, got and expected, wrong and right."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -16,6 +16,8 @@ LEFT = 1e-6
 VISIBLE = 100.0
 # Larger tensors tell no more and cost more.
 MOST_ELEMENTS = 20_000
+# Cases with a larger product of sizes are looked at closely only where there are no others.
+MUCH_WORK = 2_000
 # How many failing and passing cases are looked at closely.
 CLOSELY = 6
 
@@ -39,6 +41,11 @@ class Sample:
         """The case."""
         return self.trial.case
 
+    @property
+    def of_gradient(self) -> bool:
+        """Whether it is a gradient, not an output."""
+        return self.tensor in self.trial.spec.differentiable
+
     @cached_property
     def difference(self) -> Array:
         """Got minus expected; infinite where nothing finite was got."""
@@ -50,6 +57,11 @@ class Sample:
     def wrong(self) -> Array:
         """Which elements are wrong."""
         return np.abs(self.difference) > self.allowed
+
+    @property
+    def work(self) -> float:
+        """How much there is to compute in the case: the product of all sizes."""
+        return float(np.prod([float(n) for _, n in self.case.sizes]))
 
     @property
     def failing(self) -> bool:
@@ -136,21 +148,18 @@ class Evidence:
         return Evidence(tuple(s.within(mask) for s, mask in pairs), ())
 
 
-def _various(samples: Sequence[Sample]) -> Iterator[Sample]:
-    """Yield samples of sizes all their own, float64 and ordinary values first, small first but
+def _various(samples: Sequence[Sample]) -> list[Sample]:
+    """Return samples of sizes all their own, float64 and ordinary values first, small first but
     for those of one element, in which any factor explains anything."""
 
     def plainness(sample: Sample) -> tuple[Any, ...]:
         case = sample.case
         few = int(np.count_nonzero(sample.visible)) < 4
-        odd = (case.dtype != "float64") + (case.values != "ordinary") + (case.layout != "C")
-        return case.dtype != "float64", few, odd, sample.expected.size
+        odd = (case.values != "ordinary") + (case.layout != "C")
+        return case.dtype != "float64", few, sample.work > MUCH_WORK, odd, sample.work
 
-    seen: set[Any] = set()
-    count = 0
+    found: dict[Any, Sample] = {}
     for sample in sorted(samples, key=plainness):
-        key = sample.case.sizes, sample.case.constants
-        if key not in seen and count < CLOSELY:
-            seen.add(key)
-            count += 1
-            yield sample
+        found.setdefault((sample.case.sizes, sample.case.constants), sample)
+    # What explains nothing is seen soonest in the cheapest.
+    return sorted(list(found.values())[:CLOSELY], key=lambda s: s.work)

@@ -1,6 +1,6 @@
 """Causes in the array itself: transposed, reversed, summed over an axis, that of another tensor."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations, permutations
 from typing import Any
 
@@ -10,8 +10,13 @@ from gradverify.cases import Array
 from gradverify.diagnose.cause import Cause, Instead
 from gradverify.diagnose.sample import Sample
 from gradverify.numerics.allowance import FACTOR, reference, unit_roundoff
+from gradverify.trial import Call, call
 from gradverify.view import seen
 
+# One rounded step does at least this fraction of what the rounding of all of them does.
+SINGLE = 1e-2
+# Inputs are moved by this fraction: far more than a rounding of float32, far less than matters.
+NUDGE = 1e-4
 # Permutations of more axes are more than anyone tries by mistake.
 MOST_AXES = 4
 
@@ -99,22 +104,54 @@ def _with_constants(sample: Sample, changed: dict[str, Any]) -> Array | None:
     return dict(zip(trial.spec.outputs, outputs, strict=True)).get(sample.tensor)
 
 
-def rounded(sample: Sample) -> Cause | None:
-    """Return that a step is computed in a lower precision, if an error in float64 is of the size
-    of what such a step does."""
-    if sample.case.dtype != "float64" or not np.all(np.isfinite(sample.difference)):
-        return None
-    trial, largest = sample.trial, float(np.max(np.abs(sample.difference)))
-    assert trial.oracle is not None
+def rounded(samples: Sequence[Sample]) -> Cause | None:
+    """Return that a step is computed in a lower precision, if no error in float64 is larger than
+    what such steps do, and some are as large."""
+    precise = [s for s in samples if s.case.dtype == "float64"]
     for dtype in ("float32", "float16"):
-        found = reference(
-            seen(trial.oracle, trial.view), trial.wide.tensors, trial.constants, trial.sizes,
-            trial.wide.cotangents, dtype, trial.case.seed,
-        )  # fmt: skip
-        allowances = found.allowed_gradients | found.allowed_outputs
-        allowed = allowances[sample.tensor].value
-        # One rounding alone is a fraction of what all of them together may do.
-        if 1e-3 * allowed / FACTOR < largest <= allowed and largest > unit_roundoff(dtype) * 1e-3:
+        parts = [_of_rounding(s, dtype) for s in precise]
+        erratic = any(map(_erratic, precise))
+        if parts and erratic and SINGLE / FACTOR <= max(parts) <= 1:
             return Cause("precision", f"a step is computed in {dtype}: the error is of the size "
-                                      f"of its rounding")  # fmt: skip
+                                      "of its rounding")  # fmt: skip
     return None
+
+
+def _of_rounding(sample: Sample, dtype: str) -> float:
+    """Return the error as a fraction of what rounding in a dtype may do."""
+    trial = sample.trial
+    assert trial.oracle is not None
+    found = reference(
+        seen(trial.oracle, trial.view), trial.wide.tensors, trial.constants, trial.sizes,
+        trial.wide.cotangents, dtype, trial.case.seed,
+    )  # fmt: skip
+    allowance = (found.allowed_gradients | found.allowed_outputs)[sample.tensor]
+    # All of it is small beside the terms: a gross error is none of rounding.
+    allowed = min(allowance.value, 100 * unit_roundoff(dtype) * allowance.terms)
+    return float(np.max(np.abs(sample.difference))) / allowed if allowed else np.inf
+
+
+def _erratic(sample: Sample) -> bool:
+    """Whether the error changes when inputs do by a little, as rounding does; the error of a
+    wrong formula changes as little as they do."""
+    trial = sample.trial
+    assert trial.oracle is not None
+    rng = np.random.default_rng([trial.case.seed, 8])
+    moved = trial.within({
+        k: v * (1 + NUDGE * rng.standard_normal(v.shape)) if k in trial.spec.differentiable else v
+        for k, v in trial.wide.tensors.items()
+    })  # fmt: skip
+    found = call(trial.layer, moved, trial.constants, trial.wide.cotangents)
+    if not isinstance(found, Call):
+        return False
+    outputs, pullback = seen(trial.oracle, trial.view).run(moved, trial.constants, trial.sizes)
+    name, names = sample.tensor, trial.spec.outputs
+    if sample.of_gradient:
+        got, right = found.gradients.get(name), pullback(*trial.wide.cotangents)[name]
+    else:
+        got = dict(zip(names, found.outputs, strict=True))[name]
+        right = dict(zip(names, outputs, strict=True))[name]
+    if got is None or not trial.fits(name, got):
+        return False
+    change = np.asarray(got, float) - right - sample.difference
+    return float(np.max(np.abs(change))) > 0.1 * float(np.max(np.abs(sample.difference)))

@@ -8,10 +8,13 @@ import numpy as np
 
 from gradverify.cases import Array, Case
 from gradverify.diagnose.sample import Evidence, Sample
+from gradverify.notation.tree import text
 from gradverify.spec import Spec
 
 # Of the elements that a condition names, this fraction has to be wrong where it would show.
 MOSTLY = 0.9
+# Fewer passing cases than this fraction of the failing ones have by chance what those have.
+BY_CHANCE = 0.3
 
 
 @dataclass(frozen=True)
@@ -24,13 +27,24 @@ class Condition:
 
 
 def of_cases(failing: Sequence[Case], passing: Sequence[Case], spec: Spec) -> Condition | None:
-    """Return what all failing cases have in common and no passing one has, None if nothing."""
+    """Return what all failing cases have in common and no passing one has, None if nothing.
+
+    A few passing ones may have it where nothing separates them all: what is wrong may agree with
+    what is right by chance, a sum over one element with that element.
+    """
     if not failing or not passing:
         return None
-    for kind, text, holds in _case_conditions(failing, passing, spec):
-        if all(map(holds, failing)) and not any(map(holds, passing)):
-            return Condition(kind, text)
-    return None
+    best, fewest = None, 0.0
+    for kind, told, holds in _case_conditions(failing, passing, spec):
+        if not all(map(holds, failing)):
+            continue
+        chance = sum(map(holds, passing))
+        if chance == 0:
+            return Condition(kind, told)
+        few = chance < BY_CHANCE * min(len(failing), len(passing))
+        if few and (best is None or chance < fewest):
+            best, fewest = Condition(kind, told), chance
+    return best
 
 
 _Holds = Callable[[Case], bool]
@@ -61,12 +75,12 @@ def _case_conditions(
         most = max(c.at[d] for c in passing)
         least = min(c.at[d] for c in failing)
         if least > most:
-            text = f"{d} is {least} or more (right up to {most})"
-            yield "size", text, lambda c, d=d, m=most: c.at[d] > m  # type: ignore[misc]
+            told = f"{d} is {least} or more (right up to {most})"
+            yield "size", told, lambda c, d=d, m=most: c.at[d] > m  # type: ignore[misc]
         low, high = min(c.at[d] for c in passing), max(c.at[d] for c in failing)
         if high < low:
-            text = f"{d} is {high} or less (right from {low} on)"
-            yield "size", text, lambda c, d=d, m=low: c.at[d] < m  # type: ignore[misc]
+            told = f"{d} is {high} or less (right from {low} on)"
+            yield "size", told, lambda c, d=d, m=low: c.at[d] < m  # type: ignore[misc]
     for kind, name in (("values", "values"), ("cotangent", "cotangent")):
         yield from _listed(kind, name, lambda c, n=name: getattr(c, n), failing, passing)  # type: ignore[misc]
 
@@ -80,13 +94,14 @@ def _listed(
 ) -> Iterator[tuple[str, str, _Holds]]:
     """Yield that a factor has one of the values it has in failing cases, none in passing ones."""
     wrong, right = {read(c) for c in failing}, {read(c) for c in passing}
-    if wrong & right:
+    right -= wrong
+    if not right:
         return
     if len(wrong) <= len(right):
-        text = f"{name} = {' or '.join(sorted(map(str, wrong)))}"
+        told = f"{name} = {' or '.join(sorted(map(str, wrong)))}"
     else:
-        text = f"{name} is not {' or '.join(sorted(map(str, right)))}"
-    yield kind, text, lambda c: read(c) in wrong
+        told = f"{name} is not {' or '.join(sorted(map(str, right)))}"
+    yield kind, told, lambda c: read(c) in wrong
 
 
 def of_elements(evidence: Evidence) -> Condition | None:
@@ -104,6 +119,7 @@ def of_elements(evidence: Evidence) -> Condition | None:
 
 
 def _separates(mask_of: Callable[[Sample], Array | None], evidence: Evidence) -> bool:
+    excluded = False
     for sample in evidence.failing:
         mask = mask_of(sample)
         if mask is None or mask.shape != sample.wrong.shape or np.any(sample.wrong & ~mask):
@@ -111,6 +127,9 @@ def _separates(mask_of: Callable[[Sample], Array | None], evidence: Evidence) ->
         shown = mask & (sample.visible | sample.wrong)
         if np.count_nonzero(sample.wrong) < MOSTLY * np.count_nonzero(shown):
             return False
+        excluded |= bool(np.any(sample.visible & ~mask))
+    if not excluded:
+        return False
     for sample in evidence.passing:
         mask = mask_of(sample)
         if mask is None or mask.shape != sample.wrong.shape:
@@ -127,15 +146,15 @@ def _element_conditions(failing: Sequence[Sample]) -> Iterator[Condition]:
     for name in names:
         if name not in first.trial.wide.tensors:
             continue
-        for text, test in (
+        for told, test in (
             ("{} < 0", lambda x: x < 0), ("{} > 0", lambda x: x > 0), ("{} = 0", lambda x: x == 0),
             ("{} <= 0", lambda x: x <= 0), ("{} >= 0", lambda x: x >= 0),
         ):  # fmt: skip
-            yield Condition("region", text.format(name), _of_tensor(name, test))
+            yield Condition("region", told.format(name), _of_tensor(name, test))
         yield from _beyond_value(failing, name)
     for k, output in enumerate(spec.differentiable_outputs):
-        for text, test in (("{} < 0", lambda x: x < 0), ("{} > 0", lambda x: x > 0)):
-            yield Condition("cotangent", text.format(f"d{output}"), _of_cotangent(k, test))
+        for told, test in (("{} < 0", lambda x: x < 0), ("{} > 0", lambda x: x > 0)):
+            yield Condition("cotangent", told.format(f"d{output}"), _of_cotangent(k, test))
     for axis in range(first.expected.ndim):
         yield from _along(failing, axis)
     yield from _single(failing)
@@ -143,19 +162,32 @@ def _element_conditions(failing: Sequence[Sample]) -> Iterator[Condition]:
 
 def _of_tensor(name: str, test: Callable[[Array], Array]) -> Callable[[Sample], Array | None]:
     def mask(sample: Sample) -> Array | None:
-        return _like(test(sample.trial.wide.tensors[name]), sample)
+        return _like(test(sample.trial.wide.tensors[name]), name, sample)
 
     return mask
 
 
 def _of_cotangent(k: int, test: Callable[[Array], Array]) -> Callable[[Sample], Array | None]:
-    return lambda sample: _like(test(sample.trial.wide.cotangents[k]), sample)
+    def mask(sample: Sample) -> Array | None:
+        name = sample.trial.spec.differentiable_outputs[k]
+        return _like(test(sample.trial.wide.cotangents[k]), name, sample)
+
+    return mask
 
 
-def _like(mask: Array, sample: Sample) -> Array | None:
+def _like(mask: Array, name: str, sample: Sample) -> Array | None:
+    """Return a mask over one tensor as one over the sample's: of the same shape, or broadcast
+    along the dimensions that only the sample has; None where it is neither."""
     if mask.shape == sample.expected.shape:
         return np.asarray(mask)
-    return None
+    shapes = sample.trial.spec.shapes
+    own, wanted = (list(map(text, shapes[t])) for t in (name, sample.tensor))
+    if sample.trial.view.changes or len(set(wanted)) < len(wanted) or not set(own) < set(wanted):
+        return None
+    if [d for d in wanted if d in own] != own:
+        return None
+    shape = [n if d in own else 1 for d, n in zip(wanted, sample.expected.shape, strict=True)]
+    return np.broadcast_to(mask.reshape(shape), sample.expected.shape)
 
 
 def _beyond_value(failing: Sequence[Sample], name: str) -> Iterator[Condition]:
