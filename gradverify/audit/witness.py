@@ -8,16 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from gradverify import sides
 from gradverify.audit.fault import Array, Fault, Gradients, Point
-from gradverify.calculus.compile import SWITCHES, Switches
 from gradverify.calculus.derive import Derivation
 from gradverify.calculus.exact import Exact, cost, evaluate_exactly
 from gradverify.cases import Arrays, Case, cases, draw, solved, view_of, with_layout
+from gradverify.cases.covering import factors_of
 from gradverify.errors import SpecError
 from gradverify.layer import Layer
 from gradverify.spec import Spec
 from gradverify.trial import make_oracle, settled
-from gradverify.view import forms, seen
+from gradverify.view import seen
 
 # Two 50-digit numbers that differ by more of what they are the sums of are different: 20 digits
 # are for what rounds on the way.
@@ -57,6 +58,11 @@ class Site:
         }  # fmt: skip
         return Arrays(made, drawn.cotangents)
 
+    @property
+    def _wide(self) -> dict[str, Array]:
+        return {k: np.asarray(v, float) if v.dtype.kind == "f" else v
+                for k, v in self.arrays.tensors.items()}  # fmt: skip
+
     def point(self, pullback: Callable[..., Gradients]) -> Point:
         """Return the point at which a pullback is asked here."""
         return Point(self.spec, self.arrays.tensors, dict(self.case.constants),
@@ -67,10 +73,8 @@ class Site:
         """The point with the derived pullback in float64."""
         oracle = make_oracle(self.spec)
         assert oracle is not None
-        wide = {k: np.asarray(v, float) if v.dtype.kind == "f" else v
-                for k, v in self.arrays.tensors.items()}  # fmt: skip
         view = seen(oracle, view_of(self.spec, self.case))
-        _, pullback = view.run(wide, dict(self.case.constants), dict(self.case.sizes))
+        _, pullback = view.run(self._wide, dict(self.case.constants), dict(self.case.sizes))
         return self.point(lambda *dy: pullback(*(np.asarray(d, float) for d in dy)))
 
     @cached_property
@@ -110,6 +114,7 @@ class Site:
         assert oracle is not None
         return cost(oracle.derivation, self.case.at)
 
+    @cached_property
     def smooth(self) -> bool:
         """Whether the definition is finite here, with no kink: there only one gradient is right."""
         oracle = make_oracle(self.spec)
@@ -118,23 +123,11 @@ class Site:
         gradients = self.derived.gradients.values()
         if not all(np.all(np.isfinite(g)) for g in gradients):
             return False
-        run = seen(oracle, view_of(self.spec, self.case)).run
-        rng = np.random.default_rng(self.case.seed)
-        given = dict(self.case.constants), dict(self.case.sizes), SWITCHES
-        found = []
-        for sign in (0, 1, -1, 1, -1):
-            shift = sign * SHIFT
-            moved = {
-                k: v + shift * rng.standard_normal(v.shape) if k in self.spec.differentiable else v
-                for k, v in self.derived.tensors.items()
-            }
-            found.append(Switches())
-            run(moved, *given, switches=found[-1])
-        return all(found[0].same(other) for other in found[1:])
-
-
-# Far more than rounding, far less than what values vary by.
-SHIFT = 2.0**-40
+        place = sides.Point(
+            seen(oracle, view_of(self.spec, self.case)), self._wide, dict(self.case.constants),
+            dict(self.case.sizes), self.spec.differentiable, self.case.dtype, self.case.seed,
+        )  # fmt: skip
+        return not sides.on_a_kink(place)
 
 
 def _some(array: Array, value: float) -> Array:
@@ -160,14 +153,13 @@ def sites_of(spec: Spec, chosen: Sequence[Case]) -> tuple[Site, ...]:
 @lru_cache(maxsize=4)
 def more_sites(spec: Spec) -> tuple[Site, ...]:
     """Return sites that cases may miss: longer dimensions and special values."""
-    oracle, found = make_oracle(spec), []
-    row = {"dtype": "float64", "layout": "C", "values": "ordinary", "cotangent": "signed"}
+    found: list[Site] = []
+    oracle = make_oracle(spec)
+    plainest = {name: values[0] for name, values in factors_of(spec, ("float64",)).items()}
     for constants in spec.constant_choices[:4]:
         small = dict.fromkeys(spec.dims, 2)
         for dim in spec.dims:
-            case = solved(spec, row | constants | dict.fromkeys(spec.stars, 1)
-                          | {k: next(iter(v)) for k, v in forms(spec).items()},
-                          small | {dim: BEYOND}, 11)  # fmt: skip
+            case = solved(spec, plainest | constants, small | {dim: BEYOND}, 11)
             if case is not None and (usable := settled(spec, oracle, case)) is not None:
                 found.append(Site(spec, usable))
     plain = [settled(spec, oracle, c) for c in islice(cases(spec, ("float64",), 0, 3), 6)]
@@ -176,7 +168,7 @@ def more_sites(spec: Spec) -> tuple[Site, ...]:
                   for kind in ("input", "param")]  # fmt: skip
     if oracle is not None:
         found.sort(key=lambda site: site.terms)
-    return tuple(site for site in found if site.smooth())
+    return tuple(site for site in found if site.smooth)
 
 
 @dataclass(frozen=True)
@@ -192,7 +184,7 @@ def witness(fault: Fault, layer: Layer, where: Iterable[Site]) -> Witness | None
     """Return where a fault shows, None where no site shows it: it may be none at all."""
     if fault.alter is None or layer.spec.program is None:
         for site in where:
-            if (tensor := _behaves_otherwise(fault, layer, site)) is not None:
+            if site.smooth and (tensor := _behaves_otherwise(fault, layer, site)) is not None:
                 return Witness(site, tensor, float("inf"))
         return None
     try:
@@ -205,6 +197,8 @@ def _exact_witness(fault: Fault, where: Iterable[Site]) -> Witness | None:
     assert fault.alter is not None
     tries = 0
     for site in where:
+        if not site.smooth:
+            continue
         rough = _difference(site.derived.gradients, fault.alter(site.derived))
         if rough is None or rough[1] < 1e-12 or site.terms > MOST_TERMS:
             continue
