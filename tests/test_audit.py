@@ -232,9 +232,9 @@ def test_a_layer_that_is_wrong_itself_is_not_audited():
 def test_a_survivor_tells_the_size_it_needs():
     """And how to have the layer verified at that size."""
     site = next(s for s in run.more_sites(relu.spec) if s.case.at["C"] == 67)
-    told = reason_and_remedy(fault(relu, "region:64[-1]:x"), relu, Witness(site, "x", 1.0),
-                             places(relu))  # fmt: skip
-    most = max(place.case.at["C"] for place in places(relu))
+    short = [place for place in places(relu) if place.case.at["C"] < 20]
+    most = max(place.case.at["C"] for place in short)
+    told = reason_and_remedy(fault(relu, "region:64[-1]:x"), relu, Witness(site, "x", 1.0), short)
     assert told == (f"it shows where C is 67; the cases reach C={most}",
                     'verify(layer, sizes={"C": 67})')  # fmt: skip
 
