@@ -13,7 +13,7 @@ from gradverify import __version__
 from gradverify.attribution import odd_one_out
 from gradverify.calculus.compile import Oracle
 from gradverify.cases import Case, cases
-from gradverify.checks import CHECKS, Check
+from gradverify.checks import CHECKS
 from gradverify.checks.names import NAMES, NEED_DEFINITION
 from gradverify.diagnose import Diagnoses
 from gradverify.errors import UsageError, nearest
@@ -262,6 +262,8 @@ def _ask(
     names: Sequence[str],
     profile: Profile,
     zero: frozenset[str],
+    *,
+    until_error: bool = False,
 ) -> dict[str, Seen]:
     seen = {n: Seen() for n in names if applicable(CHECKS[n], layer) is None}
     for case in chosen:
@@ -283,12 +285,11 @@ def _ask(
             so_far.cases += 1
             for observation in check.observe(trial):
                 so_far.note(case, observation)
+                failed = observation.outcome is Status.FAILED
+                if until_error and failed and observation.severity == "error":
+                    return seen
             so_far.seconds += time.perf_counter() - began
     return seen
-
-
-# Within a case those first that ask a layer for nothing it has not answered already.
-_CHEAPEST = ("forward", "symbolic", "contract", "finite_difference", "descent")
 
 
 @np.errstate(all="ignore")
@@ -297,22 +298,18 @@ def first_error(
 ) -> Finding | None:
     """Return the first error that `verify_layer` meets, neither shrunk nor explained, or None.
 
-    Cheap checks are asked in all cases before those that call the layer many times.
+    Checks that call the layer many times are asked after all others.
     """
-    spec = layer.spec
-    oracle, dtypes = make_oracle(spec), _accepted(layer, make_oracle(spec), seed)
-    chosen, zero = _ground(spec, dtypes, profile, seed)
-    asked = [CHECKS[n] for n in _CHEAPEST if n in names and applicable(CHECKS[n], layer) is None]
-    trials = [Trial(layer, case, oracle, zero) for case in chosen]
+    oracle, dtypes = make_oracle(layer.spec), _accepted(layer, make_oracle(layer.spec), seed)
+    chosen, zero = _ground(layer.spec, dtypes, profile, seed)
     for sampled in (False, True):
-        checks = [c for c in asked if c.sampled == sampled]
-        for check, trial in _questions(checks, trials, profile):
-            if trial.failure is not None and check.name != "contract":
-                continue
-            for seen in check.observe(trial):
-                if seen.outcome is Status.FAILED and seen.severity == "error":
-                    return Finding(check.name, seen.question, seen.message, tensor=seen.tensor,
-                                   case=str(trial.case))  # fmt: skip
+        asked = [n for n in names if CHECKS[n].sampled == sampled]
+        seen = _ask(layer, oracle, chosen, asked, profile, zero, until_error=True)
+        for name, so_far in seen.items():
+            for case, told in (pair for pairs in so_far.failures.values() for pair in pairs):
+                if told.severity == "error":
+                    return Finding(name, told.question, told.message, tensor=told.tensor,
+                                   case=str(case))  # fmt: skip
     return None
 
 
@@ -320,19 +317,6 @@ def cases_of(layer: Layer, profile: Profile, seed: int) -> tuple[Case, ...]:
     """Return the cases at which a layer is verified."""
     dtypes = _accepted(layer, make_oracle(layer.spec), seed)
     return _ground(layer.spec, dtypes, profile, seed)[0]
-
-
-def _questions(
-    checks: Sequence[Check], trials: Sequence[Trial], profile: Profile
-) -> Iterator[tuple[Check, Trial]]:
-    """Yield what to ask of which trial, case by case, as often as a profile has it."""
-    asked = dict.fromkeys((check.name for check in checks), 0)
-    for trial in trials:
-        for check in checks:
-            enough = check.sampled and asked[check.name] >= profile.sampled
-            if check.wants(trial.case) and not enough:
-                asked[check.name] += trial.failure is None
-                yield check, trial
 
 
 @lru_cache(maxsize=8)  # it is the same for all layers of a spec
@@ -370,6 +354,7 @@ def _findings(
             trial = Trial(layer, case, oracle, zero)
             if chosen:
                 trial, observation = shrunk(trial, CHECKS[name], observation)
+            observation = CHECKS[name].located(trial, observation)
             failing = {at for at, _ in told}
             cause = diagnoses.of(trial, name, observation, failing)
             odd = odd_one_out(trial, observation) if name != "contract" else None

@@ -156,15 +156,15 @@ def test_a_fault_that_changes_nothing_is_left_out(layer, name):
 @pytest.mark.parametrize(
     ("layer", "name", "tensor", "least"),
     [
-        (batch_norm, "factor:1.000001:x", "x", 1e-6),
-        (batch_norm, "missing path:dvar:4", "x", 1e-3),
-        (batch_norm, "precision:float32:gamma", "gamma", 1e-9),
+        (batch_norm, "factor:1.000001:x", "x", 1e-12),
+        (batch_norm, "missing path:dvar:4", "x", 1e-6),
+        (batch_norm, "precision:float32:gamma", "gamma", 1e-12),
         (relu, "region:64[-1]:x", "x", 0.01),
         (linear, "values:zero:b", "b", 0.01),
     ],
 )
 def test_a_fault_that_changes_something_has_a_witness(layer, name, tensor, least):
-    """In 50 digits, relative to the largest element; at a size or values beyond the cases too."""
+    """In 50 digits, relative to its terms; at a size or values beyond the cases too."""
     shown = run.shows(fault(layer, name), layer, places(layer))
     assert shown.difference >= least * 0.99
     assert shown.tensor == tensor
@@ -232,9 +232,9 @@ def test_a_layer_that_is_wrong_itself_is_not_audited():
 def test_a_survivor_tells_the_size_it_needs():
     """And how to have the layer verified at that size."""
     site = next(s for s in run.more_sites(relu.spec) if s.case.at["C"] == 67)
-    told = reason_and_remedy(fault(relu, "region:64[-1]:x"), relu, Witness(site, "x", 1.0),
-                             places(relu))  # fmt: skip
-    most = max(place.case.at["C"] for place in places(relu))
+    short = [place for place in places(relu) if place.case.at["C"] < 20]
+    most = max(place.case.at["C"] for place in short)
+    told = reason_and_remedy(fault(relu, "region:64[-1]:x"), relu, Witness(site, "x", 1.0), short)
     assert told == (f"it shows where C is 67; the cases reach C={most}",
                     'verify(layer, sizes={"C": 67})')  # fmt: skip
 

@@ -8,18 +8,20 @@ from typing import Any
 
 import numpy as np
 
+from gradverify import sides
 from gradverify.audit.fault import Array, Fault, Gradients, Point
-from gradverify.calculus.compile import SWITCHES, Switches
 from gradverify.calculus.derive import Derivation
-from gradverify.calculus.exact import cost, evaluate_exactly
+from gradverify.calculus.exact import Exact, cost, evaluate_exactly
 from gradverify.cases import Arrays, Case, cases, draw, solved, view_of, with_layout
+from gradverify.cases.covering import factors_of
 from gradverify.errors import SpecError
 from gradverify.layer import Layer
 from gradverify.spec import Spec
 from gradverify.trial import make_oracle, settled
-from gradverify.view import forms, seen
+from gradverify.view import seen
 
-# Two 50-digit numbers that differ by more are different, with 20 digits for what cancels.
+# Two 50-digit numbers that differ by more of what they are the sums of are different: 20 digits
+# are for what rounds on the way.
 DIFFERENT = 1e-30
 # What is compared in float64, since it is no function of derived gradients, differs by more than
 # rounding, which is the same in both but for what is altered.
@@ -56,6 +58,11 @@ class Site:
         }  # fmt: skip
         return Arrays(made, drawn.cotangents)
 
+    @property
+    def _wide(self) -> dict[str, Array]:
+        return {k: np.asarray(v, float) if v.dtype.kind == "f" else v
+                for k, v in self.arrays.tensors.items()}  # fmt: skip
+
     def point(self, pullback: Callable[..., Gradients]) -> Point:
         """Return the point at which a pullback is asked here."""
         return Point(self.spec, self.arrays.tensors, dict(self.case.constants),
@@ -66,10 +73,8 @@ class Site:
         """The point with the derived pullback in float64."""
         oracle = make_oracle(self.spec)
         assert oracle is not None
-        wide = {k: np.asarray(v, float) if v.dtype.kind == "f" else v
-                for k, v in self.arrays.tensors.items()}  # fmt: skip
         view = seen(oracle, view_of(self.spec, self.case))
-        _, pullback = view.run(wide, dict(self.case.constants), dict(self.case.sizes))
+        _, pullback = view.run(self._wide, dict(self.case.constants), dict(self.case.sizes))
         return self.point(lambda *dy: pullback(*(np.asarray(d, float) for d in dy)))
 
     @cached_property
@@ -79,20 +84,28 @@ class Site:
         assert oracle is not None
         return self.exactly(oracle.derivation)
 
+    @cached_property
+    def magnitudes(self) -> dict[str, float]:
+        """The size of the largest sum of the absolute terms of each derived gradient."""
+        oracle = make_oracle(self.spec)
+        assert oracle is not None
+        found = self._evaluated(oracle.derivation, self.arrays.cotangents).magnitudes
+        return {k: float(max((abs(x) for x in v.flat), default=0)) for k, v in found.items()}
+
     def exactly(self, derivation: Derivation) -> Point:
         """Return the point with the pullback of a derivation in 50-digit arithmetic."""
+        view = view_of(self.spec, self.case)
+        return self.point(
+            lambda *dy: dict(view.to_layer(self._evaluated(derivation, dy).gradients))
+        )
+
+    def _evaluated(self, derivation: Derivation, cotangents: Sequence[Array]) -> Exact:
         view, declared = view_of(self.spec, self.case), derivation.program.declared
-        tensors = view.to_definition(self.arrays.tensors)
-
-        def pullback(*cotangents: Array) -> Gradients:
-            given = dict(zip(declared.seeded, cotangents, strict=True))
-            found = evaluate_exactly(
-                derivation, tensors, dict(self.case.constants), dict(self.case.sizes),
-                tuple(view.to_definition(given).values()),
-            )  # fmt: skip
-            return dict(view.to_layer(found.gradients))
-
-        return self.point(pullback)
+        given = dict(zip(declared.seeded, cotangents, strict=True))
+        return evaluate_exactly(
+            derivation, view.to_definition(self.arrays.tensors), dict(self.case.constants),
+            dict(self.case.sizes), tuple(view.to_definition(given).values()),
+        )  # fmt: skip
 
     @property
     def terms(self) -> int:
@@ -101,6 +114,7 @@ class Site:
         assert oracle is not None
         return cost(oracle.derivation, self.case.at)
 
+    @cached_property
     def smooth(self) -> bool:
         """Whether the definition is finite here, with no kink: there only one gradient is right."""
         oracle = make_oracle(self.spec)
@@ -109,23 +123,11 @@ class Site:
         gradients = self.derived.gradients.values()
         if not all(np.all(np.isfinite(g)) for g in gradients):
             return False
-        run = seen(oracle, view_of(self.spec, self.case)).run
-        rng = np.random.default_rng(self.case.seed)
-        given = dict(self.case.constants), dict(self.case.sizes), SWITCHES
-        found = []
-        for sign in (0, 1, -1, 1, -1):
-            shift = sign * SHIFT
-            moved = {
-                k: v + shift * rng.standard_normal(v.shape) if k in self.spec.differentiable else v
-                for k, v in self.derived.tensors.items()
-            }
-            found.append(Switches())
-            run(moved, *given, switches=found[-1])
-        return all(found[0].same(other) for other in found[1:])
-
-
-# Far more than rounding, far less than what values vary by.
-SHIFT = 2.0**-40
+        place = sides.Point(
+            seen(oracle, view_of(self.spec, self.case)), self._wide, dict(self.case.constants),
+            dict(self.case.sizes), self.spec.differentiable, self.case.dtype, self.case.seed,
+        )  # fmt: skip
+        return not sides.on_a_kink(place)
 
 
 def _some(array: Array, value: float) -> Array:
@@ -151,14 +153,13 @@ def sites_of(spec: Spec, chosen: Sequence[Case]) -> tuple[Site, ...]:
 @lru_cache(maxsize=4)
 def more_sites(spec: Spec) -> tuple[Site, ...]:
     """Return sites that cases may miss: longer dimensions and special values."""
-    oracle, found = make_oracle(spec), []
-    row = {"dtype": "float64", "layout": "C", "values": "ordinary", "cotangent": "signed"}
+    found: list[Site] = []
+    oracle = make_oracle(spec)
+    plainest = {name: values[0] for name, values in factors_of(spec, ("float64",)).items()}
     for constants in spec.constant_choices[:4]:
         small = dict.fromkeys(spec.dims, 2)
         for dim in spec.dims:
-            case = solved(spec, row | constants | dict.fromkeys(spec.stars, 1)
-                          | {k: next(iter(v)) for k, v in forms(spec).items()},
-                          small | {dim: BEYOND}, 11)  # fmt: skip
+            case = solved(spec, plainest | constants, small | {dim: BEYOND}, 11)
             if case is not None and (usable := settled(spec, oracle, case)) is not None:
                 found.append(Site(spec, usable))
     plain = [settled(spec, oracle, c) for c in islice(cases(spec, ("float64",), 0, 3), 6)]
@@ -167,7 +168,7 @@ def more_sites(spec: Spec) -> tuple[Site, ...]:
                   for kind in ("input", "param")]  # fmt: skip
     if oracle is not None:
         found.sort(key=lambda site: site.terms)
-    return tuple(site for site in found if site.smooth())
+    return tuple(site for site in found if site.smooth)
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,7 @@ def witness(fault: Fault, layer: Layer, where: Iterable[Site]) -> Witness | None
     """Return where a fault shows, None where no site shows it: it may be none at all."""
     if fault.alter is None or layer.spec.program is None:
         for site in where:
-            if (tensor := _behaves_otherwise(fault, layer, site)) is not None:
+            if site.smooth and (tensor := _behaves_otherwise(fault, layer, site)) is not None:
                 return Witness(site, tensor, float("inf"))
         return None
     try:
@@ -196,6 +197,8 @@ def _exact_witness(fault: Fault, where: Iterable[Site]) -> Witness | None:
     assert fault.alter is not None
     tries = 0
     for site in where:
+        if not site.smooth:
+            continue
         rough = _difference(site.derived.gradients, fault.alter(site.derived))
         if rough is None or rough[1] < 1e-12 or site.terms > MOST_TERMS:
             continue
@@ -204,7 +207,7 @@ def _exact_witness(fault: Fault, where: Iterable[Site]) -> Witness | None:
             altered = fault.alter(site.exact)
         else:
             altered = site.exactly(fault.derivation()).gradients
-        found = _difference(exact, altered)
+        found = _difference(exact, altered, site.magnitudes)
         if found is not None and found[1] > DIFFERENT:
             return Witness(site, found[0], float(found[1]))
         tries += 1
@@ -213,8 +216,10 @@ def _exact_witness(fault: Fault, where: Iterable[Site]) -> Witness | None:
     return None
 
 
-def _difference(right: Gradients, wrong: Gradients) -> tuple[str, float] | None:
-    """Return the tensor that differs most, and by how much of its largest element."""
+def _difference(
+    right: Gradients, wrong: Gradients, terms: Mapping[str, float] | None = None
+) -> tuple[str, float] | None:
+    """Return the tensor that differs most, and by how much of its terms or largest element."""
     found: list[tuple[float, str]] = []
     for tensor, g in right.items():
         other = wrong.get(tensor)
@@ -224,7 +229,7 @@ def _difference(right: Gradients, wrong: Gradients) -> tuple[str, float] | None:
         if a.size == 0:
             continue
         with np.errstate(all="ignore"):
-            most = max(abs(x) for x in a.flat)
+            most = terms[tensor] if terms else max(abs(x) for x in a.flat)
             off = max((abs(x - y) if x == x and y == y else float("inf"))
                       for x, y in zip(a.flat, b.flat, strict=True))  # fmt: skip
         if off:
