@@ -59,7 +59,7 @@ def _any(trial: Trial) -> bool:
 
 
 def _widest(trial: Trial) -> bool:
-    # Differences need all digits that there are.
+    # Differences, and telling a kink from what is beside it, need all digits that there are.
     return trial.case.dtype == trial.layer.widest
 
 
@@ -78,7 +78,7 @@ _CHECKS = (
     Check("symbolic", symbolic.examine, _any, _gradients),
     Check("finite_difference", finite_difference.examine, _widest, _gradients, sampled=True,
           locate=finite_difference.worst_element),
-    Check("kinks", kinks.examine, _any, _gradients, sampled=True, at_kinks=True,
+    Check("kinks", kinks.examine, _widest, _gradients, sampled=True, at_kinks=True,
           absent=kinks.absent),
     Check("buffers", buffers.examine, _any, buffers.tensors, sampled=True, at_kinks=True,
           absent=buffers.absent),
