@@ -15,6 +15,7 @@ from gradverify.calculus.compile import Oracle
 from gradverify.cases import Case, cases
 from gradverify.checks import CHECKS
 from gradverify.checks.names import NAMES, NEED_DEFINITION
+from gradverify.coverage import coverage
 from gradverify.diagnose import Diagnoses
 from gradverify.errors import UsageError, nearest
 from gradverify.findings import finding_for
@@ -140,7 +141,7 @@ def verify_layer(
 ) -> LayerResult:
     """Put the checks to a layer over the cases of a profile, or over one given case."""
     spec, oracle = layer.spec, make_oracle(layer.spec)
-    remarks = []
+    remarks, covered = [], None
     dtypes = _accepted(layer, oracle, seed)
     if layer.dtypes is None and len(dtypes) == 1 and not _integers_only(spec):
         remarks.append("float32 input is not accepted; verified in float64 only")
@@ -150,12 +151,13 @@ def verify_layer(
     else:
         listed = cases(spec, dtypes, profile.drawn, seed, sizes)
         wanted = islice(listed, profile.covering) if profile.covering else listed
-        chosen, given_up = _settled(layer, oracle, wanted)
-        if given_up:
+        chosen, changed = _settled(layer, oracle, wanted)
+        if given_up := [old for old, new in changed if new is None]:
             remarks.append(
-                f"{given_up} case(s) dropped: no values found at which the definition is finite "
-                "and away from its kinks"
+                f"{len(given_up)} case(s) dropped: no values found at which the definition is "
+                "finite and away from its kinks"
             )
+        covered = coverage(spec, dtypes, chosen, changed, sizes or {})
     known = derived_zero(oracle, layer, chosen)
     zero = frozenset(known)
     for how in (PROVEN, DIGITS):
@@ -179,7 +181,7 @@ def verify_layer(
         remarks.append("verified without a definition" if verdict is Verdict.VERIFIED
                        else "without a definition")  # fmt: skip
     return LayerResult(
-        spec.name, layer.name, layer.location, verdict, results, findings, tuple(remarks)
+        spec.name, layer.name, layer.location, verdict, results, findings, tuple(remarks), covered
     )
 
 
@@ -201,18 +203,25 @@ def _accepted(layer: Layer, oracle: Oracle | None, seed: int) -> tuple[str, ...]
     return ("float64",) if double.failure is None else ("float64", "float32")
 
 
-def _settled(layer: Layer, oracle: Oracle | None, wanted: Iterable[Case]) -> tuple[list[Case], int]:
-    found, given_up = [], 0
+def _settled(
+    layer: Layer, oracle: Oracle | None, wanted: Iterable[Case]
+) -> tuple[list[Case], list[tuple[Case, Case | None]]]:
+    """Return cases at which the definition is finite and away from its kinks; and, for those that
+    there was nothing such for, the case that came instead, None where none did."""
+    found: list[Case] = []
+    changed: list[tuple[Case, Case | None]] = []
     for case in wanted:
         calm = replace(case, values="ordinary")
         # What only these values make impossible is drawn at others: its sizes and layout count.
         for possible in dict.fromkeys((case, calm, replace(calm, params="ordinary"))):
             if (usable := settled(layer.spec, oracle, possible)) is not None:
                 found.append(usable)
+                if possible is not case:
+                    changed.append((case, usable))
                 break
         else:
-            given_up += 1
-    return found, given_up
+            changed.append((case, None))
+    return found, changed
 
 
 def derived_zero(oracle: Oracle | None, layer: Layer, chosen: Sequence[Case]) -> dict[str, str]:
