@@ -17,6 +17,7 @@ from gradverify.checks import CHECKS
 from gradverify.checks.names import NAMES, NEED_DEFINITION
 from gradverify.coverage import coverage
 from gradverify.diagnose import Diagnoses
+from gradverify.diagnose.state import follows
 from gradverify.errors import UsageError, nearest
 from gradverify.findings import finding_for
 from gradverify.layer import Layer, from_registration
@@ -341,6 +342,15 @@ def _ground(
     return tuple(chosen), frozenset(derived_zero(oracle, layer, chosen))
 
 
+def _follows(question: str, tensor: str | None, seen: Mapping[str, Seen]) -> bool:
+    """Whether a failure of `contract` only follows from another one."""
+    if question == "precision" and "symbolic" in seen:
+        # A wrong formula may lose digits where the right one does not.
+        if any(t == tensor for _, t in seen["symbolic"].failures):
+            return True
+    return follows(question, tensor, seen["contract"].failures)
+
+
 def _findings(
     layer: Layer,
     oracle: Oracle | None,
@@ -356,9 +366,11 @@ def _findings(
     diagnoses = Diagnoses(chosen, shared)
     for name, so_far in seen.items():
         wrong = {t for (_, t), told in so_far.failures.items() if told[0][1].severity == "error"}
-        for (_, tensor), told in so_far.failures.items():
+        for (question, tensor), told in so_far.failures.items():
             if told[0][1].severity == "warning" and tensor in wrong:
                 continue  # what is wrong is not worth calling inaccurate as well
+            if name == "contract" and _follows(question, tensor, seen):
+                continue
             case, observation = min(told, key=lambda t: t[0].weight)
             trial = Trial(layer, case, oracle, zero)
             if chosen:
