@@ -28,6 +28,7 @@ ORDER = [
     ("checks",),
     ("diagnose",),
     ("shrink",),
+    ("ground",),
     ("engine",),
     ("jobs",),
     ("audit",),
