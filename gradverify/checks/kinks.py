@@ -16,8 +16,7 @@ import numpy as np
 from gradverify.calculus.compile import SWITCHES, Kink, Switches
 from gradverify.cases import Array, Arrays, draw
 from gradverify.checks.observation import Observation, failed
-from gradverify.checks.precision import GROSS
-from gradverify.checks.symbolic import DOUBT
+from gradverify.checks.precision import DOUBT, GROSS
 from gradverify.numerics.mixture import nearest_mixture
 from gradverify.result import Status
 from gradverify.sides import Tie, ties
