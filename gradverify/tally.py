@@ -1,6 +1,6 @@
 """From what a check said in all cases to its status and that of each tensor."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from gradverify.cases import Case
@@ -21,14 +21,23 @@ class Seen:
     cases: int = 0
     lost: int = 0
     seconds: float = 0.0
+    absent: Counter[str] = field(default_factory=Counter)
     powered: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     worst: dict[str, Observation] = field(default_factory=dict)
     failures: dict[tuple[str, str | None], list[tuple[Case, Observation]]] = field(
         default_factory=lambda: defaultdict(list)
     )
 
+    @property
+    def asked(self) -> int:
+        """In how many cases there was something to ask."""
+        return self.cases - self.absent.total()
+
     def note(self, case: Case, seen: Observation) -> None:
         """Take in one observation."""
+        if seen.outcome is Status.NOT_APPLICABLE:
+            self.absent[seen.message] += 1
+            return
         if seen.outcome is Status.FAILED:
             self.failures[seen.question, seen.tensor].append((case, seen))
         if seen.tensor is None or seen.outcome is Status.VACUOUS:
@@ -44,9 +53,10 @@ def applicable(check: Check, layer: Layer) -> tuple[Status, str] | None:
     """Return the status of a check that cannot be asked, with its reason."""
     if layer.spec.program is None and check.name in NEED_DEFINITION:
         return Status.UNAVAILABLE, "the spec has no definition"
-    if not check.tensors(layer.spec):
-        return Status.NOT_APPLICABLE, "no tensor takes a gradient"
-    return None
+    missing = check.absent(layer.spec)
+    if missing is None and not check.tensors(layer.spec):
+        missing = "no tensor takes a gradient"
+    return None if missing is None else (Status.NOT_APPLICABLE, missing)
 
 
 def check_result(
@@ -63,9 +73,10 @@ def check_result(
             check.name, Status.ERROR, "the layer gave no result in any case; see contract"
         )
     if seen.cases == 0:
-        double = layer.dtypes is None or "float64" in layer.dtypes
-        reason = "there was no case" if double else "it needs float64, which the layer declines"
-        return CheckResult(check.name, Status.VACUOUS if double else Status.UNAVAILABLE, reason)
+        return CheckResult(check.name, Status.VACUOUS, "there was no case")
+    if not seen.asked:
+        (reason, _), *_ = seen.absent.most_common(1)
+        return CheckResult(check.name, Status.NOT_APPLICABLE, reason, seen.cases, seen.seconds)
     wrong = {
         key: told for key, told in seen.failures.items()
         if any(o.severity == "error" for _, o in told)
@@ -74,7 +85,7 @@ def check_result(
     tensors = {}
     for tensor in check.tensors(layer.spec):
         worst = seen.worst.get(tensor)
-        ratio, allowed = (worst.worst, worst.allowed) if worst else (None, None)
+        numbers = (worst.worst, worst.allowed, worst.why) if worst else (None, None, None)
         powered = seen.powered.get(tensor, 0)
         if tensor in failing:
             status, reason = Status.FAILED, ""
@@ -84,8 +95,8 @@ def check_result(
             status = Status.VACUOUS
             reason = f"only {powered} case(s) could have told right from wrong, {least} needed"
         else:
-            status, reason = Status.PASSED, ""
-        tensors[tensor] = TensorResult(status, reason, ratio, allowed)
+            status, reason = Status.PASSED, _allowed(check, layer, tensor)
+        tensors[tensor] = TensorResult(status, reason, *numbers, powered)
     vacuous = [t for t, r in tensors.items() if r.status is Status.VACUOUS]
     if failing:
         status = Status.FAILED
@@ -99,3 +110,12 @@ def check_result(
             "no parameters: the inputs were stepped"
         )  # fmt: skip
     return CheckResult(check.name, status, reason, seen.cases, seen.seconds, tensors)
+
+
+def _allowed(check: Check, layer: Layer, tensor: str) -> str:
+    """Return what the spec allows a tensor that passed, "" where it allows nothing of its own."""
+    key = tensor if tensor in layer.spec.outputs else f"d{tensor}"
+    if check.name == "contract" or key not in layer.spec.allow:
+        return ""
+    fraction, reason = layer.spec.allow[key]
+    return f"the spec allows {fraction:g} of its terms: {reason}"

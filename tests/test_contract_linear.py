@@ -5,7 +5,7 @@ import pytest
 from contracts import changed, errors, findings, right, scale, the_finding, told
 
 from gradverify import Input, Layer, Output, Param, Spec, Verdict, verify
-from gradverify.checks import contract, linear, precision
+from gradverify.checks import contract, digits, linear
 
 unknown = Spec("unknown", x=Input("N C"), w=Param("C"), y=Output("N C"))  # without a definition
 
@@ -276,7 +276,7 @@ def test_what_is_flat_or_steep_is_not_rounded():
         (linear.alone, lambda x: ((2 * x, 3 * x),
                                   lambda da, db: (2 * da + 3 * db if da.any() else 0 * db,)), two),
         (linear.broadcast, changed(x=lambda x, w, dy: w * dy * (1 if dy.strides[0] else 2)), scale),
-        (precision.examine, lambda x, w: right(rounded(x), w), unknown),
+        (digits.examine, lambda x, w: right(rounded(x), w), unknown),
     ],
     ids=["zero", "additive", "alone", "broadcast", "precision"],
 )  # fmt: skip

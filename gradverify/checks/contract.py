@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from gradverify.cases import Case
-from gradverify.checks import effects, empty, linear, order, precision, returned, sharing, state
+from gradverify.checks import digits, effects, empty, linear, order, returned, sharing, state
 from gradverify.checks.agreement import Answer, Refused, copies, due, named
 from gradverify.checks.observation import Observation, failed, passed
 from gradverify.trial import Trial
@@ -33,7 +33,7 @@ QUESTIONS = (
     Question(linear.additive, turns=(1, 7, 13)),
     Question(linear.alone, turns=(2, 10)),
     Question(linear.broadcast, turns=(6,)),
-    Question(precision.examine, turns=(7, 15)),
+    Question(digits.examine, turns=(7, 15)),
     Question(empty.empty, turns=(11,)),
     Question(effects.effects, turns=(10,)),
     Question(sharing.outputs, turns=(15,)),

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from gradverify.checks.observation import Observation, compare
-from gradverify.checks.symbolic import doubtful, in_precision
+from gradverify.checks.precision import in_precision
+from gradverify.checks.symbolic import doubtful
 from gradverify.trial import Trial
 
 
@@ -16,4 +17,4 @@ def examine(trial: Trial) -> Iterator[Observation]:
             if doubtful(trial, seen) and (exact := trial.exact) is not None:
                 truth = exact.outputs[trial.spec.outputs.index(tensor)].astype(float)
                 (seen,) = compare("output", tensor, truth, got, allowance)
-            yield in_precision(trial, seen, allowance.terms)
+            yield in_precision(trial, seen, allowance, "outputs")

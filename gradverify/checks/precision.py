@@ -1,53 +1,117 @@
-"""A forward that rounds what it is given to a lower precision, seen without a definition."""
+"""Wrong or only inaccurate: whose fault it is when a result is off in a lower precision."""
 
-from collections.abc import Iterator
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
-from gradverify.cases import Array
-from gradverify.checks.agreement import Answer, copies, forward
-from gradverify.checks.observation import Observation, failed, passed
+from gradverify.cases import Array, Arrays
+from gradverify.checks.observation import Observation, compare
+from gradverify.numerics.allowance import CAP, Allowance
+from gradverify.result import Status
 from gradverify.trial import Trial
 
-# A step that float32 can tell, within some percent, and one far below what it can.
-STEP, BELOW = 2.0**-20, 2.0**-30
-# Outputs that change by less than this fraction of themselves may do so by rounding in float64:
-# 2**-53, relative to the smaller step, with room for what is added up inside.
-SEEN = 2.0**-26
+# An error of this fraction of the terms, or of so many times what may be allowed at all, is no
+# rounding in any precision: with CAP allowed at most, a right formula stays below it by far.
+GROSS, GROSS_CAPS = 10 * CAP, 4
+# At so many other values is it asked whether an error is the same. With as many, errors of one
+# element that have nothing to do with each other look the same once in 30,000 times.
+MOVES = 8
+# Values are changed by this fraction, which is very many units in the last place and leaves every
+# formula nearly what it is, and by so many units of 1: what is added to a number near 1 keeps
+# only such steps.
+NEAR, STEPS = 2.0**-6, 16
+# Errors of which so much is common are the same, 1 being all of it and 1/(MOVES + 1) chance.
+SAME = 0.9
+
+# What is looked at, of a trial and of its reference.
+Kind = Literal["outputs", "gradients"]
 
 
-def examine(trial: Trial, first: Answer) -> Iterator[Observation]:
-    """Ask whether a thousandth of a change in a tensor changes the outputs by a thousandth.
+def in_precision(trial: Trial, seen: Observation, allowance: Allowance, kind: Kind) -> Observation:
+    """Call a failure in a lower precision *inaccurate*, a warning, if it is that of rounding.
 
-    Only at ordinary values in float64, and only without a definition, which tells more.
+    Rounding errors scale with the unit roundoff and change erratically with the values; a wrong
+    formula's error does neither. What is wrong in the widest precision at the same values is wrong,
+    and so is what is grossly off, or off by the same error at other values nearby.
     """
-    names = [k for k in trial.spec.differentiable if trial.arrays.tensors[k].size]
-    case = trial.case
-    if trial.oracle is not None or case.dtype != "float64" or case.values != "ordinary":
-        return
-    name = names[(case.seed >> 3) % len(names)]
-    # Where a kink lies between, the changes differ; not so twice.
-    if all(_rounded(trial, name, seed) for seed in (13, 14)):
-        yield failed("precision", name, f"the outputs do not follow changes of {name} that float64 "
-                     f"can tell: it is rounded to a lower precision inside")  # fmt: skip
-    else:
-        yield passed("precision", name)
+    if seen.outcome is not Status.FAILED or trial.case.dtype == "float64":
+        return seen
+    assert seen.got is not None
+    assert seen.expected is not None
+    assert seen.tensor is not None
+    dtype, widest = trial.case.dtype, trial.layer.widest
+    if dtype != widest and _wrong_in(widest, trial, seen.tensor, kind):
+        return seen
+    bound = max(GROSS, GROSS_CAPS * allowance.cap) * allowance.terms
+    if not abs(seen.got - seen.expected) <= bound:
+        return replace(seen, message=f"only seen in {dtype}")
+    if systematic(trial, seen.tensor, kind):
+        return replace(
+            seen,
+            message=f"only seen in {dtype}; no rounding: the error is the same at other values "
+            "nearby",
+        )
+    return replace(
+        seen,
+        question="inaccurate",
+        severity="warning",
+        message=f"less accurate in {dtype} than the order of operations explains",
+    )
 
 
-def _rounded(trial: Trial, name: str, seed: int) -> bool:
-    """Whether the change of the outputs with a tensor is another for a far smaller step."""
-    value = trial.arrays.tensors[name].astype(np.float32).astype(float)
-    signs = np.random.default_rng([trial.case.seed, seed]).choice([-1.0, 1.0], value.shape)
-    base, size = _loss(trial, name, value)
-    step = _loss(trial, name, value * (1 + STEP * signs))[0] - base
-    small = _loss(trial, name, value * (1 + BELOW * signs))[0] - base
-    return abs(step) >= SEEN * size and abs(small * (STEP / BELOW) - step) > abs(step) / 2
+def _wrong_in(dtype: str, trial: Trial, tensor: str, kind: Kind) -> bool:
+    """Whether the layer is wrong in another precision at the same values."""
+    wide = trial.wide
+    given = Arrays(
+        {k: np.asarray(v, dtype) if v.dtype.kind == "f" else v for k, v in wide.tensors.items()},
+        tuple(np.asarray(dy, dtype) for dy in wide.cotangents),
+    )
+    other = replace(trial, case=replace(trial.case, dtype=dtype), given=given)
+    if other.failure is not None:
+        return False  # contract says so, in a case of its own
+    got = getattr(other, kind).get(tensor)
+    if got is None:
+        return False
+    expected = getattr(other.reference, kind)[tensor]
+    allowance = getattr(other.reference, f"allowed_{kind}")[tensor]
+    compared = compare("", tensor, expected, got, allowance)
+    return any(found.outcome is Status.FAILED for found in compared)
 
 
-def _loss(trial: Trial, name: str, value: Array) -> tuple[float, float]:
-    """Return the sum of the cotangents times the outputs, and of its terms' sizes."""
-    given = trial.arrays.tensors | trial.within({name: value})
-    outputs = copies(forward(trial, {k: np.array(v) for k, v in given.items()})[0])
-    pairs = zip(trial.spec.differentiable_outputs, trial.arrays.cotangents, strict=True)
-    terms = [dy * outputs[k] for k, dy in pairs if k in outputs and outputs[k].shape == dy.shape]
-    return sum(float(np.sum(t)) for t in terms), sum(float(np.sum(np.abs(t))) for t in terms)
+def systematic(trial: Trial, tensor: str, kind: Kind) -> bool:
+    """Whether a tensor has the same error where all values are changed a little."""
+    rng = np.random.default_rng([trial.case.seed, 8])
+    errors = [_error(trial, tensor, kind)]
+    errors += [_error(_moved(trial, rng), tensor, kind) for _ in range(MOVES)]
+    found = [e for e in errors if e is not None and np.all(np.isfinite(e))]
+    if len(found) <= MOVES // 2:
+        return False
+    common = float(np.sum(np.mean(found, axis=0) ** 2))
+    return common >= SAME * float(np.mean([np.sum(e**2) for e in found]))
+
+
+def _error(trial: Trial, tensor: str, kind: Kind) -> Array | None:
+    if trial.failure is not None:
+        return None
+    got = getattr(trial, kind).get(tensor)
+    return None if got is None else got - getattr(trial.derived, kind)[tensor]
+
+
+def _moved(trial: Trial, rng: np.random.Generator) -> Trial:
+    """Return the trial at other values nearby."""
+
+    def near(value: Array) -> Array:
+        relative, absolute = rng.standard_normal((2, *value.shape))
+        return np.asarray(value * (1 + NEAR * relative) + STEPS * trial.unit * absolute)
+
+    wide = trial.wide
+    tensors = {k: near(v) if k in trial.spec.differentiable else v for k, v in wide.tensors.items()}
+    tensors = trial.within(tensors)
+    # A gradient is linear in its cotangent: that is changed in proportion only.
+    cotangents = [dy * (1 + NEAR * rng.standard_normal(dy.shape)) for dy in wide.cotangents]
+    given = Arrays(
+        dict(zip(tensors, trial.narrowed(tensors.values()), strict=True)),
+        tuple(trial.narrowed(cotangents)),
+    )
+    return replace(trial, given=given)
