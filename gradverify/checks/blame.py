@@ -13,7 +13,7 @@ from gradverify.checks.agreement import (
     pulled,
     told,
 )
-from gradverify.checks.memory import LAYOUTS, Lent, as_drawn, given, lend
+from gradverify.checks.memory import LAYOUTS, Lent, as_drawn, drawn_layouts, given, lend
 from gradverify.checks.observation import Observation, failed, passed, warned
 from gradverify.trial import Trial
 
@@ -78,7 +78,7 @@ def _by_layout(trial: Trial, lent: Lent, name: str) -> Observation:
     """Return which array it is that must not lie in memory as it did."""
     plain, _ = _call(trial, lend(trial, dict.fromkeys(lent.layouts, "C")))
     what = f"gives another {told(trial, name).removeprefix('the ')} than in C order"
-    for one in _alone(trial, lent.layouts):
+    for one in _alone(trial, lent):
         alone, _ = _call(trial, lend(trial, one))
         if not same(trial, plain, alone.results, name):
             culprit = next(k for k, layout in one.items() if layout != "C")
@@ -92,12 +92,13 @@ def _listed(trial: Trial, lent: Lent) -> str:
     return ", ".join(f"{given(trial, k)} {LAYOUTS[v]}" for k, v in odd.items())
 
 
-def _alone(trial: Trial, layouts: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """Yield layouts in which one array is not in C order, as it is in `layouts` or in the case."""
-    for name, layout in layouts.items():
-        for odd in dict.fromkeys((layout, trial.case.layout)):
+def _alone(trial: Trial, lent: Lent) -> Iterator[dict[str, str]]:
+    """Yield layouts in which one array is not in C order, as it is in a call or in the case."""
+    drawn = drawn_layouts(trial)
+    for name, layout in lent.layouts.items():
+        for odd in dict.fromkeys((layout, drawn[name])):
             if odd != "C":
-                yield dict.fromkeys(layouts, "C") | {name: odd}
+                yield dict.fromkeys(lent.layouts, "C") | {name: odd}
 
 
 def refusal(trial: Trial, lent: Lent, refused: Refused) -> Observation:
@@ -106,7 +107,7 @@ def refusal(trial: Trial, lent: Lent, refused: Refused) -> Observation:
         _call(trial, as_drawn(trial))
     except Refused:
         raise refused from None
-    for one in _alone(trial, lent.layouts):
+    for one in _alone(trial, lent):
         try:
             _call(trial, lend(trial, one))
         except Refused as why:
