@@ -189,7 +189,6 @@ def averaged(x, w):
         (averaged, "w", "at N=0 C=1 the gradient of w is not what the definition gives"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:Mean of empty slice", "ignore:invalid value")
 def test_an_empty_batch_is_worth_a_warning(layer, tensor, message):
     """Nobody declared a size of 0: a layer that is right from 1 on is verified."""
     found = findings(layer, profile="default")["empty", tensor]

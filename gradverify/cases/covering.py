@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations
+from itertools import chain, combinations, islice
 from math import prod
 from typing import Any
 
@@ -85,7 +85,13 @@ def solved(
     constants = {k: row[k] for k in spec.constants}
     starred = {k: _starred(row[k], preferred.get(k, 3)) for k in spec.stars}
     preferred = {**preferred, **starred}
-    for sizes in spec.sizes(constants, preferred, given):
+    given = given or {}
+    # A dimension that is to be large is, where others can grow with it (an image with its window).
+    large = {**{d: n for d, n in preferred.items() if n >= LARGE[0]}, **given}
+    near = chain(
+        islice(spec.sizes(constants, preferred, large), 1), spec.sizes(constants, preferred, given)
+    )
+    for sizes in near:
         total = max(prod(spec.shape(t, {**sizes, **constants})) for t in spec.tensors)
         if given or total <= MAX_ELEMENTS:
             return Case(tuple(sizes.items()), tuple(constants.items()), row["dtype"],

@@ -70,7 +70,8 @@ def naive_log_of_one_plus_exp(x):
     return x * t, lambda dy: {"x": dy * (t + x * (1 - t * t) * e / (1 + e))}
 
 
-@mish.register
+# exp(20) is beyond half precision.
+@mish.register(dtypes=("float64", "float32"))
 def linear_above_a_threshold(x):
     """Beyond 20, tanh of softplus is 1 to the last digit."""
     e = np.exp(np.minimum(x, 20))
