@@ -7,31 +7,20 @@ differentiation returns for one or another way of writing the same thing.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
-from itertools import product
-from math import prod
+from functools import lru_cache
 
 import numpy as np
 
 from gradverify.calculus.compile import SWITCHES, Kink, Switches
 from gradverify.cases import Array, Arrays, draw
 from gradverify.checks.observation import Observation, failed
-from gradverify.checks.precision import DOUBT, GROSS
+from gradverify.checks.subgradients import Subgradients
 from gradverify.numerics.mixture import nearest_mixture
 from gradverify.result import Status
-from gradverify.sides import Tie, ties
+from gradverify.sides import ties
 from gradverify.spec import Spec
 from gradverify.trial import Trial, make_oracle
 
-# So many sides of ties are tried one by one, and so many choices for all together; beyond, only
-# the usual rules are, which can tell that a gradient is right but not that it is wrong.
-MOST, MOST_TOGETHER = 256, 64
-# The rounding of gradients is measured this far from the kink, in units of what is on it, so that
-# the rounding put in does not cross it.
-ASIDE = 1024
-# An output that changes by more than this many units of what is on a kink, or by this part of
-# itself, has a jump there.
-JUMP, MOST_JUMP = 1024, 1 / 32
 # Where more than this part of a gradient is allowed, a wrong choice could not be told.
 CAP = 0.1
 # To how many other points a kink is looked for on the way, and by how many halvings: all digits.
@@ -40,10 +29,6 @@ WAYS, HALVINGS = 3, 60
 WHY = "the rounding of gradients beside the kink"
 ONE_SIDE = "no case could be placed on a kink: all values drawn are on one side of each"
 JUMPS = "the definition jumps, or is not finite, on one side of its kinks"
-
-# For each tie the weights of its sides; outputs, and gradients by tensor.
-Weights = Sequence[Array]
-Found = tuple[tuple[Array, ...], dict[str, Array]]
 
 
 @lru_cache(maxsize=32)  # it is asked of each layer of a spec, more than once
@@ -66,7 +51,7 @@ def examine(trial: Trial) -> Iterator[Observation]:
         yield failed(at.failure.question, None, f"on a kink of the definition{where}: "
                                            f"{at.failure.message}")  # fmt: skip
         return
-    legal = _Legal(at)
+    legal = Subgradients(at)
     if legal.jumps:
         yield Observation("subgradient", None, Status.NOT_APPLICABLE, JUMPS)
         return
@@ -122,165 +107,7 @@ def _crossed(
     return kink, tuple(int(i) for i in places[int(rng.integers(len(places)))])
 
 
-@dataclass(frozen=True)
-class _Legal:
-    """The gradients that are right at a trial on kinks."""
-
-    trial: Trial
-
-    @cached_property
-    def _tied(self) -> tuple[Switches, list[Tie]]:
-        return ties(self.trial.point)
-
-    @property
-    def ties(self) -> list[Tie]:
-        """The kinks that the trial is on."""
-        return self._tied[1]
-
-    def at(self, weights: Weights) -> Found:
-        """Return outputs and gradients with a mixture of its sides taken at each tie."""
-        forced: dict[Kink, Array] = {}
-        for tie, shares in zip(self.ties, weights, strict=True):
-            if tie.kink not in forced:
-                forced[tie.kink] = np.array(self._tied[0].sides[tie.kink], float)
-            pairs = zip(shares, tie.sides, strict=True)
-            forced[tie.kink][tie.place] = sum(w * side for w, side in pairs)
-        point = self.trial.point
-        outputs, pullback = point.oracle.run(
-            point.tensors, point.constants, point.sizes, SWITCHES, switches=Switches(forced)
-        )
-        return outputs, pullback(*self.trial.wide.cotangents)
-
-    def _chosen(self, numbers: Sequence[int]) -> list[Array]:
-        pairs = zip(self.ties, numbers, strict=True)
-        return [np.eye(len(tie.sides))[k] for tie, k in pairs]
-
-    @cached_property
-    def usual(self) -> list[Found]:
-        """Outputs and gradients by the rules that most layers follow: the same side at every tie,
-        or at every tie of some kinks, or equal shares. The definition's own are the first."""
-        labels = sorted({_label(t) for t in self.ties}, key=str)
-        rules: list[dict[int | str, str]] = [dict.fromkeys(labels, rule) for rule in RULES]
-        if len(labels) in (2, 3):  # 27 combinations are quickly tried
-            rules += [dict(zip(labels, r, strict=True)) for r in product(RULES, repeat=len(labels))]
-        return [self.at([_share(rule[_label(t)], len(t.sides)) for t in self.ties])
-                for rule in rules]  # fmt: skip
-
-    @cached_property
-    def jumps(self) -> bool:
-        """Whether some side has other outputs, or none that are finite."""
-        part = min(JUMP * self.trial.point.amplitude, MOST_JUMP)
-        base = self.usual[0][0]
-        for outputs, gradients in self.usual:
-            if not all(np.all(np.isfinite(g)) for g in gradients.values()):
-                return True
-            for y, other in zip(base, outputs, strict=True):
-                if not np.all(np.abs(other - y) <= part * np.maximum(1.0, np.abs(y))):
-                    return True
-        return False
-
-    @cached_property
-    def nearby(self) -> list[Trial]:
-        """Trials to both sides, near enough to have the same rounding."""
-        point, cotangents = self.trial.point, self.trial.wide.cotangents
-        rng = np.random.default_rng([self.trial.case.seed, 9])
-        return [
-            replace(self.trial, given=Arrays(self.trial.within(moved), cotangents))
-            for moved in point.shifts(ASIDE * point.amplitude, rng)
-        ]
-
-    def rounding(self, tensor: str) -> tuple[float, float]:
-        """Return what rounding may change a gradient by, and the size of its terms."""
-        allowed = [t.reference.allowed_gradients[tensor] for t in self.nearby]
-        terms = max(a.terms for a in allowed)
-        value = sum(a.value for a in allowed)
-        if self.trial.case.dtype == "float64":
-            # What is smaller is a matter of digits, which other checks ask about with more care.
-            return DOUBT * value, terms
-        return max(value, GROSS * terms), terms
-
-    @cached_property
-    def alone(self) -> list[list[dict[str, Array]]]:
-        """For each tie, the gradients with each of its sides."""
-        return [self._choices([k]) for k in range(len(self.ties))]
-
-    def _choices(self, some: Sequence[int]) -> list[dict[str, Array]]:
-        """Return the gradients of all choices at some ties together."""
-        found = []
-        for numbers in product(*(range(len(self.ties[k].sides)) for k in some)):
-            every = [0] * len(self.ties)
-            for k, number in zip(some, numbers, strict=True):
-                every[k] = number
-            found.append(self.at(self._chosen(every))[1])
-        return found
-
-    @cached_property
-    def drawn(self) -> tuple[list[Array], dict[str, Array]]:
-        """Weights that are drawn, and the gradients with them.
-
-        In its weights a gradient is a polynomial, and one that is not zero is not zero there.
-        """
-        rng = np.random.default_rng([self.trial.case.seed, 10])
-        weights = [rng.dirichlet(np.ones(len(t.sides))) for t in self.ties]
-        return weights, self.at(weights)[1]
-
-    @cached_property
-    def changed(self) -> list[dict[str, Array]]:
-        """For each tie, the gradients with these weights but for its own."""
-        rng = np.random.default_rng([self.trial.case.seed, 11])
-        weights, found = self.drawn[0], []
-        for k, tie in enumerate(self.ties):
-            own = rng.dirichlet(np.ones(len(tie.sides)))
-            found.append(self.at([*weights[:k], own, *weights[k + 1 :]])[1])
-        return found
-
-    def parts(self, tensor: str, allowed: float) -> list[list[Array]] | None:
-        """Return what each side of each tie adds to a gradient; None where they are too many.
-
-        Where ties are behind one another their sides do not add up: then what each choice of
-        these together adds, as the sides of one tie.
-        """
-        if sum(len(t.sides) - 1 for t in self.ties) > MOST:
-            return None
-        base = self.usual[0][1][tensor]
-        parts = [[g[tensor] - base for g in sides] for sides in self.alone]
-        weights, mixed = self.drawn
-        pairs = [(w, s) for ws, p in zip(weights, parts, strict=True)
-                 for w, s in zip(ws, p, strict=True)]  # fmt: skip
-        if np.all(np.abs(base + sum(w * side for w, side in pairs) - mixed[tensor]) <= allowed):
-            return parts
-        groups = self._dependent(tensor)
-        counts = [prod(len(self.ties[k].sides) for k in some) for some in groups]
-        if max(counts) > MOST_TOGETHER or sum(counts) > MOST:
-            return None
-        return [[g[tensor] - base for g in self._choices(some)] for some in groups]
-
-    def _dependent(self, tensor: str) -> list[list[int]]:
-        """Return groups of ties that change no element of a gradient in common."""
-        groups: list[tuple[Array, list[int]]] = []
-        for k, found in enumerate(self.changed):
-            rows, some = found[tensor] != self.drawn[1][tensor], [k]
-            for other, members in [g for g in groups if np.any(g[0] & rows)]:
-                rows, some = rows | other, [*members, *some]
-            groups = [g for g in groups if not np.any(g[0] & rows)] + [(rows, some)]
-        return [some for _, some in groups]
-
-
-# The side that the definition takes, the last of the others, or equal shares.
-RULES = ("own", "other", "equal")
-
-
-def _share(rule: str, count: int) -> Array:
-    if rule == "equal":
-        return np.full(count, 1 / count)
-    return np.asarray(np.eye(count)[0 if rule == "own" else -1])
-
-
-def _label(tie: Tie) -> int | str:
-    return tie.kink[0] if isinstance(tie.kink, tuple) else tie.kink
-
-
-def _judged(legal: _Legal, tensor: str, got: Array) -> Observation:
+def _judged(legal: Subgradients, tensor: str, got: Array) -> Observation:
     allowed, terms = legal.rounding(tensor)
     usual = [gradients[tensor] for _, gradients in legal.usual]
     size = max(float(np.max(np.abs(g))) for g in usual)
@@ -289,6 +116,8 @@ def _judged(legal: _Legal, tensor: str, got: Array) -> Observation:
         return vacuous
     passed = Observation("subgradient", tensor, Status.PASSED, powered=allowed <= CAP * size)
     if any(np.all(np.abs(got - g) <= allowed) for g in usual):
+        return passed
+    if any(np.all(np.abs(got - g[tensor]) <= allowed) for _, g in legal.combined):
         return passed
     parts = legal.parts(tensor, allowed)
     if parts is None and np.all(np.isfinite(got)):
