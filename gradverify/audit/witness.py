@@ -30,6 +30,8 @@ BY_ROUNDING = 1e-10
 MOST_TERMS = 5_000
 # Beyond all blocks of vectorised code that a fault is planted at.
 BEYOND = 67
+# So many combinations of constants are tried there, with arrays drawn from this seed.
+MOST_CHOICES, SEED = 8, 11
 # Where float64 shows a difference it is looked at in 50 digits; that many times it may be wrong.
 TRIES = 3
 
@@ -169,15 +171,18 @@ def _cheapest_first(sites: Iterable[Site]) -> tuple[Site, ...]:
 @lru_cache(maxsize=4)
 def more_sites(spec: Spec) -> tuple[Site, ...]:
     """Return sites that cases may miss: longer dimensions and special values."""
-    found: list[Site] = []
     oracle = make_oracle(spec)
     plainest = {name: values[0] for name, values in factors_of(spec, ("float64",)).items()}
-    for constants in spec.constant_choices[:4]:
-        for dim, others in product(spec.dims, (1, 2)):
-            small = dict.fromkeys(spec.dims, others)
-            case = solved(spec, plainest | constants, small | {dim: BEYOND}, 11)
-            if case is not None and (usable := settled(spec, oracle, case)) is not None:
-                found.append(Site(spec, usable))
+    small = {d: 2 + k % 2 for k, d in enumerate(spec.dims)}
+    wanted: list[tuple[dict[str, Any], dict[str, int]]] = []
+    for constants in spec.constant_choices[:MOST_CHOICES]:
+        row = plainest | constants
+        wanted += [(row, small), (row | {"layout": "F"}, small)]
+        wanted += [(row, dict.fromkeys(spec.dims, others) | {dim: BEYOND})
+                   for dim, others in product(spec.dims, (1, 2))]  # fmt: skip
+    made = (solved(spec, row, sizes, SEED) for row, sizes in wanted)
+    usable = (settled(spec, oracle, case) for case in made if case is not None)
+    found = [Site(spec, case) for case in usable if case is not None]
     plain = [settled(spec, oracle, c) for c in islice(cases(spec, ("float64",), 0, 3), 6)]
     for special in SPECIAL:
         found += [Site(spec, case, special, kind) for case in plain if case is not None
