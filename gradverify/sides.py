@@ -86,7 +86,8 @@ PAIRS = 4
 @dataclass(frozen=True)
 class Tie:
     """A kink that a point is on, in one element of its side: `place` is that element, or that
-    window of a maximum, and `sides` what may stand there, what the definition takes first."""
+    window of a maximum, and `sides` what may stand there, in numbers; what the definition takes
+    first."""
 
     kink: Kink
     place: tuple[int, ...]
@@ -109,7 +110,7 @@ def ties(point: Point) -> tuple[Switches, list[Tie]]:
             place = tuple(int(i) for i in index)
             now = side[place]
             then = [o.sides[kink][place] for o in others if o.sides[kink][place] != now]
-            found.append(Tie(kink, place, (now, then[0])))
+            found.append(Tie(kink, place, (np.asarray(now, float), np.asarray(then[0], float))))
     return base, found
 
 

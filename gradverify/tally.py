@@ -85,7 +85,7 @@ def check_result(
     tensors = {}
     for tensor in check.tensors(layer.spec):
         worst = seen.worst.get(tensor)
-        ratio, allowed = (worst.worst, worst.allowed) if worst else (None, None)
+        numbers = (worst.worst, worst.allowed, worst.why) if worst else (None, None, None)
         powered = seen.powered.get(tensor, 0)
         if tensor in failing:
             status, reason = Status.FAILED, ""
@@ -95,8 +95,8 @@ def check_result(
             status = Status.VACUOUS
             reason = f"only {powered} case(s) could have told right from wrong, {least} needed"
         else:
-            status, reason = Status.PASSED, ""
-        tensors[tensor] = TensorResult(status, reason, ratio, allowed)
+            status, reason = Status.PASSED, _allowed(check, layer, tensor)
+        tensors[tensor] = TensorResult(status, reason, *numbers, powered)
     vacuous = [t for t, r in tensors.items() if r.status is Status.VACUOUS]
     if failing:
         status = Status.FAILED
@@ -110,3 +110,12 @@ def check_result(
             "no parameters: the inputs were stepped"
         )  # fmt: skip
     return CheckResult(check.name, status, reason, seen.cases, seen.seconds, tensors)
+
+
+def _allowed(check: Check, layer: Layer, tensor: str) -> str:
+    """Return what the spec allows a tensor that passed, "" where it allows nothing of its own."""
+    key = tensor if tensor in layer.spec.outputs else f"d{tensor}"
+    if check.name == "contract" or key not in layer.spec.allow:
+        return ""
+    fraction, reason = layer.spec.allow[key]
+    return f"the spec allows {fraction:g} of its terms: {reason}"

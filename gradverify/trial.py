@@ -42,11 +42,13 @@ class LayerRaised(Exception):
 
 @dataclass(frozen=True)
 class Call:
-    """One forward of a layer and one use of its pullback; raw is what the pullback returned."""
+    """One forward of a layer and one use of its pullback, and what it left of what it was given."""
 
     outputs: tuple[Array, ...]
     pullback: Pullback
     gradients: dict[str, Any]
+    tensors: Mapping[str, Array]
+    cotangents: Sequence[Array]
 
 
 @dataclass(frozen=True)
@@ -326,7 +328,7 @@ def call(
     except (Exception, SystemExit) as error:
         place = _place(error, layer)
         return Failure("raises", f"the {stage} raised {type(error).__name__}: {error}{place}")
-    return Call(outputs, pullback, gradients)
+    return Call(outputs, pullback, gradients, tensors, cotangents)
 
 
 def _place(error: BaseException, layer: Layer) -> str:

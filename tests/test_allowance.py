@@ -9,11 +9,12 @@ import pytest
 
 from gradverify import Input, Layer, Output, Spec
 from gradverify.cases import cases, draw, parse_case
-from gradverify.checks.observation import POWER, compare
+from gradverify.checks.observation import compare
 from gradverify.loading import catalogue_folder, load
 from gradverify.numerics.allowance import (
     CAP,
     FACTOR,
+    POWER,
     Allowance,
     reference,
     unit_roundoff,

@@ -17,7 +17,8 @@ from gradverify.audit.witness import Site, Witness, sites_of, witness
 from gradverify.cases import cases
 from gradverify.checks.observation import passed
 from gradverify.cli import main
-from gradverify.engine import cases_of, first_error, profile_of
+from gradverify.engine import first_error, profile_of
+from gradverify.ground import ground_of
 from gradverify.loading import catalogue_folder, load
 from gradverify.trial import Trial, make_oracle, settled
 
@@ -41,7 +42,7 @@ def trial_of(layer, row=0):
 
 
 def places(layer):
-    return sites_of(layer.spec, cases_of(layer, QUICK, 0))
+    return sites_of(layer.spec, ground_of(layer, QUICK.covering, QUICK.drawn, 0).cases)
 
 
 # -- the faults

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gradverify import Status, Verdict, checks, engine, shrink, trial, verify
+from gradverify import Status, Verdict, checks, engine, ground, shrink, trial, verify
 from gradverify.cases import Arrays, cases, draw
 from gradverify.checks import finite_difference, symbolic
 from gradverify.checks.observation import Observation
@@ -45,7 +45,7 @@ cases_of = cache(lambda *given: tuple(cases(*given)))
 
 @pytest.fixture
 def _once(monkeypatch):
-    monkeypatch.setattr(engine, "cases", lambda *given: iter(cases_of(*given)))
+    monkeypatch.setattr(ground, "cases", lambda *given: iter(cases_of(*given)))
     # Neither a smaller case nor the worst element is asked for here.
     monkeypatch.setattr(shrink, "SHRINKS", 0)
     monkeypatch.setattr(finite_difference, "MOST_ELEMENTS", 2)
@@ -133,7 +133,7 @@ def test_a_tensor_that_is_skipped_has_not_passed(name, monkeypatch):
 
 def test_without_a_case_nothing_has_passed(monkeypatch):
     """An empty list of cases is vacuous in every check, with the reason."""
-    monkeypatch.setattr(engine, "cases", lambda *_: iter(()))
+    monkeypatch.setattr(ground, "cases", lambda *_: iter(()))
     result = judged("dbeta_halved")
     assert result.verdict is Verdict.INCOMPLETE
     assert {(c.status, c.reason) for c in result.checks} == {(Status.VACUOUS, "there was no case")}
@@ -156,9 +156,9 @@ def test_without_a_case_nothing_has_passed(monkeypatch):
 def test_a_kind_of_case_that_is_missing_lets_wrong_layers_through(name, missing, monkeypatch):
     """Large sizes, layouts, constants, precisions, single sizes, vectors, batches of sequences and
     tensors of size 1 are all there for a reason."""
-    drawn = engine.cases
+    drawn = ground.cases
     assert verify(BY_NAME[name], checks=["symbolic"]).findings
-    monkeypatch.setattr(engine, "cases", lambda *a: (c for c in drawn(*a) if not missing(c)))
+    monkeypatch.setattr(ground, "cases", lambda *a: (c for c in drawn(*a) if not missing(c)))
     assert not verify(BY_NAME[name], checks=["symbolic"]).findings
 
 

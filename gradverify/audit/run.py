@@ -9,8 +9,9 @@ from gradverify.audit.fault import Fault, few
 from gradverify.audit.faults import KINDS, faults
 from gradverify.audit.survival import reason_and_remedy
 from gradverify.audit.witness import Site, Witness, more_sites, sites_of, witness
-from gradverify.engine import cases_of, first_error, profile_of
+from gradverify.engine import first_error, profile_of
 from gradverify.errors import UsageError, nearest
+from gradverify.ground import ground_of
 from gradverify.layer import Layer
 
 # Of each kind at most so many are planted: with the thirty kinds that is some minutes at most.
@@ -87,7 +88,7 @@ def audit(
             f"{layer.name} is failed by {own.check}: {own.question}{where}, before any fault is "
             "planted, so that nothing could be told of one: verify it first",
         )  # fmt: skip
-    places = sites_of(layer.spec, cases_of(layer, chosen, seed))
+    places = sites_of(layer.spec, ground_of(layer, chosen.covering, chosen.drawn, seed).cases)
     counts: dict[str, tuple[int, int]] = {}
     survivors = []
     for fault in few(faults(layer, kinds), each, seed):

@@ -267,8 +267,8 @@ class Code(StrPrinter):  # type: ignore[misc]
     def _print_Select(self, expr: Scalar) -> str:
         condition, a, b = expr.args
         said = self._print(condition)
-        if self.switch is not None:
-            said = self.switch(condition) or said
+        noted = self.switch(condition) if self.switch is not None else ""
+        said = noted or said
         if (a, b) == (1, 0) and self.total is None:
             scalar = not condition.free_symbols & self.arrays
             return f"float({said})" if scalar else f"{said}.astype(dtype)"
@@ -277,9 +277,10 @@ class Code(StrPrinter):  # type: ignore[misc]
             return f"noise.select({said}, {self._print(a)}, {self._print(b)})"
         if said.startswith("(") and said.endswith(")") and said.count("(") == 1:
             said = said[1:-1]
+        where = "switches.select" if noted else f"{self.prefix}where"
         if not (a.free_symbols | b.free_symbols) & self.arrays:
-            return f"np.where({said}, dtype.type({self._print(a)}), dtype.type({self._print(b)}))"
-        return f"{self.prefix}where({said}, {self._print(a)}, {self._print(b)})"
+            return f"{where}({said}, dtype.type({self._print(a)}), dtype.type({self._print(b)}))"
+        return f"{where}({said}, {self._print(a)}, {self._print(b)})"
 
 
 class ScalarCode(Code):

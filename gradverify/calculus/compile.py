@@ -270,8 +270,9 @@ class Switches:
 
     A side is an array of truths (of a condition), of whole numbers (a floor), or of zeros and
     ones (the one-hot picks of a maximum, over the last axes); a kink in a loop has one for each
-    turn. A forced pick may be a mixture; the values of a maximum stay what they are. `terms`
-    holds what maxima are taken of, with the number of the axes that are reduced.
+    turn. A forced side may be a mixture, numbers between 0 and 1 for truths; the value of a
+    maximum stays what it is. `terms` holds what maxima are taken of, with the number of the axes
+    that are reduced.
     """
 
     def __init__(self, forced: Mapping[Kink, Array] | None = None) -> None:
@@ -296,6 +297,15 @@ class Switches:
         """Keep the terms of a maximum too."""
         self.terms[kink] = terms, axes
         return self.note(kink, pick)
+
+    @staticmethod
+    def select(condition: Array, a: Any, b: Any) -> Array:
+        """Return np.where(condition, a, b), or a mixture of both by a forced side that is one."""
+        if condition.dtype == bool:
+            return np.asarray(np.where(condition, a, b))
+        mixed = condition * a + (1 - condition) * b
+        # A branch of no weight may be anything.
+        return np.asarray(np.where(condition == 1, a, np.where(condition == 0, b, mixed)))
 
     def same(self, other: "Switches") -> bool:
         """Whether every kink is on the same side."""

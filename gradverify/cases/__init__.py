@@ -12,7 +12,15 @@ from gradverify.cases.case import (
     smaller,
     view_of,
 )
-from gradverify.cases.covering import LARGE, MAX_ELEMENTS, cases, pairwise, size_patterns, solved
+from gradverify.cases.covering import (
+    LARGE,
+    MAX_ELEMENTS,
+    cases,
+    factors_of,
+    pairwise,
+    size_patterns,
+    solved,
+)
 
 __all__ = [
     "AT_KINKS",
@@ -27,6 +35,7 @@ __all__ = [
     "Case",
     "cases",
     "draw",
+    "factors_of",
     "pairwise",
     "parse_case",
     "size_patterns",

@@ -55,7 +55,7 @@ def _drawn(spec: Spec, case: Case, start: bool) -> tuple[dict[str, Array], list[
     for name in spec.differentiable_outputs:
         rng = _generator(case, f"d{name}")
         value = rng.standard_normal(view.shape(name))
-        if case.layout == "broadcast" and value.ndim:
+        if case.layout == "broadcast" and value.ndim and value.size:
             # As the derivative of a sum over one axis arrives in many a framework.
             axis = int(rng.integers(value.ndim))
             value = np.repeat(value.take([0], axis), value.shape[axis], axis)

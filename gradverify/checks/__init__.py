@@ -26,7 +26,8 @@ class Check:
     `wants` says of which trials it is asked, `tensors` for which tensors it must have an answer,
     `sampled` that it calls the layer so often that a profile limits its cases, `at_kinks` that it
     has something to ask where several gradients are right, and `absent` returns why a spec has
-    nothing for it to ask about, None where it has.
+    nothing for it to ask about, None where it has. `locate` finds the element of a failure, where
+    that is more than one failing case in many should cost.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Check:
     sampled: bool = False
     at_kinks: bool = False
     absent: Callable[[Spec], str | None] = lambda spec: None
+    locate: Callable[[Trial, Observation], Observation] = lambda trial, seen: seen
 
     def observe(self, trial: Trial) -> Iterator[Observation]:
         """Examine a trial; that the layer raises at other values than the case's fails it."""
@@ -44,13 +46,20 @@ class Check:
         except LayerRaised as raised:
             yield Observation("raises", None, Status.FAILED, str(raised))
 
+    def located(self, trial: Trial, seen: Observation) -> Observation:
+        """Return a failure with its element, as it is where that cannot be found."""
+        try:
+            return self.locate(trial, seen)
+        except LayerRaised:
+            return seen
+
 
 def _any(trial: Trial) -> bool:
     return True
 
 
 def _widest(trial: Trial) -> bool:
-    # Differences need all digits that there are.
+    # Differences, and telling a kink from what is beside it, need all digits that there are.
     return trial.case.dtype == trial.layer.widest
 
 
@@ -67,8 +76,9 @@ _CHECKS = (
     Check("forward", forward.examine, _any,
           lambda spec: spec.outputs),
     Check("symbolic", symbolic.examine, _any, _gradients),
-    Check("finite_difference", finite_difference.examine, _widest, _gradients, sampled=True),
-    Check("kinks", kinks.examine, _any, _gradients, sampled=True, at_kinks=True,
+    Check("finite_difference", finite_difference.examine, _widest, _gradients, sampled=True,
+          locate=finite_difference.worst_element),
+    Check("kinks", kinks.examine, _widest, _gradients, sampled=True, at_kinks=True,
           absent=kinks.absent),
     Check("buffers", buffers.examine, _any, buffers.tensors, sampled=True, at_kinks=True,
           absent=buffers.absent),

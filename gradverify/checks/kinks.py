@@ -5,7 +5,7 @@ to either side, whatever the others do, and anything in between is right too: wh
 differentiation returns for one or another way of writing the same thing.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import product
@@ -30,8 +30,9 @@ MOST, MOST_TOGETHER = 256, 64
 # The rounding of gradients is measured this far from the kink, in units of what is on it, so that
 # the rounding put in does not cross it.
 ASIDE = 1024
-# A step of this many units of what is on a kink is a jump of the definition, not its slope.
-JUMP = 1024
+# An output that changes by more than this many units of what is on a kink, or by this part of
+# itself, has a jump there.
+JUMP, MOST_JUMP = 1024, 1 / 32
 # Where more than this part of a gradient is allowed, a wrong choice could not be told.
 CAP = 0.1
 # To how many other points a kink is looked for on the way, and by how many halvings: all digits.
@@ -41,7 +42,9 @@ WHY = "the rounding of gradients beside the kink"
 ONE_SIDE = "no case could be placed on a kink: all values drawn are on one side of each"
 JUMPS = "the definition jumps, or is not finite, on one side of its kinks"
 
-Sides = Iterable[tuple[Tie, Array]]
+# For each tie the weights of its sides; outputs, and gradients by tensor.
+Weights = Sequence[Array]
+Found = tuple[tuple[Array, ...], dict[str, Array]]
 
 
 @lru_cache(maxsize=32)  # it is asked of each layer of a spec, more than once
@@ -135,47 +138,45 @@ class _Legal:
         """The kinks that the trial is on."""
         return self._tied[1]
 
-    def at(self, chosen: Sides) -> tuple[tuple[Array, ...], dict[str, Array]]:
-        """Return outputs and gradients with these sides taken, and elsewhere the definition's."""
+    def at(self, weights: Weights) -> Found:
+        """Return outputs and gradients with a mixture of its sides taken at each tie."""
         forced: dict[Kink, Array] = {}
-        for tie, side in chosen:
+        for tie, shares in zip(self.ties, weights, strict=True):
             if tie.kink not in forced:
-                forced[tie.kink] = np.array(self._tied[0].sides[tie.kink])
-            forced[tie.kink][tie.place] = side
+                forced[tie.kink] = np.array(self._tied[0].sides[tie.kink], float)
+            pairs = zip(shares, tie.sides, strict=True)
+            forced[tie.kink][tie.place] = sum(w * side for w, side in pairs)
         point = self.trial.point
         outputs, pullback = point.oracle.run(
             point.tensors, point.constants, point.sizes, SWITCHES, switches=Switches(forced)
         )
         return outputs, pullback(*self.trial.wide.cotangents)
 
+    def _chosen(self, numbers: Sequence[int]) -> list[Array]:
+        pairs = zip(self.ties, numbers, strict=True)
+        return [np.eye(len(tie.sides))[k] for tie, k in pairs]
+
     @cached_property
-    def usual(self) -> list[tuple[tuple[Array, ...], dict[str, Array]]]:
+    def usual(self) -> list[Found]:
         """Outputs and gradients by the rules that most layers follow: the same side at every tie,
-        or at every tie of some kinks, and equal shares for all elements of a tied maximum."""
+        or at every tie of some kinks, or equal shares. The definition's own are the first."""
         labels = sorted({_label(t) for t in self.ties}, key=str)
-        if len(labels) > 3:  # 8 combinations are quickly tried
-            labels = []
-        found = [self.at(()), self.at((t, t.sides[-1]) for t in self.ties)]
-        for some in product((False, True), repeat=len(labels)):
-            taken = {label for label, flip in zip(labels, some, strict=True) if flip}
-            if 0 < len(taken) < len(labels):
-                found.append(self.at((t, t.sides[-1]) for t in self.ties if _label(t) in taken))
-        shared = [t for t in self.ties if t.sides[0].ndim]
-        if shared:
-            found.append(self.at((t, np.mean(t.sides, axis=0)) for t in shared))
-        return found
+        rules: list[dict[int | str, str]] = [dict.fromkeys(labels, rule) for rule in RULES]
+        if len(labels) in (2, 3):  # 27 combinations are quickly tried
+            rules += [dict(zip(labels, r, strict=True)) for r in product(RULES, repeat=len(labels))]
+        return [self.at([_share(rule[_label(t)], len(t.sides)) for t in self.ties])
+                for rule in rules]  # fmt: skip
 
     @cached_property
     def jumps(self) -> bool:
         """Whether some side has other outputs, or none that are finite."""
-        amplitude = self.trial.point.amplitude
+        part = min(JUMP * self.trial.point.amplitude, MOST_JUMP)
         base = self.usual[0][0]
         for outputs, gradients in self.usual:
             if not all(np.all(np.isfinite(g)) for g in gradients.values()):
                 return True
             for y, other in zip(base, outputs, strict=True):
-                size = max(1.0, float(np.max(np.abs(y), initial=0.0)))
-                if not np.all(np.abs(other - y) <= JUMP * amplitude * size):
+                if not np.all(np.abs(other - y) <= part * np.maximum(1.0, np.abs(y))):
                     return True
         return False
 
@@ -202,44 +203,78 @@ class _Legal:
     @cached_property
     def alone(self) -> list[list[dict[str, Array]]]:
         """For each tie, the gradients with each of its sides."""
-        base = self.usual[0][1]
-        return [[base, *(self.at([(t, s)])[1] for s in t.sides[1:])] for t in self.ties]
+        return [self._choices([k]) for k in range(len(self.ties))]
+
+    def _choices(self, some: Sequence[int]) -> list[dict[str, Array]]:
+        """Return the gradients of all choices at some ties together."""
+        found = []
+        for numbers in product(*(range(len(self.ties[k].sides)) for k in some)):
+            every = [0] * len(self.ties)
+            for k, number in zip(some, numbers, strict=True):
+                every[k] = number
+            found.append(self.at(self._chosen(every))[1])
+        return found
 
     @cached_property
-    def some(self) -> list[tuple[Sequence[int], dict[str, Array]]]:
-        """A few choices of all ties together, as numbers of sides, and their gradients."""
+    def drawn(self) -> tuple[list[Array], dict[str, Array]]:
+        """Weights that are drawn, and the gradients with them.
+
+        In its weights a gradient is a polynomial, and one that is not zero is not zero there.
+        """
         rng = np.random.default_rng([self.trial.case.seed, 10])
-        chosen = [[int(rng.integers(len(t.sides))) for t in self.ties] for _ in range(2)]
-        chosen.append([len(t.sides) - 1 for t in self.ties])
-        return [(numbers, self._all(numbers)) for numbers in chosen]
-
-    def _all(self, numbers: Sequence[int]) -> dict[str, Array]:
-        return self.at((t, t.sides[k]) for t, k in zip(self.ties, numbers, strict=True))[1]
+        weights = [rng.dirichlet(np.ones(len(t.sides))) for t in self.ties]
+        return weights, self.at(weights)[1]
 
     @cached_property
-    def every(self) -> list[dict[str, Array]]:
-        """The gradients of every choice of all ties together."""
-        return [self._all(n) for n in product(*(range(len(t.sides)) for t in self.ties))]
+    def changed(self) -> list[dict[str, Array]]:
+        """For each tie, the gradients with these weights but for its own."""
+        rng = np.random.default_rng([self.trial.case.seed, 11])
+        weights, found = self.drawn[0], []
+        for k, tie in enumerate(self.ties):
+            own = rng.dirichlet(np.ones(len(tie.sides)))
+            found.append(self.at([*weights[:k], own, *weights[k + 1 :]])[1])
+        return found
 
     def parts(self, tensor: str, allowed: float) -> list[list[Array]] | None:
         """Return what each side of each tie adds to a gradient; None where they are too many.
 
-        Where ties are behind one another their sides do not add up: then what each choice of all
-        of them adds, as the sides of one tie.
+        Where ties are behind one another their sides do not add up: then what each choice of
+        these together adds, as the sides of one tie.
         """
-        base = self.usual[0][1][tensor]
         if sum(len(t.sides) - 1 for t in self.ties) > MOST:
             return None
+        base = self.usual[0][1][tensor]
         parts = [[g[tensor] - base for g in sides] for sides in self.alone]
-        together = (
-            (sum((p[k] for p, k in zip(parts, numbers, strict=True)), base), found[tensor])
-            for numbers, found in self.some
-        )
-        if all(np.all(np.abs(a - b) <= allowed) for a, b in together):
+        weights, mixed = self.drawn
+        pairs = [(w, s) for ws, p in zip(weights, parts, strict=True)
+                 for w, s in zip(ws, p, strict=True)]  # fmt: skip
+        if np.all(np.abs(base + sum(w * side for w, side in pairs) - mixed[tensor]) <= allowed):
             return parts
-        if prod(len(t.sides) for t in self.ties) > MOST_TOGETHER:
+        groups = self._dependent(tensor)
+        counts = [prod(len(self.ties[k].sides) for k in some) for some in groups]
+        if max(counts) > MOST_TOGETHER or sum(counts) > MOST:
             return None
-        return [[g[tensor] - base for g in self.every]]
+        return [[g[tensor] - base for g in self._choices(some)] for some in groups]
+
+    def _dependent(self, tensor: str) -> list[list[int]]:
+        """Return groups of ties that change no element of a gradient in common."""
+        groups: list[tuple[Array, list[int]]] = []
+        for k, found in enumerate(self.changed):
+            rows, some = found[tensor] != self.drawn[1][tensor], [k]
+            for other, members in [g for g in groups if np.any(g[0] & rows)]:
+                rows, some = rows | other, [*members, *some]
+            groups = [g for g in groups if not np.any(g[0] & rows)] + [(rows, some)]
+        return [some for _, some in groups]
+
+
+# The side that the definition takes, the last of the others, or equal shares.
+RULES = ("own", "other", "equal")
+
+
+def _share(rule: str, count: int) -> Array:
+    if rule == "equal":
+        return np.full(count, 1 / count)
+    return np.asarray(np.eye(count)[0 if rule == "own" else -1])
 
 
 def _label(tie: Tie) -> int | str:
@@ -254,10 +289,8 @@ def _judged(legal: _Legal, tensor: str, got: Array) -> Observation:
     if not allowed <= CAP * max(size, terms):
         return vacuous
     passed = Observation("subgradient", tensor, Status.PASSED, powered=allowed <= CAP * size)
-    # Either side of all, and half of both: 0, 1 and 1/2 times the cotangent.
-    for g in (*usual, (usual[0] + usual[1]) / 2):
-        if np.all(np.abs(got - g) <= allowed):
-            return passed
+    if any(np.all(np.abs(got - g) <= allowed) for g in usual):
+        return passed
     parts = legal.parts(tensor, allowed)
     if parts is None and np.all(np.isfinite(got)):
         return vacuous

@@ -47,6 +47,11 @@ def failed(question: str, tensor: str | None, message: str) -> Observation:
     return Observation(question, tensor, Status.FAILED, message)
 
 
+def warned(question: str, tensor: str | None, message: str) -> Observation:
+    """Return what is worth telling, though it makes no layer wrong."""
+    return Observation(question, tensor, Status.FAILED, message, severity="warning")
+
+
 def compare(
     question: str, tensor: str, expected: Array, got: Array, allowance: Allowance
 ) -> Iterator[Observation]:

@@ -54,14 +54,12 @@ class Diagnoses:
         if check == "contract":
             return state.of_contract(trial, seen) or UNEXPLAINED
         tensor = seen.tensor
-        for named in (tensor, None):
-            if named in self.shared:
-                cause = state.KINDS[self.shared[named]]
-                return Cause(cause.kind, f"{cause.text} (see contract)")
         if tensor in self.causes:
             return self.causes[tensor]
         tried = sorted(self.cases, key=lambda c: (c not in failing, c.weight))
-        found = None if tensor is None else _diagnosed(trial, tensor, tried)
+        found = self._from_contract(trial, tensor, tried)
+        if found is None and tensor is not None:
+            found = _diagnosed(trial, tensor, tried)
         outputs = [y for y in trial.spec.outputs if y in self.causes and y != tensor]
         if found is UNEXPLAINED and outputs:
             found = None
@@ -72,6 +70,21 @@ class Diagnoses:
         for other, cause in self.causes.items():
             return Cause(cause.kind, f"it follows from what is wrong with {other}")
         return UNEXPLAINED
+
+    def _from_contract(
+        self, trial: Trial, tensor: str | None, cases: Sequence[Case]
+    ) -> Cause | None:
+        """Return what `contract` has said of a tensor, where that explains what others see."""
+        question = self.shared.get(tensor, self.shared.get(None))
+        if question is None:
+            return None
+        if question in state.LINEARITY and tensor is not None and trial.oracle is not None:
+            # What rounds its cotangent is not linear in it either.
+            evidence = Evidence.of(_samples(trial, tensor, cases))
+            if found := shapes.rounded(evidence.failing[:CLOSELY]):
+                return found
+        cause = state.KINDS[question]
+        return Cause(cause.kind, f"{cause.text} (see contract)")
 
 
 def _diagnosed(trial: Trial, tensor: str, cases: Sequence[Case]) -> Cause | None:
@@ -197,7 +210,7 @@ def _somewhere(evidence: Evidence, elements: Condition | None) -> Cause | None:
 
 def _only(elements: Condition | None, cases: Condition | None) -> str:
     parts = [c.text for c in (elements, cases) if c is not None]
-    return f"only where {', and '.join(parts)}"
+    return f"only {' and '.join(parts)}"
 
 
 def _there(evidence: Evidence, elements: Condition | None, cases: Condition | None) -> Cause | None:

@@ -1,5 +1,7 @@
 """Causes that show in the order of calls, in types and in shapes: what `contract` has found."""
 
+from collections.abc import Collection
+
 import numpy as np
 
 from gradverify.cases import Array, draw
@@ -27,8 +29,16 @@ KINDS = {
     "precision": Cause("precision", "a step is computed in a lower precision"),
 }  # fmt: skip
 # These make a layer's numbers depend on what was called before: other checks see the same mistake.
-SHARED = ("stale", "accumulates", "repeatable", "overwritten", "mutates", "linear", "zero",
-          "layout")  # fmt: skip
+STATE = ("stale", "accumulates", "repeatable", "overwritten", "mutates")
+LINEARITY = ("linear", "zero")
+SHARED = (*STATE, *LINEARITY, "layout")
+
+
+def follows(question: str, tensor: str | None, told: Collection[tuple[str, str | None]]) -> bool:
+    """Whether an answer of `contract` only follows from another that it has `told` already: what
+    depends on the calls before is linear in nothing and looks like lost digits."""
+    mistaken = any((q, t) in told for q in STATE for t in (tensor, None))
+    return mistaken and question in (*LINEARITY, "precision", "layout")
 
 
 def of_contract(trial: Trial, seen: Observation) -> Cause | None:

@@ -40,10 +40,10 @@ def of_cases(failing: Sequence[Case], passing: Sequence[Case], spec: Spec) -> Co
             continue
         chance = sum(map(holds, passing))
         if chance == 0:
-            return Condition(kind, told)
+            return Condition(kind, f"where {told}")
         few = chance < BY_CHANCE * min(len(failing), len(passing))
         if few and (best is None or chance < fewest):
-            best, fewest = Condition(kind, told), chance
+            best, fewest = Condition(kind, f"where {told}"), chance
     return best
 
 
@@ -150,11 +150,13 @@ def _element_conditions(failing: Sequence[Sample]) -> Iterator[Condition]:
             ("{} < 0", lambda x: x < 0), ("{} > 0", lambda x: x > 0), ("{} = 0", lambda x: x == 0),
             ("{} <= 0", lambda x: x <= 0), ("{} >= 0", lambda x: x >= 0),
         ):  # fmt: skip
-            yield Condition("region", told.format(name), _of_tensor(name, test))
+            yield Condition("region", "where " + told.format(name), _of_tensor(name, test))
         yield from _beyond_value(failing, name)
     for k, output in enumerate(spec.differentiable_outputs):
         for told, test in (("{} < 0", lambda x: x < 0), ("{} > 0", lambda x: x > 0)):
-            yield Condition("cotangent", told.format(f"d{output}"), _of_cotangent(k, test))
+            yield Condition(
+                "cotangent", "where " + told.format(f"d{output}"), _of_cotangent(k, test)
+            )
     for axis in range(first.expected.ndim):
         yield from _along(failing, axis)
     yield from _single(failing)
@@ -202,7 +204,7 @@ def _beyond_value(failing: Sequence[Sample], name: str) -> Iterator[Condition]:
         most = max(most, float(np.max(right, initial=0.0)))
     if least > most > 0:
         yield Condition(
-            "region", f"|{name}| is {least:.3g} or more (right up to {most:.3g})",
+            "region", f"where |{name}| is {least:.3g} or more (right up to {most:.3g})",
             _of_tensor(name, lambda x, least=least: np.abs(x) >= least),  # type: ignore[misc]
         )  # fmt: skip
 
@@ -229,22 +231,24 @@ def _along(failing: Sequence[Sample], axis: int) -> Iterator[Condition]:
 
     if first > 0:
         yield Condition(
-            "region", f"the index along axis {axis} is {first} or more",
+            "region", f"where the index along axis {axis} is {first} or more",
             indices(lambda i, n: i >= first),
         )  # fmt: skip
     yield Condition(
-        "region", f"the index along axis {axis} is {first}", indices(lambda i, n: i == first)
+        "region", f"where the index along axis {axis} is {first}", indices(lambda i, n: i == first)
     )
     last = max(int(p[-1]) for p in places if p.size)
     yield Condition(
-        "region", f"the index along axis {axis} is {last} or less",
+        "region", f"where the index along axis {axis} is {last} or less",
         indices(lambda i, n: i <= last),
     )  # fmt: skip
-    yield Condition("region", f"the last index along axis {axis}", indices(lambda i, n: i == n - 1))
+    yield Condition(
+        "region", f"at the last index along axis {axis}", indices(lambda i, n: i == n - 1)
+    )
 
 
 def _single(failing: Sequence[Sample]) -> Iterator[Condition]:
     """Yield that one element alone is wrong, the first or the last or the same in all cases."""
     if any(np.count_nonzero(s.wrong) > 1 for s in failing):
         return
-    yield Condition("region", "one element", lambda s: s.wrong)
+    yield Condition("region", "in one element", lambda s: s.wrong)

@@ -17,12 +17,14 @@ from gradverify import Constant, Layer, Spec
 from gradverify.audit.faults import KINDS, fault, faults
 from gradverify.audit.run import shows
 from gradverify.audit.witness import sites_of
-from gradverify.engine import cases_of, profile_of
+from gradverify.engine import profile_of
+from gradverify.ground import ground_of
 from gradverify.loading import catalogue_folder, load
 from gradverify.notation.tree import text
 
 HERE = Path(__file__).parent
 TABLE, WRITTEN = HERE / "table.tsv", HERE / "written.tsv"
+QUICK = profile_of("quick")
 # Kinds for each layer of the catalogue; with the layers written by hand that is some 800 faults.
 EACH = 8
 # Kinds that only some layers have: planted in each of those.
@@ -92,7 +94,7 @@ def chosen(right, start):
     """Return a fault of each of EACH kinds, from the one numbered `start` on, and of RARE ones, of
     those that show in a layer."""
     known = faults(right)
-    places = sites_of(right.spec, cases_of(right, profile_of("quick"), 0))
+    places = sites_of(right.spec, ground_of(right, QUICK.covering, QUICK.drawn, 0).cases)
 
     def first(kind):
         mine = [f for f in known if f.kind == kind]

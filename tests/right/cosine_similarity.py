@@ -1,4 +1,6 @@
-"""Right ways of writing the cosine of the angle between vectors, short ones divided by eps."""
+"""Right ways of writing the cosine of the angle between vectors, short ones divided by eps.
+
+In half precision the squares of small elements underflow, and so does eps."""
 
 import math
 from functools import partial
@@ -10,7 +12,7 @@ from gradverify import catalog
 cosine_similarity = catalog("cosine_similarity")
 
 
-@cosine_similarity.register
+@cosine_similarity.register(dtypes=("float64", "float32"))
 def cosine_by_quotient_rule(x, z, *, eps):
     lx, lz = np.linalg.norm(x, axis=1), np.linalg.norm(z, axis=1)
     a, b = np.maximum(lx, eps), np.maximum(lz, eps)
@@ -24,7 +26,7 @@ def cosine_by_quotient_rule(x, z, *, eps):
     return y, pullback
 
 
-@cosine_similarity.register
+@cosine_similarity.register(dtypes=("float64", "float32"))
 def cosine_staged(x, z, *, eps):
     """Each line of the forward has its line in the backward, in reverse."""
     sx, sz = (x**2).sum(axis=1), (z**2).sum(axis=1)
@@ -48,7 +50,7 @@ def cosine_staged(x, z, *, eps):
     return y, pullback
 
 
-@cosine_similarity.register
+@cosine_similarity.register(dtypes=("float64", "float32"))
 def cosine_under_one_root(x, z, *, eps):
     """The squares are bounded below by eps**2, so that there is no division by zero."""
     xx, zz = (x * x).sum(axis=1, keepdims=True), (z * z).sum(axis=1, keepdims=True)
@@ -65,7 +67,7 @@ def cosine_under_one_root(x, z, *, eps):
     return y[:, 0], pullback
 
 
-@cosine_similarity.register
+@cosine_similarity.register(dtypes=("float64", "float32"))
 def cosine_loop_over_rows(x, z, *, eps):
     y, kept = np.empty_like(x[:, 0]), []
     for n, (u, v) in enumerate(zip(x, z, strict=True)):
@@ -88,7 +90,7 @@ def cosine_loop_over_rows(x, z, *, eps):
     return y, pullback
 
 
-@cosine_similarity.register
+@cosine_similarity.register(dtypes=("float64", "float32"))
 def cosine_by_projection_matrices(x, z, *, eps):
     eye = np.eye(x.shape[1], dtype=x.dtype)
 
@@ -108,7 +110,7 @@ def cosine_by_projection_matrices(x, z, *, eps):
     return (p[:, None, :] @ q[:, :, None])[:, 0, 0], pullback
 
 
-@cosine_similarity.register
+@cosine_similarity.register(dtypes=("float64", "float32"))
 def cosine_scaled_rows_matmul(x, z, *, eps):
     """The diagonal of a matrix of similarities; the gradient goes through the whole matrix."""
     a = np.maximum(np.sqrt(np.einsum("nd,nd->n", x, x)), eps)

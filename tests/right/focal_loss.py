@@ -4,11 +4,15 @@ import math
 from functools import partial
 
 import numpy as np
-from scipy.special import expit
 
 from gradverify import catalog
 
 focal_loss = catalog("focal_loss")
+
+
+def _sigmoid(z):
+    e = np.exp(-np.abs(z))
+    return np.where(z >= 0, 1, e) / (1 + e)
 
 
 def _softplus(z):
@@ -35,7 +39,7 @@ def focal_in_logarithms(x, t, *, gamma, alpha):
 def focal_both_labels_weighed(x, t, *, gamma, alpha):
     """One term for each label, multiplied by whether it is the true one."""
     one = t.astype(x.dtype)
-    p, q = expit(x), expit(-x)
+    p, q = _sigmoid(x), _sigmoid(-x)
     positive = alpha * q**gamma * _softplus(-x)
     negative = (1 - alpha) * p**gamma * _softplus(x)
 
@@ -89,7 +93,7 @@ def focal_modulated_cross_entropy(x, t, *, gamma, alpha):
     alpha_t = alpha * y + (1 - alpha) * (1 - y)
     p = 0.5 * (1 + np.tanh(x / 2))
     bce = np.maximum(x, 0) - x * y + np.log1p(np.exp(-np.abs(x)))
-    other = expit((1 - 2 * y) * x)  # 1 - p_t
+    other = _sigmoid((1 - 2 * y) * x)  # 1 - p_t
     modulation = other**gamma
 
     def pullback(dloss):
@@ -116,12 +120,12 @@ def naive_focal_power_rule(x, t, *, gamma, alpha):
 
 def _wide(x, t, *, gamma, alpha):
     z = np.where(t == 1, 1, -1) * x.astype(np.float64)
-    weight, q = np.where(t == 1, alpha, 1 - alpha), expit(-z)
+    weight, q = np.where(t == 1, alpha, 1 - alpha), _sigmoid(-z)
     loss = (weight * q**gamma * _softplus(-z)).mean()
 
     def back(z, dloss):
         slope = (
-            -weight * q**gamma * (q + gamma * expit(z) * _softplus(-z)) * np.where(t == 1, 1, -1)
+            -weight * q**gamma * (q + gamma * _sigmoid(z) * _softplus(-z)) * np.where(t == 1, 1, -1)
         )
         return {"x": (np.float64(dloss) / len(z) * slope).astype(x.dtype)}
 

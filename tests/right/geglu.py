@@ -1,4 +1,6 @@
-"""Right ways of writing a linear unit with a Gaussian error gate."""
+"""Right ways of writing a linear unit with a Gaussian error gate.
+
+The library's functions of the normal distribution have no half precision."""
 
 import math
 from functools import partial
@@ -15,7 +17,7 @@ def _density(a):
     return np.exp(-0.5 * a * a) / math.sqrt(2 * math.pi)
 
 
-@geglu.register
+@geglu.register(dtypes=("float64", "float32"))
 def geglu_staged(x, w, b, v, c):
     """Each line of the forward has its line in the backward, in reverse."""
     a = x.dot(w.T) + b
@@ -38,7 +40,7 @@ def geglu_staged(x, w, b, v, c):
     return gate * u, pullback
 
 
-@geglu.register
+@geglu.register(dtypes=("float64", "float32"))
 def geglu_by_the_normal_distribution(x, w, b, v, c):
     a, u = np.einsum("nd,kd->nk", x, w) + b, np.einsum("nd,kd->nk", x, v) + c
     Phi = ndtr(a)
@@ -100,7 +102,7 @@ def geglu_loop_over_samples(x, w, b, v, c):
     return y, pullback
 
 
-@geglu.register
+@geglu.register(dtypes=("float64", "float32"))
 def geglu_recomputed(x, w, b, v, c):
     """The forward keeps its inputs only."""
 
@@ -147,4 +149,4 @@ class GEGLU:
         return dx, (x.T @ da).T, np.add.reduce(da), (x.T @ du).T, np.add.reduce(du)
 
 
-geglu.register(name="geglu_object_of_objects")(GEGLU(Gelu()))
+geglu.register(name="geglu_object_of_objects", dtypes=("float64", "float32"))(GEGLU(Gelu()))

@@ -4,11 +4,15 @@ import math
 from functools import partial
 
 import numpy as np
-from scipy.special import expit
 
 from gradverify import catalog
 
 glu = catalog("glu")
+
+
+def _sigmoid(z):
+    e = np.exp(-np.abs(z))
+    return np.where(z >= 0, 1, e) / (1 + e)
 
 
 @glu.register
@@ -52,10 +56,10 @@ def glu_one_matrix(x, w, b, v, c):
     """Both halves by one product and split, as of a tensor of twice the channels."""
     both = np.vstack([w, v])
     a, u = np.split(x @ both.T + np.hstack([b, c]), 2, axis=1)
-    g = expit(a)
+    g = _sigmoid(a)
 
     def pullback(dy):
-        dh = np.concatenate([dy * u * g * expit(-a), dy * g], axis=1)
+        dh = np.concatenate([dy * u * g * _sigmoid(-a), dy * g], axis=1)
         (dw, dv), (db, dc) = np.split(dh.T @ x, 2), np.split(dh.sum(axis=0), 2)
         return {"x": dh @ both, "w": dw, "b": db, "v": dv, "c": dc}
 
@@ -150,4 +154,4 @@ class GLU:
         return dx, dw, da.sum(axis=0), dv, du.sum(axis=0)
 
 
-glu.register(name="glu_object_with_call")(GLU(expit, lambda g: g * (1 - g)))
+glu.register(name="glu_object_with_call")(GLU(_sigmoid, lambda g: g * (1 - g)))

@@ -3,18 +3,22 @@
 from functools import partial
 
 import numpy as np
-from scipy.special import expit
 
 from gradverify import catalog
 
 gru = catalog("gru")
 
 
+def _sigmoid(z):
+    e = np.exp(-np.abs(z))
+    return np.where(z >= 0, 1, e) / (1 + e)
+
+
 def _step(x, h, wx, wh, bx, bh):
     """Return one step's state and its pullback, from the cotangent to all six gradients."""
     H = h.shape[1]
     a, s = x @ wx.T + bx, h @ wh.T + bh
-    rz = expit(a[:, : 2 * H] + s[:, : 2 * H])
+    rz = _sigmoid(a[:, : 2 * H] + s[:, : 2 * H])
     r, z, sg = rz[:, :H], rz[:, H:], s[:, 2 * H :]
     g = np.tanh(a[:, 2 * H :] + r * sg)
 
@@ -117,7 +121,7 @@ def gru_weights_a_gate(x, h0, wx, wh, bx, bh):
     b, d = {k: bx[i] for k, i in cut.items()}, {k: bh[i] for k, i in cut.items()}
     state, steps, h = h0, [], np.empty((T, *h0.shape), x.dtype)
     for t in range(T):
-        r, z = (expit(x[t] @ w[k].T + b[k] + state @ u[k].T + d[k]) for k in "rz")
+        r, z = (_sigmoid(x[t] @ w[k].T + b[k] + state @ u[k].T + d[k]) for k in "rz")
         inner = state @ u["g"].T + d["g"]
         g = np.tanh(x[t] @ w["g"].T + b["g"] + r * inner)
         steps.append((state, r, z, g, inner))

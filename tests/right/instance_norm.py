@@ -119,7 +119,7 @@ def instance_norm_one_pass(x, gamma, beta, *, eps):
     return (x - mean) * rstd * wide + beta.reshape(1, -1, 1, 1), pullback
 
 
-@instance_norm.register
+@instance_norm.register(dtypes=("float64", "float32"))
 def instance_norm_by_standard_deviation(x, gamma, beta, *, eps):
     """The moments by the library, everything else recomputed in the backward."""
     mean, std = np.mean(x, axis=IMAGE), np.hypot(np.std(x, axis=IMAGE), np.sqrt(x.dtype.type(eps)))

@@ -18,7 +18,7 @@ def kl_where(x, t):
     return terms.sum() / len(x), lambda dloss: {"x": np.where(t > 0, -t * dloss / len(x), 0)}
 
 
-@kl_divergence.register
+@kl_divergence.register(dtypes=("float64", "float32"))
 def kl_entropy_and_cross_entropy(x, t):
     N = x.shape[0]
     entropy, cross = -xlogy(t, t).sum(axis=1), -np.einsum("nc,nc->n", t, x)
@@ -80,7 +80,7 @@ def kl_staged_in_float64(x, t):
     return rows.mean().astype(x.dtype), pullback
 
 
-@kl_divergence.register
+@kl_divergence.register(dtypes=("float64", "float32"))
 def kl_relative_entropy_of_one(x, t):
     """The entropy relative to 1 is t log t: no logarithm of x is undone by an exponential."""
     loss = (rel_entr(t, np.ones_like(t)).sum() - np.vdot(t, x)) / len(t)

@@ -1,4 +1,6 @@
-"""Right ways of scaling vectors to length 1, short ones divided by eps."""
+"""Right ways of scaling vectors to length 1, short ones divided by eps.
+
+In half precision the squares of small elements underflow, and so does eps."""
 
 import math
 from functools import partial
@@ -10,7 +12,7 @@ from gradverify import catalog
 l2_normalize = catalog("l2_normalize")
 
 
-@l2_normalize.register
+@l2_normalize.register(dtypes=("float64", "float32"))
 def l2_staged(x, *, eps):
     """Each line of the forward has its line in the backward, in reverse."""
     square = (x**2).sum(axis=1, keepdims=True)
@@ -29,7 +31,7 @@ def l2_staged(x, *, eps):
     return y, pullback
 
 
-@l2_normalize.register
+@l2_normalize.register(dtypes=("float64", "float32"))
 def l2_projection_matrix(x, *, eps):
     D = x.shape[1]
     length = np.linalg.norm(x, axis=1)
@@ -48,7 +50,7 @@ def l2_projection_matrix(x, *, eps):
     return y, pullback
 
 
-@l2_normalize.register
+@l2_normalize.register(dtypes=("float64", "float32"))
 def l2_reciprocal_root(x, *, eps):
     """The square is bounded below by eps**2, so that there is no division by zero."""
     square = np.einsum("nd,nd->n", x, x)
@@ -62,7 +64,7 @@ def l2_reciprocal_root(x, *, eps):
     return r[:, None] * x, pullback
 
 
-@l2_normalize.register
+@l2_normalize.register(dtypes=("float64", "float32"))
 def l2_two_masks(x, *, eps):
     length = np.sqrt(np.square(x).sum(axis=-1))
     long = length > eps
@@ -138,4 +140,6 @@ class L2Normalize:
         return dx
 
 
-l2_normalize.register(name="l2_object_with_workspaces")(L2Normalize())
+l2_normalize.register(name="l2_object_with_workspaces", dtypes=("float64", "float32"))(
+    L2Normalize()
+)

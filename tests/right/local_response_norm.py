@@ -64,7 +64,7 @@ def lrn_channel_by_channel(x, *, K, alpha, beta, bias):
     return x * power, pullback
 
 
-@local_response_norm.register
+@local_response_norm.register(dtypes=("float64", "float32"))
 def lrn_staged_with_padding(x, *, K, alpha, beta, bias):
     """Each line of the forward has its line in the backward, in reverse."""
     N, C, H, W = x.shape

@@ -1,4 +1,4 @@
-"""Right ways of writing mish."""
+"""Right ways of writing mish; naive_* overflows where x is large."""
 
 import math
 from functools import partial
@@ -64,6 +64,14 @@ def formula_of_the_paper(x):
 
 
 @mish.register
+def naive_log_of_one_plus_exp(x):
+    e = np.exp(x)
+    t = np.tanh(np.log(1 + e))
+    return x * t, lambda dy: {"x": dy * (t + x * (1 - t * t) * e / (1 + e))}
+
+
+# exp(20) is beyond half precision.
+@mish.register(dtypes=("float64", "float32"))
 def linear_above_a_threshold(x):
     """Beyond 20, tanh of softplus is 1 to the last digit."""
     e = np.exp(np.minimum(x, 20))

@@ -189,6 +189,45 @@ def key_bias_left_out(x, query_w, query_b, key_w, key_b, value_w, value_b, out_w
     return z @ out_w.T + out_b, pullback
 
 
+@multi_head_attention.register
+def bilinear_scores(x, query_w, query_b, key_w, key_b, value_w, value_b, out_w, out_b, *, G):
+    """A score is x^T (Wq^T Wk) x, with the biases as one more row; values meet the output's
+    weights before they are averaged."""
+    D, E = x.shape[2], len(query_b) // G
+    xa = np.concatenate([x, np.ones_like(x[..., :1])], axis=2)
+
+    def heads(w, b):  # G E D+1
+        return np.concatenate([w, b[:, None]], axis=1).reshape(G, E, D + 1)
+
+    wq, wk, wv = heads(query_w, query_b), heads(key_w, key_b), heads(value_w, value_b)
+    wo = out_w.reshape(D, G, E)
+    form = np.einsum("gei,gej->gij", wq, wk) / math.sqrt(E)
+    through = np.einsum("dge,gei->gdi", wo, wv)
+    p = _softmax(np.einsum("bti,gij,bsj->bgts", xa, form, xa, optimize=True))
+    values = np.einsum("gdi,bsi->bgsd", through, xa)
+
+    def pullback(dy):
+        dp = np.einsum("btd,bgsd->bgts", dy, values)
+        du = p * (dp - np.einsum("bgts,bgts->bgt", dp, p)[..., None])
+        dvalues = np.einsum("bgts,btd->bgsd", p, dy)
+        dform = np.einsum("bgts,bti,bsj->gij", du, xa, xa, optimize=True) / math.sqrt(E)
+        dthrough = np.einsum("bgsd,bsi->gdi", dvalues, xa)
+        dxa = np.einsum("bgts,gij,bsj->bti", du, form, xa, optimize=True)
+        dxa += np.einsum("bgts,gij,bti->bsj", du, form, xa, optimize=True)
+        dxa += np.einsum("bgsd,gdi->bsi", dvalues, through)
+        projections = [
+            np.einsum("gij,gej->gei", dform, wk),
+            np.einsum("gij,gei->gej", dform, wq),
+            np.einsum("gdi,dge->gei", dthrough, wo),
+        ]
+        grads = [v for d in projections for v in np.split(d.reshape(G * E, D + 1), [D], axis=1)]
+        grads = [v.copy() if k % 2 == 0 else v[:, 0].copy() for k, v in enumerate(grads)]
+        dout_w = np.einsum("gdi,gei->dge", dthrough, wv).reshape(D, G * E)
+        return (dxa[..., :D].copy(), *grads, dout_w, dy.sum(axis=(0, 1)))
+
+    return np.einsum("bgts,bgsd->btd", p, values) + out_b, pullback
+
+
 class Linear:
     """y = x w^T + b over the last axis, and its backward."""
 

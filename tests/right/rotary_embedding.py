@@ -27,7 +27,8 @@ def complex_numbers(x, *, base):
     return turned(x, turn), lambda dy: {"x": turned(dy, turn.conj())}
 
 
-@rotary_embedding.register
+# There are no complex numbers of half precision.
+@rotary_embedding.register(dtypes=("float64", "float32"))
 def complex_view(x, *, base):
     turn = np.exp(1j * _angles(x, base)).astype(np.result_type(x.dtype, np.complex64))
 

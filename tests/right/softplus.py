@@ -1,4 +1,4 @@
-"""Right ways of writing softplus; naive_* overflows, cancelling_* lose digits far below 0."""
+"""Right ways of writing softplus; naive_* fails where x is large, cancelling_* far below 0."""
 
 import math
 from functools import partial
@@ -11,18 +11,27 @@ softplus = catalog("softplus")
 
 
 @softplus.register
-def logaddexp(x, *, beta):
+def naive_exp_of_difference(x, *, beta):
+    """Where x is large, y's last digit is far above that of the difference."""
     y = np.logaddexp(0, beta * x) / beta
     return y, lambda dy: {"x": dy * np.exp(beta * (x - y))}
 
 
 @softplus.register
-def logaddexp_twice(x, *, beta):
+def logaddexp(x, *, beta):
     z = beta * x
     return np.logaddexp(z, 0) / beta, lambda dy: (dy * np.exp(-np.logaddexp(0, -z)),)
 
 
 @softplus.register
+def by_its_result(x, *, beta):
+    """The slope is 1 - exp(-beta*y): nothing but y need be kept."""
+    y = np.logaddexp(0, beta * x) / beta
+    return y, lambda dy: dy * -np.expm1(-beta * y)
+
+
+# exp(40) is beyond half precision.
+@softplus.register(dtypes=("float64", "float32"))
 def linear_above_a_threshold(x, *, beta):
     """Beyond 40, exp(-z) is below the last digit of z."""
     z = beta * x

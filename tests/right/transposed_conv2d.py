@@ -157,6 +157,33 @@ def one_hot_matrices(x, w, b, *, S, P):
     return rows.T @ stamps @ columns + b[:, None, None], pullback
 
 
+@transposed_conv2d.register
+def by_fourier_transform(x, w, b, *, S, P):
+    """A convolution of the dilated image is a product of spectra, its pullback a conjugate one."""
+    shape = _full_shape(x, w, S)
+    R, T = w.shape[2:]
+
+    def spectrum(a):
+        return np.fft.rfft2(a, shape[2:])
+
+    def image(a):
+        return np.fft.irfft2(a, shape[2:]).astype(x.dtype)
+
+    dilated = np.zeros((*x.shape[:2], *shape[2:]), x.dtype)
+    pixels = np.s_[:, :, : S * x.shape[2] : S, : S * x.shape[3] : S]
+    dilated[pixels] = x
+    fx, fw = spectrum(dilated), spectrum(w)
+    full = image(np.einsum("ncij,ckij->nkij", fx, fw))
+
+    def pullback(dy):
+        fy = spectrum(_spread(dy, shape, P))
+        dx = image(np.einsum("nkij,ckij->ncij", fy, fw.conj()))[pixels]
+        dw = image(np.einsum("nkij,ncij->ckij", fy, fx.conj()))[:, :, :R, :T]
+        return dx.copy(), dw.copy(), dy.sum(axis=(0, 2, 3))
+
+    return full[_inner(shape, P)] + b[:, None, None], pullback
+
+
 class TransposedConvolution:
     """The backward of a strided convolution as a forward, and the other way round."""
 
