@@ -36,7 +36,9 @@ class Finding:
 
     `expected`, `got` and `allowed` are the values at `index` of `tensor` and the largest
     difference that rounding explains; they are None where a question is not about a number.
-    `diagnosis` says what is wrong, `why` who set the allowance, `derived` the derived equation.
+    `diagnosis` says what is wrong and `kind` in a word or two of what kind that is, `why` who set
+    the allowance, `derived` the derived equation, `odd_one_out` who is wrong where the sources
+    disagree.
     """
 
     check: str
@@ -54,6 +56,8 @@ class Finding:
     derived: str | None = None
     location: str | None = None
     replay: str | None = None
+    kind: str | None = None
+    odd_one_out: str | None = None
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,8 @@ def _again(trial: Trial, check: Check, seen: Observation) -> Observation | None:
     """Return how the same question about the same tensor fails in a trial, None if it does not."""
     if trial.failure is not None and check.name != "contract":
         return None
+    if trial.kinked and not check.at_kinks:
+        return None
     for other in check.observe(trial):
         if other.outcome is Status.FAILED and (other.question, other.tensor) == (
             seen.question,

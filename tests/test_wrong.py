@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gradverify import Status, Verdict, checks, engine, shrink, trial, verify
+from gradverify import Status, Verdict, checks, engine, ground, shrink, trial, verify
 from gradverify.cases import Arrays, cases, draw
 from gradverify.checks import finite_difference, symbolic
 from gradverify.checks.observation import Observation
 from gradverify.loading import load
 from gradverify.numerics import allowance
-from gradverify.trial import Trial, make_oracle, settled
 
 LAYERS = [
     layer for path in sorted((Path(__file__).parent / "wrong").glob("*.py")) for layer in load(path)
@@ -33,23 +32,11 @@ def tensor_of(layer):
 
 # What follows from a spec and a seed is computed once for all wrong layers of the spec.
 cases_of = cache(lambda *given: tuple(cases(*given)))
-settled_of = cache(lambda spec, case: settled(spec, make_oracle(spec), case))
-derived = Trial.__dict__["reference"].func
-references = {}
-
-
-def reference_of(trial):
-    key = trial.spec, trial.case
-    if key not in references:
-        references[key] = derived(trial)
-    return references[key]
 
 
 @pytest.fixture
 def _once(monkeypatch):
-    monkeypatch.setattr(engine, "cases", lambda *given: iter(cases_of(*given)))
-    monkeypatch.setattr(engine, "settled", lambda spec, oracle, case: settled_of(spec, case))
-    monkeypatch.setattr(Trial, "reference", property(reference_of))
+    monkeypatch.setattr(ground, "cases", lambda *given: iter(cases_of(*given)))
     # Neither a smaller case nor the worst element is asked for here.
     monkeypatch.setattr(shrink, "SHRINKS", 0)
     monkeypatch.setattr(finite_difference, "MOST_ELEMENTS", 2)
@@ -86,6 +73,12 @@ def test_what_overflows_where_the_definition_does_not_is_told_what_to_do():
 # -- these tests can fail: with a broken check, wrong layers pass or the verdict says so
 
 
+@pytest.fixture
+def _anew(monkeypatch):
+    """Keep no reference of before a check is broken."""
+    monkeypatch.setattr(trial, "_reference", trial._reference.__wrapped__)
+
+
 def judged(name, **options):
     (result,) = verify(BY_NAME[name], profile="quick", **options).layers
     return result
@@ -102,6 +95,7 @@ def test_a_comparison_that_always_passes_lets_wrong_layers_through(monkeypatch):
     assert judged("dx_wrong_in_float32").verdict is Verdict.VERIFIED
 
 
+@pytest.mark.usefixtures("_anew")
 def test_an_allowance_without_bound_makes_all_vacuous(monkeypatch):
     """Nothing is wrong then, and nothing verified either."""
     assert judged("dbeta_halved", checks=["symbolic"]).verdict is Verdict.FAILED
@@ -111,6 +105,7 @@ def test_an_allowance_without_bound_makes_all_vacuous(monkeypatch):
     assert {c.check: c.status for c in result.checks}["symbolic"] is Status.VACUOUS
 
 
+@pytest.mark.usefixtures("_anew")
 def test_a_generous_allowance_lets_small_errors_through(monkeypatch):
     """With a factor of 1e11 instead of 16, symbolic no longer sees an error of 1e-6."""
     assert judged("dx_off_by_1e_6", checks=["symbolic"]).findings
@@ -138,7 +133,7 @@ def test_a_tensor_that_is_skipped_has_not_passed(name, monkeypatch):
 
 def test_without_a_case_nothing_has_passed(monkeypatch):
     """An empty list of cases is vacuous in every check, with the reason."""
-    monkeypatch.setattr(engine, "cases", lambda *_: iter(()))
+    monkeypatch.setattr(ground, "cases", lambda *_: iter(()))
     result = judged("dbeta_halved")
     assert result.verdict is Verdict.INCOMPLETE
     assert {(c.status, c.reason) for c in result.checks} == {(Status.VACUOUS, "there was no case")}
@@ -161,9 +156,9 @@ def test_without_a_case_nothing_has_passed(monkeypatch):
 def test_a_kind_of_case_that_is_missing_lets_wrong_layers_through(name, missing, monkeypatch):
     """Large sizes, layouts, constants, precisions, single sizes, vectors, batches of sequences and
     tensors of size 1 are all there for a reason."""
-    drawn = engine.cases
+    drawn = ground.cases
     assert verify(BY_NAME[name], checks=["symbolic"]).findings
-    monkeypatch.setattr(engine, "cases", lambda *a: (c for c in drawn(*a) if not missing(c)))
+    monkeypatch.setattr(ground, "cases", lambda *a: (c for c in drawn(*a) if not missing(c)))
     assert not verify(BY_NAME[name], checks=["symbolic"]).findings
 
 
@@ -174,6 +169,7 @@ def test_differences_that_are_never_trusted_verify_nothing(monkeypatch):
     assert {c.check: c.status for c in result.checks}["finite_difference"] is Status.VACUOUS
 
 
+@pytest.mark.usefixtures("_anew")
 def test_a_cotangent_that_is_always_zero_verifies_nothing(monkeypatch):
     """Every gradient is then right, zero, and neither passed nor redundant."""
 

@@ -1,7 +1,8 @@
 """Concrete cases: a covering set first, Hypothesis after it; one line each, arrays from a seed."""
 
-from gradverify.cases.arrays import Array, Arrays, draw, with_layout
+from gradverify.cases.arrays import Array, Arrays, draw, layout_of, with_layout
 from gradverify.cases.case import (
+    AT_KINKS,
     COTANGENTS,
     LAYOUTS,
     PARAMS,
@@ -22,6 +23,7 @@ from gradverify.cases.covering import (
 )
 
 __all__ = [
+    "AT_KINKS",
     "COTANGENTS",
     "LARGE",
     "LAYOUTS",
@@ -34,6 +36,7 @@ __all__ = [
     "cases",
     "draw",
     "factors_of",
+    "layout_of",
     "pairwise",
     "parse_case",
     "size_patterns",

@@ -8,6 +8,7 @@ from zlib import crc32
 import numpy as np
 
 from gradverify.cases.case import LAYOUTS, Case, view_of
+from gradverify.cases.ties import evened, tied
 from gradverify.spec import Spec
 from gradverify.view import View
 
@@ -25,7 +26,7 @@ SCALES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no one truth value
 class Arrays:
     """What a case is filled with: tensors by name, a cotangent per differentiable output."""
 
@@ -40,8 +41,8 @@ def draw(spec: Spec, case: Case, *, start: bool = False) -> Arrays:
     """
     tensors, cotangents = _drawn(spec, case, start)
     return Arrays(
-        {k: with_layout(value, _layout(case, k)) for k, value in tensors.items()},
-        tuple(with_layout(dy, _layout(case, f"d{k}"))
+        {k: with_layout(value, layout_of(case, k)) for k, value in tensors.items()},
+        tuple(with_layout(dy, layout_of(case, f"d{k}"))
               for k, dy in zip(spec.differentiable_outputs, cotangents, strict=True)),
     )  # fmt: skip
 
@@ -54,7 +55,7 @@ def _drawn(spec: Spec, case: Case, start: bool) -> tuple[dict[str, Array], list[
     for name in spec.differentiable_outputs:
         rng = _generator(case, f"d{name}")
         value = rng.standard_normal(view.shape(name))
-        if case.layout == "broadcast" and value.ndim:
+        if case.layout == "broadcast" and value.ndim and value.size:
             # As the derivative of a sum over one axis arrives in many a framework.
             axis = int(rng.integers(value.ndim))
             value = np.repeat(value.take([0], axis), value.shape[axis], axis)
@@ -84,12 +85,16 @@ def _fill(view: View, name: str, case: Case, start: bool) -> Array:
     value: Array = rng.standard_normal(shape)
     if start and tensor.start is not None:
         value = np.full(shape, tensor.start)
+    elif case.values == "ties" and tensor.kind != "buffer":
+        value = rng.choice(tied(view.spec, case, bounds, rng), shape)
     elif bounds is not None:
         value = rng.uniform(bounds[0], bounds[1], shape)
     elif tensor.kind == "input":
         value = _as(case.values, value, case.dtype, rng)
     elif tensor.kind == "param" and not start:
         value = _as(case.params, value, case.dtype, rng)
+    if case.values == "constant" and tensor.kind == "input":
+        value = evened(value, rng)
     return np.asarray(value, case.dtype)
 
 
@@ -113,8 +118,8 @@ def _as(how: str, value: Array, dtype: str, rng: np.random.Generator) -> Array:
 _SINGLE = tuple(layout for layout in LAYOUTS if layout != "mixed")
 
 
-def _layout(case: Case, name: str) -> str:
-    """Return the layout of one array of a case."""
+def layout_of(case: Case, name: str) -> str:
+    """Return the layout of one array of a case: of a tensor y, or of its cotangent dy."""
     if case.layout != "mixed":
         return case.layout
     return str(_generator(case, f"layout of {name}").choice(_SINGLE))

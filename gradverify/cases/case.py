@@ -17,7 +17,11 @@ LAYOUTS = ("C", "F", "strided", "negative", "readonly", "broadcast", "mixed")
 # What the values of the inputs look like. "large" saturates softmax and gates, "huge" overflows
 # exp, at "tiny" an eps is all that is left of a denominator, "offset" shows cancellation, one
 # sign shows formulas that are right on one side only.
-VALUES = ("ordinary", "small", "large", "offset", "positive", "negative", "tiny", "huge")
+VALUES = ("ordinary", "small", "large", "offset", "positive", "negative", "tiny", "huge", "ties",
+          "constant")  # fmt: skip
+# Of these, equal values, exact zeros and inputs that are constant along an axis, which show what is
+# divided by or multiplied with 0. They may be on kinks: not every check can be asked there.
+AT_KINKS = ("ties", "constant")
 # And those of the parameters: formulas that divide by one, or that are right for small ones only.
 PARAMS = ("ordinary", "negative", "zeros", "large", "tiny")
 COTANGENTS = ("signed", "sparse", "one-hot", "negative", "large", "tiny")

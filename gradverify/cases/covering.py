@@ -205,6 +205,21 @@ def spread(rows: Sequence[Mapping[str, Any]], count: int) -> list[int]:
     return chosen
 
 
+def _affordable(spec: Spec, row: Mapping[str, Any], preferred: Mapping[str, int]) -> dict[str, int]:
+    """Return sizes of which the largest are halved until every tensor can be drawn.
+
+    To look for allowed sizes that are small enough from sizes that are not takes long.
+    """
+    sizes = dict(preferred)
+    while max(sizes.values(), default=1) > 1:
+        at = {**sizes, **{k: row[k] for k in spec.constants}}
+        if max(prod(max(n, 1) for n in spec.shape(t, at)) for t in spec.tensors) <= MAX_ELEMENTS:
+            break
+        largest = max(sizes, key=lambda d: sizes[d])
+        sizes[largest] //= 2
+    return sizes
+
+
 def _hypothesis_cases(
     spec: Spec,
     factors: Mapping[str, Sequence[Any]],
@@ -220,6 +235,7 @@ def _hypothesis_cases(
         values = [c[n % len(c)] for c, n in zip(choices, drawn, strict=True)]
         row = dict(zip(factors, values, strict=False))
         preferred = dict(zip(spec.dims, values[len(factors) :], strict=True))
+        preferred = _affordable(spec, row, preferred)
         # Sizes are solved from what was drawn, so that no draw is rejected.
         case = solved(spec, row, preferred, _mix(seed, 1_000_000 + len(found)), given)
         if case is not None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from zlib import crc32
 
 import numpy as np
 
@@ -33,14 +34,18 @@ def examine(trial: Trial) -> Iterator[Observation]:
     """
     if not trial.shaped:
         return
-    rng = np.random.default_rng([trial.case.seed, 3])
     for tensor, gradient in trial.gradients.items():
-        if gradient.size == 0:
-            continue
-        direction = rng.choice([-1.0, 1.0], gradient.shape)
-        if few_digits(trial.unit):
-            direction = np.where(gradient == 0, direction, np.sign(gradient))
-        yield _along(trial, tensor, gradient, direction)
+        if gradient.size:
+            yield _along(trial, tensor, gradient, _direction(trial, tensor))
+
+
+def _direction(trial: Trial, tensor: str) -> Array:
+    gradient = trial.gradients[tensor]
+    rng = np.random.default_rng([trial.case.seed, 3, crc32(tensor.encode())])
+    direction: Array = rng.choice([-1.0, 1.0], gradient.shape)
+    if few_digits(trial.unit):
+        return np.where(gradient == 0, direction, np.sign(gradient))
+    return direction
 
 
 def _along(trial: Trial, tensor: str, gradient: Array, direction: Array) -> Observation:
@@ -61,7 +66,10 @@ def _along(trial: Trial, tensor: str, gradient: Array, direction: Array) -> Obse
     if not np.isfinite(difference) or (
         estimate.allowed <= most and not _excused(trial, tensor, direction, difference)
     ):
-        return _worst_element(trial, tensor, gradient, direction, estimate, promised)
+        return Observation(
+            "slope", tensor, Status.FAILED, "along a direction of signs +1 and -1", None,
+            estimate.value, promised, estimate.allowed, estimate.why,
+        )  # fmt: skip
     return Observation("slope", tensor, Status.VACUOUS, powered=False)
 
 
@@ -93,14 +101,12 @@ def _excused(trial: Trial, tensor: str, direction: Array, difference: float) -> 
     return difference <= estimate.allowed + FACTOR * own
 
 
-def _worst_element(
-    trial: Trial,
-    tensor: str,
-    gradient: Array,
-    direction: Array,
-    along: Estimate,
-    promised: float,
-) -> Observation:
+def worst_element(trial: Trial, seen: Observation) -> Observation:
+    """Return a failure along a direction as one of the element that is off the most."""
+    tensor = seen.tensor
+    if seen.question != "slope" or tensor is None:
+        return seen
+    gradient, direction = trial.gradients[tensor], _direction(trial, tensor)
     flat, signs = gradient.reshape(-1), direction.reshape(-1)
 
     def estimated(group: Sequence[int]) -> Estimate | None:
@@ -119,11 +125,7 @@ def _worst_element(
     found = estimated([element])
     index = tuple(int(i) for i in np.unravel_index(element, gradient.shape))
     if found is None or abs(found.value * signs[element] - flat[element]) <= found.allowed:
-        # No element stands out alone: report the direction.
-        return Observation(
-            "slope", tensor, Status.FAILED, "along a random direction of signs +1 and -1", None,
-            along.value, promised, along.allowed, along.why,
-        )  # fmt: skip
+        return seen  # no element stands out alone
     return Observation(
         "slope", tensor, Status.FAILED, "", index, float(found.value * signs[element]),
         float(flat[element]), found.allowed, found.why,

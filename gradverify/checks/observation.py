@@ -14,7 +14,8 @@ from gradverify.result import Status
 class Observation:
     """The answer to one question about one tensor (None: the layer as a whole) in one case.
 
-    `outcome` is passed, failed or vacuous; `powered` says that a wrong tensor would have shown.
+    `outcome` is passed, failed, vacuous or unavailable (`message` is the reason then); `powered`
+    says that a wrong tensor would have shown.
     """
 
     question: str
@@ -45,6 +46,11 @@ def passed(question: str, tensor: str | None = None) -> Observation:
 def failed(question: str, tensor: str | None, message: str) -> Observation:
     """Return that a question which is not about numbers is answered badly."""
     return Observation(question, tensor, Status.FAILED, message)
+
+
+def warned(question: str, tensor: str | None, message: str) -> Observation:
+    """Return what is worth telling, though it makes no layer wrong."""
+    return Observation(question, tensor, Status.FAILED, message, severity="warning")
 
 
 def compare(
