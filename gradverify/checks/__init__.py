@@ -81,7 +81,7 @@ _CHECKS = (
     Check("symbolic", symbolic.examine, _any, _gradients),
     Check("finite_difference", finite_difference.examine, _widest, _gradients, sampled=True,
           locate=finite_difference.worst_element),
-    Check("exact", exact.examine, exact.wants, _gradients, sampled=True, most=6),
+    Check("exact", exact.examine, exact.wants, _gradients, sampled=True, most=10),
     Check("kinks", kinks.examine, _widest, _gradients, sampled=True, at_kinks=True,
           absent=kinks.absent),
     Check("buffers", buffers.examine, _any, buffers.tensors, sampled=True, at_kinks=True,

@@ -42,8 +42,15 @@ _PRODUCTS = {"matmul", "vecdot", "matvec", "vecmat"}
 # So many times as long as a multiplication takes a function.
 _COST = 30
 _LIFT = np.frompyfunc(number, 1, 1)
-UNPACK = np.frompyfunc(lambda e: e.item() if isinstance(e, Duals) and e.ndim == 0 else e, 1, 1)
 _FLOAT, _TRUTH = np.dtype(np.float64), np.dtype(bool)
+
+
+def unpacked(value: Any) -> Any:
+    """Return the number in an array without dimensions, anything else as it is."""
+    return value.item() if isinstance(value, Duals) and value.ndim == 0 else value
+
+
+UNPACK = np.frompyfunc(unpacked, 1, 1)
 
 
 def dual_array(values: Any) -> "Duals":
@@ -181,7 +188,7 @@ class Duals(np.ndarray[Any, Any]):
         if name in TRUTHS:
             result = np.asarray(result, bool)[()]
         elif not isinstance(result, np.bool_) and getattr(result, "dtype", None) != _TRUTH:
-            result = dual_array(result) if method == "reduce" else _seen(result)
+            result = seen(result) if own or method == "reduce" else _seen(result)
         return _into(out, result, where if method == "__call__" else True)
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
@@ -206,7 +213,7 @@ def seen(result: Any) -> Any:
     # result may be a view.
     flat = _plain(result).flat
     for k in [k for k, element in enumerate(flat) if element.__class__ is not Dual]:
-        flat[k] = number(float("nan") if flat[k] is None else flat[k])
+        flat[k] = number(float("nan") if flat[k] is None else unpacked(flat[k]))
     return _seen(result)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from gradverify.numerics.dual import Arithmetic, Dual, computing, current
-from gradverify.numerics.dual_arrays import FUNCTIONS, UNPACK, Duals, is_float64, seen
+from gradverify.numerics.dual_arrays import FUNCTIONS, UNPACK, Duals, is_float64, seen, unpacked
 from gradverify.numerics.dual_numpy import full
 
 
@@ -90,7 +90,7 @@ def _of_math(name: str, own: str) -> Callable[..., Any]:
     def function(*numbers: Any) -> Any:
         if current() is None or not any(isinstance(n, Dual | Duals) for n in numbers):
             return original(*numbers)
-        return seen(FUNCTIONS[own](*(UNPACK(n) for n in numbers)))
+        return seen(FUNCTIONS[own](*map(unpacked, numbers)))
 
     return function
 
