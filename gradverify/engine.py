@@ -30,6 +30,8 @@ from gradverify.spec import REGISTERED, Spec
 from gradverify.tally import MIN_POWERED, Seen, applicable, check_result
 from gradverify.trial import Trial, make_oracle
 
+# Checks that compare a gradient with another source.
+SOURCES = ("symbolic", "finite_difference", "exact", "descent")
 # What a check is that a layer need not be able to answer, and that does not answer.
 UNKNOWN = (Status.UNAVAILABLE, Status.VACUOUS)
 
@@ -251,5 +253,5 @@ def _findings(
             observation = CHECKS[name].located(trial, observation)
             failing = {at for at, _ in told}
             cause = diagnoses.of(trial, name, observation, failing)
-            odd = odd_one_out(trial, observation) if name != "contract" else None
+            odd = odd_one_out(trial, observation) if name in SOURCES else None
             yield finding_for(trial, name, observation, len(failing), cause, odd)

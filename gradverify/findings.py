@@ -41,7 +41,7 @@ def finding_for(
         allowed=seen.allowed,
         why=seen.why,
         case=str(trial.case),
-        diagnosis=cause.text,
+        diagnosis=cause.text or None,
         kind=cause.kind,
         odd_one_out=odd,
         derived=_derived(trial, check, seen),

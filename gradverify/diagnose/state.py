@@ -30,6 +30,9 @@ KINDS = {
     "linear": Cause("cotangent", "the gradient is not linear in the cotangent"),
     "layout": Cause("layout", "the result depends on how arrays lie in memory"),
     "precision": Cause("precision", "a step is computed in a lower precision"),
+    "subgradient": Cause("kink", "only on kinks and ties: what is returned there is no mixture of "
+                                 "the derivatives on their sides"),
+    "untouched": Cause("mutation", "a buffer is written to"),
 }  # fmt: skip
 # These make a layer's numbers depend on what was called before: other checks see the same mistake.
 STATE = ("stale", "accumulates", "repeatable", "overwritten", "mutates", "identity", "aliases")
