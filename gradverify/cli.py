@@ -1,4 +1,4 @@
-"""The command line: `gradverify verify | list | derive | prove | replay`; exit codes 0 to 3."""
+"""The command line: `gradverify verify | list | derive | prove | replay | audit`; codes 0 to 3."""
 
 import argparse
 import os
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from gradverify import __version__
 from gradverify.errors import GradverifyError, SpecError, UsageError, few, nearest
 from gradverify.options import Command, parser
-from gradverify.survey import Found, by_glob, by_name, files_under, look, try_case
+from gradverify.survey import Found, by_glob, by_name, files_under, look, meant, try_case
 
 # Everything else is imported where it is needed: `gradverify --help` answers at once.
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             reconfigure(errors="backslashreplace")
     try:
         commands = {"verify": _verify, "list": _list, "derive": _derive, "prove": _prove,
-                    "replay": _replay}  # fmt: skip
+                    "replay": _replay, "audit": _audit}  # fmt: skip
         options = parser(commands).parse_args(argv)
         run: Command = options.run
         return run(options)
@@ -97,6 +97,44 @@ def _replay(options: argparse.Namespace) -> int:
     options.profile, options.seed, options.j, options.paths = "default", 0, 1, []
     checks = (check,) if check else tuple(NAMES)
     return _judge(options, files_under([path]), by_name(layer), checks, options.case)
+
+
+def _audit(options: argparse.Namespace) -> int:
+    files, choose = meant(options.targets)
+    from gradverify.audit.job import AuditJob, run_audits
+    from gradverify.audit.run import LayerAudit, checked_kinds, power
+    from gradverify.audit.show import as_json, as_text
+    from gradverify.engine import profile_of
+    from gradverify.report.deliver import views, write_views
+    from gradverify.workers import WorkerPool
+
+    os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", tempfile.gettempdir() + "/hypothesis")
+    wanted = views(options.format)
+    profile_of(options.profile)
+    kinds = checked_kinds([k.strip() for part in options.kind for k in part.split(",")])
+
+    def told(audit: LayerAudit) -> None:
+        print(
+            f"{audit.caught}/{audit.planted} caught in {audit.layer}", file=sys.stderr, flush=True
+        )
+
+    with WorkerPool(options.j or os.cpu_count() or 1, options.timeout) as pool:
+        found, problems = _load(files, [], pool)
+        jobs = [AuditJob(f.path, f.digest, f.layer, options.profile, kinds, options.seed)
+                for f in (choose(found) if found else [])]  # fmt: skip
+        audits = run_audits(jobs, pool, told)
+    write_views(
+        lambda name, page: as_json(audits, options.profile, options.seed) if name == "json"
+        else as_text(audits, page.width, page.short),
+        wanted,
+    )  # fmt: skip
+    problems += [a.problem for a in audits if a.problem and "json" in options.format]
+    for problem in problems:
+        _complain(problem)
+    share = power(audits)
+    if share is None:
+        return 2
+    return 1 if problems or any(a.problem for a in audits) or share < options.min_power else 0
 
 
 def _judge(

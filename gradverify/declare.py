@@ -2,15 +2,18 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gradverify.errors import SpecError
+from gradverify.errors import SpecError, nearest
 from gradverify.notation.parse import Source, parse_expression
 from gradverify.notation.tree import Expr
 
 DTYPES = ("float64", "float32", "float16")
+# The largest fraction of a gradient's terms that a spec can allow: with it a term that is left
+# out, a factor or a sign is still seen.
+MOST_ALLOWED = 0.05
 _INITS = ("normal", "zeros", "ones")
 _NUMBERS = {"zeros": 0.0, "ones": 1.0}
 
@@ -137,10 +140,37 @@ def checked_dtypes(dtypes: Sequence[str] | None) -> tuple[str, ...] | None:
     """Return `dtypes` as a tuple; SpecError names one that is not known."""
     if dtypes is None:
         return None
+    if not dtypes:
+        raise SpecError(f"dtypes={dtypes!r}: name at least one of {', '.join(DTYPES)}")
     for dtype in dtypes:
         if dtype not in DTYPES:
             raise SpecError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
     return tuple(dtypes)
+
+
+def checked_allow(
+    allow: Mapping[str, tuple[float, str]], names: Sequence[str]
+) -> dict[str, tuple[float, str]]:
+    """Return what a spec allows of each of `names`, outputs and gradients such as "dx": a fraction
+    of its terms and the reason; SpecError says what is wrong with it."""
+    shape = 'write allow={"dx": (1e-6, "interpolated from a table")}'
+    if not isinstance(allow, Mapping):
+        raise SpecError(f"allow={allow!r}: {shape}")
+    for name, given in allow.items():
+        if name not in names:
+            raise SpecError(f"allow: there is no output or gradient {name!r}; "
+                            f"{nearest(str(name), names)}")  # fmt: skip
+        if not isinstance(given, tuple) or len(given) != 2:
+            raise SpecError(f"allow: {name}={given!r} is no fraction with a reason: {shape}")
+        fraction, reason = given
+        if not isinstance(fraction, int | float) or not 0 < fraction <= MOST_ALLOWED:
+            raise SpecError(
+                f"allow: {name} may be off by {fraction!r} of its terms: the fraction is more than "
+                f"0 and at most {MOST_ALLOWED}, beyond which right and wrong look alike"
+            )
+        if not isinstance(reason, str) or not reason.strip():
+            raise SpecError(f"allow: {name} needs a reason, which the report shows: {shape}")
+    return {name: (float(fraction), reason) for name, (fraction, reason) in allow.items()}
 
 
 def parse_range(declared: str, what: str) -> tuple[Expr, Expr]:

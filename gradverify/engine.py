@@ -1,22 +1,23 @@
 """Which checks on which cases; and from their observations to statuses and a verdict."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from gradverify import __version__
-from gradverify.calculus.compile import Oracle
-from gradverify.cases import Case, cases
+from gradverify.attribution import odd_one_out
+from gradverify.cases import Case
 from gradverify.checks import CHECKS
 from gradverify.checks.names import MAY_BE_UNAVAILABLE, NAMES, NEED_DEFINITION
+from gradverify.diagnose import Diagnoses
+from gradverify.diagnose.state import follows
 from gradverify.errors import UsageError, nearest
 from gradverify.findings import finding_for
+from gradverify.ground import Ground, ground_of, single, takes_floats
 from gradverify.layer import Layer, from_registration
-from gradverify.proof import vanishes
 from gradverify.result import (
     Finding,
     LayerResult,
@@ -27,7 +28,12 @@ from gradverify.result import (
 from gradverify.shrink import shrunk
 from gradverify.spec import REGISTERED, Spec
 from gradverify.tally import MIN_POWERED, Seen, applicable, check_result
-from gradverify.trial import Trial, make_oracle, settled
+from gradverify.trial import Trial, make_oracle
+
+# Checks that compare a gradient with another source.
+SOURCES = ("symbolic", "finite_difference", "exact", "descent")
+# What a check is that a layer need not be able to answer, and that does not answer.
+UNKNOWN = (Status.UNAVAILABLE, Status.VACUOUS)
 
 
 @dataclass(frozen=True)
@@ -42,18 +48,10 @@ class Profile:
 
 _PROFILES = {
     "quick": Profile(14, 0, 6),
-    "default": Profile(None, 50, 24),
+    "default": Profile(None, 25, 24),
     "thorough": Profile(None, 400, 120),
 }
 PROFILES = tuple(_PROFILES)
-
-PROVEN = "proven for all sizes"
-# A tensor is derived zero where it is below this fraction of its own terms, in 50-digit
-# arithmetic: 40 digits, with room for what cancels on the way.
-ZERO, ZERO_CASES = 1e-40, 3
-# In float64 such a tensor is this small beside its terms; only then is it looked at exactly.
-NEARLY_ZERO = 1e-9
-DIGITS = f"to 40 digits, in 50-digit arithmetic at {ZERO_CASES} cases; no proof was found"
 
 
 def verify(
@@ -134,38 +132,21 @@ def verify_layer(
 ) -> LayerResult:
     """Put the checks to a layer over the cases of a profile, or over one given case."""
     spec, oracle = layer.spec, make_oracle(layer.spec)
-    remarks = []
-    dtypes = _accepted(layer, oracle, seed)
-    if layer.dtypes is None and len(dtypes) == 1 and not _integers_only(spec):
-        remarks.append("float32 input is not accepted; verified in float64 only")
-    if case is not None:
-        chosen = [case]
-        remarks.append("one case only: nothing is verified by it")
-    else:
-        listed = cases(spec, dtypes, profile.drawn, seed, sizes)
-        wanted = islice(listed, profile.covering) if profile.covering else listed
-        chosen, given_up = _settled(layer, oracle, wanted)
-        if given_up:
-            remarks.append(
-                f"{given_up} case(s) dropped: no values found at which the definition is finite "
-                "and away from its kinks"
-            )
-    known = derived_zero(oracle, layer, chosen)
-    zero = frozenset(known)
-    for how in (PROVEN, DIGITS):
-        if found := sorted(t for t in known if known[t] == how):
-            verb = "is" if len(found) == 1 else "are"
-            remarks.append(
-                f"{', '.join(found)} {verb} redundant: the derived gradient is zero ({how})"
-            )
-    seen = _ask(layer, oracle, chosen, names, profile, zero)
+    ground = (
+        single(layer, case) if case is not None
+        else ground_of(layer, profile.covering, profile.drawn, seed, sizes)
+    )  # fmt: skip
+    remarks = list(ground.remarks)
+    if layer.dtypes is None and ground.dtypes == ("float64",) and takes_floats(spec):
+        remarks.insert(0, "float32 input is not accepted; verified in float64 only")
+    seen = _ask(layer, ground, names, profile)
     least = 0 if case is not None else MIN_POWERED
-    results = tuple(check_result(CHECKS[n], layer, seen.get(n), zero, least) for n in NAMES)
-    findings = tuple(_findings(layer, oracle, seen, zero, shrink=case is None))
+    results = tuple(check_result(CHECKS[n], layer, seen.get(n), ground.zero, least) for n in NAMES)
+    findings = tuple(_findings(layer, ground, seen, explore=case is None))
     needed = [
         r for r in results
         if (oracle is not None or r.check not in NEED_DEFINITION)
-        and not (r.status is Status.UNAVAILABLE and r.check in MAY_BE_UNAVAILABLE)
+        and not (r.check in MAY_BE_UNAVAILABLE and r.status in UNKNOWN)
     ]  # fmt: skip
     if any(f.severity == "error" for f in findings):
         verdict = Verdict.FAILED
@@ -177,92 +158,35 @@ def verify_layer(
         remarks.append("verified without a definition" if verdict is Verdict.VERIFIED
                        else "without a definition")  # fmt: skip
     return LayerResult(
-        spec.name, layer.name, layer.location, verdict, results, findings, tuple(remarks)
+        spec.name,
+        layer.name,
+        layer.location,
+        verdict,
+        results,
+        findings,
+        tuple(remarks),
+        ground.coverage,
     )
-
-
-def _integers_only(spec: Spec) -> bool:
-    return all(spec.tensors[k].integer for k in spec.given)
-
-
-def _accepted(layer: Layer, oracle: Oracle | None, seed: int) -> tuple[str, ...]:
-    """Return the dtypes that a layer declares, or those it accepts when tried."""
-    if layer.dtypes is not None:
-        return layer.dtypes
-    if _integers_only(layer.spec):
-        return ("float64",)  # nothing tells the layer of another
-    first = next(cases(layer.spec, ("float32",), 0, seed), None)
-    if first is None or Trial(layer, first, oracle).failure is None:
-        return ("float64", "float32")
-    double = Trial(layer, replace(first, dtype="float64"), oracle)
-    # A layer that raises in float64 too is broken, not particular.
-    return ("float64",) if double.failure is None else ("float64", "float32")
-
-
-def _settled(layer: Layer, oracle: Oracle | None, wanted: Iterable[Case]) -> tuple[list[Case], int]:
-    found, given_up = [], 0
-    for case in wanted:
-        usable = settled(layer.spec, oracle, case)
-        if usable is None:
-            given_up += 1
-        else:
-            found.append(usable)
-    return found, given_up
-
-
-def derived_zero(oracle: Oracle | None, layer: Layer, chosen: Sequence[Case]) -> dict[str, str]:
-    """Return the tensors whose derived gradient is zero, and how that is known.
-
-    Where it is zero at several cases it is proven for all sizes; if no proof is found, zero to 40
-    digits at these cases is taken for it.
-    """
-    if oracle is None:
-        return {}
-    cotangents = oracle.derivation.cotangents
-    zero = {t: PROVEN for t in layer.spec.differentiable if t not in cotangents}
-    trials = [Trial(layer, c, oracle) for c in chosen if c.dtype == "float64"][:8]
-    candidates = set(layer.spec.differentiable) - zero.keys()
-    for trial in trials:
-        if not candidates:
-            break
-        reference = trial.reference
-        candidates = {
-            t for t in candidates
-            if np.max(np.abs(reference.gradients[t]), initial=0.0)
-            <= NEARLY_ZERO * reference.allowed_gradients[t].terms
-        }  # fmt: skip
-    zero |= {t: PROVEN for t in sorted(candidates) if vanishes(layer.spec, t)}
-    candidates -= zero.keys()
-    if not candidates:
-        return zero
-    exact = list(islice((e for t in trials if (e := t.exact) is not None), ZERO_CASES))
-    if len(exact) < ZERO_CASES:
-        return zero
-    for tensor in sorted(candidates):
-        tops = [max(e.magnitudes[tensor].flat, default=0) for e in exact]
-        sizes = [max((abs(g) for g in e.gradients[tensor].flat), default=0) for e in exact]
-        # Terms that are zero themselves are a matter of values: nothing cancels in the derivation.
-        pairs = zip(tops, sizes, strict=True)
-        if all(top > 0 and size <= ZERO * top for top, size in pairs):
-            zero[tensor] = DIGITS
-    return zero
 
 
 def _ask(
     layer: Layer,
-    oracle: Oracle | None,
-    chosen: Sequence[Case],
+    ground: Ground,
     names: Sequence[str],
     profile: Profile,
-    zero: frozenset[str],
+    *,
+    until_error: bool = False,
 ) -> dict[str, Seen]:
     seen = {n: Seen() for n in names if applicable(CHECKS[n], layer) is None}
-    for case in chosen:
-        trial = Trial(layer, case, oracle, zero)
+    for case in ground.cases:
+        trial = Trial(layer, case, make_oracle(layer.spec), ground.zero)
         for name, so_far in seen.items():
             check = CHECKS[name]
-            wanted = set(check.tensors(layer.spec)) - zero
-            if not check.wants(case) or so_far.enough(check, wanted, case, profile.sampled):
+            if not check.wants(trial) or (trial.kinked and not check.at_kinks):
+                continue
+            # Cases on kinks are few, and what is asked of them costs little.
+            wanted = set(check.tensors(layer.spec)) - ground.zero
+            if so_far.enough(check, wanted, case, profile.sampled) and not trial.kinked:
                 continue
             if trial.failure is not None and name != "contract":
                 so_far.lost += 1
@@ -271,26 +195,63 @@ def _ask(
             so_far.cases += 1
             for observation in check.observe(trial):
                 so_far.note(case, observation)
+                failed = observation.outcome is Status.FAILED
+                if until_error and failed and observation.severity == "error":
+                    return seen
             so_far.seconds += time.perf_counter() - began
     return seen
 
 
+@np.errstate(all="ignore")
+def first_error(
+    layer: Layer, profile: Profile, names: Sequence[str] = NAMES, seed: int = 0
+) -> Finding | None:
+    """Return the first error that `verify_layer` meets, neither shrunk nor explained, or None.
+
+    Checks that call the layer many times are asked after all others.
+    """
+    ground = ground_of(layer, profile.covering, profile.drawn, seed)
+    for sampled in (False, True):
+        asked = [n for n in names if CHECKS[n].sampled == sampled]
+        seen = _ask(layer, ground, asked, profile, until_error=True)
+        for name, so_far in seen.items():
+            for case, told in (pair for pairs in so_far.failures.values() for pair in pairs):
+                if told.severity == "error":
+                    return Finding(name, told.question, told.message, tensor=told.tensor,
+                                   case=str(case))  # fmt: skip
+    return None
+
+
+def _follows(question: str, tensor: str | None, seen: Mapping[str, Seen]) -> bool:
+    """Whether a failure of `contract` only follows from another one."""
+    symbolic = seen["symbolic"].failures if "symbolic" in seen else ()
+    if question == "precision" and any(t == tensor for _, t in symbolic):
+        return True  # a wrong formula may lose digits where the right one does not
+    return follows(question, tensor, seen["contract"].failures)
+
+
 def _findings(
-    layer: Layer,
-    oracle: Oracle | None,
-    seen: Mapping[str, Seen],
-    zero: frozenset[str],
-    *,
-    shrink: bool,
+    layer: Layer, ground: Ground, seen: Mapping[str, Seen], *, explore: bool
 ) -> Iterator[Finding]:
+    """Yield a finding for each question and tensor that failed, with what is wrong.
+
+    To `explore` is to look for a smaller case and at others; else it is of its case as it is.
+    """
+    shared = seen["contract"].failures if "contract" in seen else ()
+    diagnoses = Diagnoses(ground.cases if explore else (), shared)
     for name, so_far in seen.items():
         wrong = {t for (_, t), told in so_far.failures.items() if told[0][1].severity == "error"}
-        for (_, tensor), told in so_far.failures.items():
+        for (question, tensor), told in so_far.failures.items():
             if told[0][1].severity == "warning" and tensor in wrong:
                 continue  # what is wrong is not worth calling inaccurate as well
+            if name == "contract" and _follows(question, tensor, seen):
+                continue
             case, observation = min(told, key=lambda t: t[0].weight)
-            trial = Trial(layer, case, oracle, zero)
-            if shrink:
+            trial = Trial(layer, case, make_oracle(layer.spec), ground.zero)
+            if explore:
                 trial, observation = shrunk(trial, CHECKS[name], observation)
-            times = len({at for at, _ in told})
-            yield finding_for(trial, name, observation, times)
+            observation = CHECKS[name].located(trial, observation)
+            failing = {at for at, _ in told}
+            cause = diagnoses.of(trial, name, observation, failing)
+            odd = odd_one_out(trial, observation) if name in SOURCES else None
+            yield finding_for(trial, name, observation, len(failing), cause, odd)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from gradverify.calculus.show import gradient_equations
 from gradverify.checks.observation import Observation
+from gradverify.diagnose import Cause
 from gradverify.result import Finding
 from gradverify.trial import Trial
 
@@ -17,8 +18,13 @@ _TOLD = {
 }
 
 
-def finding_for(trial: Trial, check: str, seen: Observation, cases: int) -> Finding:
-    """Return the finding for a failed observation; `cases` is in how many cases it failed."""
+def finding_for(
+    trial: Trial, check: str, seen: Observation, cases: int, cause: Cause, odd: str | None
+) -> Finding:
+    """Return the finding for a failed observation.
+
+    `cases` is in how many cases it failed, `cause` what is wrong and `odd` the odd one out.
+    """
     told = _TOLD.get((check, seen.question), "").format(seen.tensor)
     message = "; ".join(part for part in (told, seen.message) if part)
     if cases > 1:
@@ -35,6 +41,9 @@ def finding_for(trial: Trial, check: str, seen: Observation, cases: int) -> Find
         allowed=seen.allowed,
         why=seen.why,
         case=str(trial.case),
+        diagnosis=cause.text or None,
+        kind=cause.kind,
+        odd_one_out=odd,
         derived=_derived(trial, check, seen),
         location=_location(trial, check, seen),
         replay=_replay(trial, check),

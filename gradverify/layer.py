@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gradverify.declare import checked_dtypes
+from gradverify.declare import DTYPES, checked_dtypes
 from gradverify.errors import UsageError
 from gradverify.spec import Registration, Spec
 
@@ -62,6 +62,11 @@ class Layer:
         """Where the layer's code stands, as file:line."""
         code = getattr(_code(self.function), "__code__", None)
         return f"{code.co_filename}:{code.co_firstlineno}" if code else self.file
+
+    @property
+    def widest(self) -> str:
+        """The most precise dtype that the layer accepts."""
+        return next(d for d in DTYPES if self.dtypes is None or d in self.dtypes)
 
     @property
     def namespace(self) -> dict[str, Any]:

@@ -47,6 +47,17 @@ def _number(kind: type[int] | type[float], least: float) -> Callable[[str], floa
     return read
 
 
+def _share(text: str) -> float:
+    """Read a share from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to 1")
+    return value
+
+
 def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     """Return the parser of the command line; it puts the chosen one of `commands` into `run`."""
     made_parser = _Parser(
@@ -81,6 +92,9 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     replay = command("replay", "judge one layer in one case, such as a finding names",
                      EXIT_CODES.replace(ALL_WELL, "nothing is wrong in this case"))  # fmt: skip
 
+    audit = command("audit", "plant faults in layers that are right: how many are caught?",
+                    EXIT_CODES.replace(ALL_WELL, "enough of the faults are caught"))  # fmt: skip
+
     for made in (verify, listing):
         made.add_argument("paths", metavar="PATH", nargs="*",
                           help="spec files, or folders of them (default: those that "
@@ -91,21 +105,30 @@ def parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
                         help="make all checks but these")  # fmt: skip
     verify.add_argument("--layer", metavar="GLOB", action="append", default=[],
                         help="judge only layers of such a name; can be repeated")  # fmt: skip
-    verify.add_argument("--profile", metavar="NAME", default="default",
-                        help="how many cases: quick, default or thorough")  # fmt: skip
-    verify.add_argument("--seed", type=_number(int, 0), default=0, metavar="N",
-                        help="draw other cases (default: 0)")  # fmt: skip
-    verify.add_argument("-j", type=_number(int, 1), metavar="N",
-                        help="processes (default: one per processor)")  # fmt: skip
+    audit.add_argument("targets", metavar="LAYER", nargs="*",
+                       help="path.py, path.py::name, a folder or a spec of the catalogue (default: "
+                       "those that [tool.gradverify] specs in pyproject.toml names)")  # fmt: skip
+    audit.add_argument("--kind", metavar="KIND[,KIND]", action="append", default=[],
+                       help="plant only faults of these kinds (default: all)")  # fmt: skip
+    audit.add_argument("--min-power", type=_share, metavar="SHARE", default=0.0,
+                       help="exit with 1 if fewer of the faults are caught, e.g. 0.99")  # fmt: skip
+    for made in (verify, audit):
+        made.add_argument("--profile", metavar="NAME", default="default",
+                          help="how many cases: quick, default or thorough")  # fmt: skip
+        made.add_argument("--seed", type=_number(int, 0), default=0, metavar="N",
+                          help="draw other cases (default: 0)")  # fmt: skip
+        made.add_argument("-j", type=_number(int, 1), metavar="N",
+                          help="processes (default: one per processor)")  # fmt: skip
     replay.add_argument("target", metavar="PATH::LAYER[::CHECK]",
                         help="the layer, and the check to make (default: all)")  # fmt: skip
     replay.add_argument("case", metavar="CASE", help="the case, as a finding prints it")
-    for made in (verify, replay):
-        made.add_argument("--timeout", type=_number(float, 0), default=300.0, metavar="SECONDS",
-                          help="for each layer (default: 300)")  # fmt: skip
+    for made, seconds in ((verify, 300.0), (replay, 300.0), (audit, 3600.0)):
+        made.add_argument("--timeout", type=_number(float, 0), default=seconds, metavar="SECONDS",
+                          help=f"for each layer (default: {seconds:.0f})")  # fmt: skip
         made.add_argument("--format", default="text", metavar="FORMAT[:FILE],...",
                           help="text or json, to FILE or to standard output "
                           "(default: text)")  # fmt: skip
+    for made in (verify, replay):
         made.add_argument("-v", "--verbose", action="store_true",
                           help="show every tensor of every check")  # fmt: skip
     for made in (derive, prove):

@@ -1,4 +1,4 @@
-"""What a run found, as data: Status, Finding, TensorResult, CheckResult, LayerResult, Report."""
+"""What a run found, as data: Status, Finding, TensorResult, ..., Coverage, LayerResult, Report."""
 
 import json
 from collections.abc import Iterator
@@ -36,7 +36,9 @@ class Finding:
 
     `expected`, `got` and `allowed` are the values at `index` of `tensor` and the largest
     difference that rounding explains; they are None where a question is not about a number.
-    `diagnosis` says what is wrong, `why` who set the allowance, `derived` the derived equation.
+    `diagnosis` says what is wrong and `kind` in a word or two of what kind that is, `why` who set
+    the allowance, `derived` the derived equation, `odd_one_out` who is wrong where the sources
+    disagree.
     """
 
     check: str
@@ -54,16 +56,24 @@ class Finding:
     derived: str | None = None
     location: str | None = None
     replay: str | None = None
+    kind: str | None = None
+    odd_one_out: str | None = None
 
 
 @dataclass(frozen=True)
 class TensorResult:
-    """One tensor in one check: `worst` is the largest difference seen, in units of `allowed`."""
+    """One tensor in one check: `worst` is the largest difference seen, in units of `allowed`.
+
+    `why` says who set that allowance, and `powered` in how many cases a wrong tensor would have
+    shown.
+    """
 
     status: Status
     reason: str = ""
     worst: float | None = None
     allowed: float | None = None
+    why: str | None = None
+    powered: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,6 +89,21 @@ class CheckResult:
 
 
 @dataclass(frozen=True)
+class Coverage:
+    """What the cases of a layer were like.
+
+    `factors` says in how many of them each value of a constant, dtype, layout, ... occurred,
+    `sizes` in how many a dimension was 1, equal to another, unequal to all, prime, a power of 2 or
+    large, and `missing` what did not occur, and why.
+    """
+
+    cases: int
+    factors: dict[str, dict[str, int]]
+    sizes: dict[str, dict[str, int]]
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class LayerResult:
     """One layer: its verdict, its checks and its findings; `source` is file:line."""
 
@@ -89,6 +114,7 @@ class LayerResult:
     checks: tuple[CheckResult, ...] = ()
     findings: tuple[Finding, ...] = ()
     remarks: tuple[str, ...] = ()
+    coverage: Coverage | None = None
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -164,6 +190,8 @@ def _layers(data: list[dict[str, Any]]) -> Iterator[LayerResult]:
                             t["reason"],
                             _number(t["worst"]),
                             _number(t["allowed"]),
+                            t.get("why"),
+                            t.get("powered", 0),
                         )
                         for name, t in check["tensors"].items()
                     },
@@ -189,7 +217,12 @@ def _layers(data: list[dict[str, Any]]) -> Iterator[LayerResult]:
             checks,
             findings,
             tuple(layer["remarks"]),
+            _coverage(layer.get("coverage")),
         )
+
+
+def _coverage(data: dict[str, Any] | None) -> Coverage | None:
+    return Coverage(**{**data, "missing": tuple(data["missing"])}) if data else None
 
 
 def report_from_json(text: str) -> Report:

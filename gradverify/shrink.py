@@ -19,10 +19,10 @@ def shrunk(trial: Trial, check: Check, seen: Observation) -> tuple[Trial, Observ
                 continue
             tried.add(simpler)
             usable = settled(trial.spec, trial.oracle, simpler)
-            if usable is None or not check.wants(usable):
+            if usable is None:
                 continue
             other = Trial(trial.layer, usable, trial.oracle, trial.redundant)
-            found = _again(other, check, seen)
+            found = _again(other, check, seen) if check.wants(other) else None
             if found is not None:
                 trial, seen = other, found
                 break
@@ -34,6 +34,8 @@ def shrunk(trial: Trial, check: Check, seen: Observation) -> tuple[Trial, Observ
 def _again(trial: Trial, check: Check, seen: Observation) -> Observation | None:
     """Return how the same question about the same tensor fails in a trial, None if it does not."""
     if trial.failure is not None and check.name != "contract":
+        return None
+    if trial.kinked and not check.at_kinks:
         return None
     for other in check.observe(trial):
         if other.outcome is Status.FAILED and (other.question, other.tensor) == (

@@ -9,7 +9,7 @@ from itertools import islice, product
 from pathlib import Path
 from typing import Any, TypeVar, cast, overload
 
-from gradverify.declare import Constant, Tensor, checked_dtypes, parse_range
+from gradverify.declare import Constant, Tensor, checked_allow, checked_dtypes, parse_range
 from gradverify.errors import SpecError
 from gradverify.notation.check import check_program
 from gradverify.notation.dims import (
@@ -53,7 +53,9 @@ class Spec:
     appearance, `shapes` the sizes of each tensor, `equations` the definition with its calls
     written out and `program` the same as statements (None without one). `stars` are those of
     `dims` that are any number of dimensions to a layer (`*B`), one to all else here, and `ones`
-    the axes, by tensor, on which a layer may be given size 1 (`N|1`). Raises SpecError, with the
+    the axes, by tensor, on which a layer may be given size 1 (`N|1`). `allow={"dx": (1e-6,
+    "interpolated from a table")}` lets a gradient, or an output by its name, be off by a fraction
+    of its terms, for a reason that the report shows. Raises SpecError, with the
     place and the remedy, for anything that cannot be right.
     """
 
@@ -67,6 +69,7 @@ class Spec:
     dims: tuple[str, ...]
     stars: tuple[str, ...]
     ones: Mapping[str, tuple[int, ...]]
+    allow: Mapping[str, tuple[float, str]]
     where: tuple[Expr, ...]
     equations: tuple[Equation, ...] = field(repr=False)
     program: Program | None = field(repr=False)
@@ -80,6 +83,7 @@ class Spec:
         definition: str | None = None,
         gradients: str | None = None,
         ranges: Mapping[str, str] | None = None,
+        allow: Mapping[str, tuple[float, str]] | None = None,
         **tensors: Tensor | Constant | Part,
     ) -> None:
         frame = sys._getframe(1)
@@ -89,6 +93,8 @@ class Spec:
                   location=f"{frame.f_code.co_filename}:{frame.f_lineno}")  # fmt: skip
         try:
             self._declare(tensors, where, ranges or {})
+            names = (*self.outputs, *(f"d{k}" for k in self.differentiable))
+            self._set(allow=checked_allow(allow or {}, names))
         except SpecError as error:
             raise SpecError(f"spec {name!r}: {error}") from None
 

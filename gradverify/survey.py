@@ -110,3 +110,40 @@ def by_name(name: str) -> Callable[[Sequence[Found]], list[Found]]:
         return chosen
 
     return choose
+
+
+def meant(targets: Sequence[str]) -> tuple[list[str], Callable[[Sequence[Found]], list[Found]]]:
+    """Return the files of targets, PATH, PATH::LAYER or a spec of the catalogue, and what chooses
+    their layers; without targets, the files that pyproject.toml names and all layers."""
+    from gradverify.loading import catalog
+
+    paths, wanted = [], []
+    for target in targets:
+        path, _, layer = target.partition("::")
+        if layer or path.endswith(".py") or os.path.exists(path):
+            paths.append(path)
+            wanted.append((path, layer, ""))
+        else:
+            spec = catalog(path)
+            file = os.path.relpath(spec.location.rpartition(":")[0])
+            paths.append(file)
+            wanted.append((file, "", spec.name))
+    files = files_under(paths)
+
+    def choose(found: Sequence[Found]) -> list[Found]:
+        chosen: dict[Found, None] = {}
+        for path, layer, spec in wanted or [(os.curdir, "", "")]:
+            inside = [f for f in found if not wanted or _is_under(f.path, path)]
+            mine = [f for f in inside if f.layer == (layer or f.layer)
+                    and f.spec == (spec or f.spec)]  # fmt: skip
+            if not mine and layer:
+                hint = nearest(layer, [f.layer for f in inside])
+                raise UsageError(f"{path} registers no layer {layer!r}; {hint}")
+            chosen |= dict.fromkeys(mine)
+        return list(chosen)
+
+    return files, choose
+
+
+def _is_under(file: str, path: str) -> bool:
+    return Path(file).resolve().is_relative_to(Path(path).resolve())

@@ -15,6 +15,9 @@ from gradverify.result import CheckResult, Status, TensorResult
 # A tensor needs this many cases in which a wrong gradient would have shown; one could be luck.
 MIN_POWERED = 3
 
+# A sampled check looks at this many times as many cases where those did not tell right from wrong.
+MORE = 3
+
 
 @dataclass
 class Seen:
@@ -23,6 +26,7 @@ class Seen:
     cases: int = 0
     lost: int = 0
     seconds: float = 0.0
+    absent: Counter[str] = field(default_factory=Counter)
     declined: dict[Case, str] = field(default_factory=dict)
     met: set[tuple[str, Any]] = field(default_factory=set)
     powered: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -31,20 +35,28 @@ class Seen:
         default_factory=lambda: defaultdict(list)
     )
 
+    @property
+    def asked(self) -> int:
+        """In how many cases there was something to ask."""
+        return self.cases - self.absent.total()
+
     def enough(self, check: Check, tensors: Iterable[str], case: Case, sampled: int) -> bool:
         """Whether a check that calls the layer often has been asked often enough of tensors.
 
         A case with a constant, rank or shape that was not met yet is looked at all the same.
         """
-        if check.most is not None and self.cases >= check.most:
-            # What the layer declines in that many cases it declines in all.
-            told = all(self.powered.get(t, 0) >= MIN_POWERED for t in tensors)
-            if len(self.declined) == self.cases or (told and _choices(case) <= self.met):
-                return True
-        return check.sampled and self.cases >= sampled
+        told = all(self.powered.get(t, 0) >= MIN_POWERED for t in tensors)
+        # What the layer declines in that many cases it declines in all.
+        known = len(self.declined) == self.cases or (told and _choices(case) <= self.met)
+        if check.most is not None and self.asked >= check.most and known:
+            return True
+        return check.sampled and self.asked >= (sampled if told else MORE * sampled)
 
     def note(self, case: Case, seen: Observation) -> None:
         """Take in one observation."""
+        if seen.outcome is Status.NOT_APPLICABLE:
+            self.absent[seen.message] += 1
+            return
         if seen.outcome is Status.UNAVAILABLE:
             self.declined[case] = seen.message
             return
@@ -69,9 +81,10 @@ def applicable(check: Check, layer: Layer) -> tuple[Status, str] | None:
     """Return the status of a check that cannot be asked, with its reason."""
     if layer.spec.program is None and check.name in NEED_DEFINITION:
         return Status.UNAVAILABLE, "the spec has no definition"
-    if not check.tensors(layer.spec):
-        return Status.NOT_APPLICABLE, "no tensor takes a gradient"
-    return None
+    missing = check.absent(layer.spec)
+    if missing is None and not check.tensors(layer.spec):
+        missing = "no tensor takes a gradient"
+    return None if missing is None else (Status.NOT_APPLICABLE, missing)
 
 
 def check_result(
@@ -88,9 +101,10 @@ def check_result(
             check.name, Status.ERROR, "the layer gave no result in any case; see contract"
         )
     if seen.cases == 0:
-        double = layer.dtypes is None or "float64" in layer.dtypes
-        reason = "there was no case" if double else "it needs float64, which the layer declines"
-        return CheckResult(check.name, Status.VACUOUS if double else Status.UNAVAILABLE, reason)
+        return CheckResult(check.name, Status.VACUOUS, "there was no case")
+    if not seen.asked:
+        (reason, _), *_ = seen.absent.most_common(1)
+        return CheckResult(check.name, Status.NOT_APPLICABLE, reason, seen.cases, seen.seconds)
     wrong = {
         key: told for key, told in seen.failures.items()
         if any(o.severity == "error" for _, o in told)
@@ -99,7 +113,7 @@ def check_result(
     tensors = {}
     for tensor in check.tensors(layer.spec):
         worst = seen.worst.get(tensor)
-        ratio, allowed = (worst.worst, worst.allowed) if worst else (None, None)
+        numbers = (worst.worst, worst.allowed, worst.why) if worst else (None, None, None)
         powered = seen.powered.get(tensor, 0)
         if tensor in failing:
             status, reason = Status.FAILED, ""
@@ -109,8 +123,8 @@ def check_result(
             status = Status.VACUOUS
             reason = f"only {powered} case(s) could have told right from wrong, {least} needed"
         else:
-            status, reason = Status.PASSED, ""
-        tensors[tensor] = TensorResult(status, reason, ratio, allowed)
+            status, reason = Status.PASSED, _allowed(check, layer, tensor)
+        tensors[tensor] = TensorResult(status, reason, *numbers, powered)
     vacuous = [t for t, r in tensors.items() if r.status is Status.VACUOUS]
     if failing:
         status = Status.FAILED
@@ -127,3 +141,12 @@ def check_result(
             "no parameters: the inputs were stepped"
         )  # fmt: skip
     return CheckResult(check.name, status, reason, seen.cases, seen.seconds, tensors)
+
+
+def _allowed(check: Check, layer: Layer, tensor: str) -> str:
+    """Return what the spec allows a tensor that passed, "" where it allows nothing of its own."""
+    key = tensor if tensor in layer.spec.outputs else f"d{tensor}"
+    if check.name == "contract" or key not in layer.spec.allow:
+        return ""
+    fraction, reason = layer.spec.allow[key]
+    return f"the spec allows {fraction:g} of its terms: {reason}"

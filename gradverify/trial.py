@@ -1,24 +1,21 @@
 """One layer at one case: what it returned, what was derived and what is allowed, each once."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 
-from gradverify.calculus.compile import SWITCHES, Noise, Oracle, Switches
-from gradverify.calculus.emit import Mode
+from gradverify.calculus.compile import Oracle, Switches
 from gradverify.calculus.exact import Exact, cost, evaluate_exactly
-from gradverify.cases import Array, Arrays, Case, draw, view_of
+from gradverify.cases import AT_KINKS, Array, Arrays, Case, draw, view_of, with_layout
 from gradverify.layer import ConventionError, Layer, Pullback
-from gradverify.numerics.allowance import SMALLEST_AMPLITUDE, Reference, reference, unit_roundoff
+from gradverify.numerics.allowance import DRAWS, MANY_DRAWS, Reference, reference, unit_roundoff
+from gradverify.sides import Point, on_a_kink
 from gradverify.spec import Spec
 from gradverify.view import Seen, View, seen
 
-# A case whose kinks could be crossed by rounding of this many units is drawn anew: more than any
-# allowance, so that a right layer is on the side where the derived formula is.
-KINK_MARGIN = 256
 # 50-digit evaluation takes some ten microseconds a term.
 EXACT_COST = 20_000
 # How often a case is drawn anew before it is given up.
@@ -45,21 +42,35 @@ class LayerRaised(Exception):
 
 @dataclass(frozen=True)
 class Call:
-    """One forward of a layer and one use of its pullback; raw is what the pullback returned."""
+    """One forward of a layer and one use of its pullback, and what it left of what it was given."""
 
     outputs: tuple[Array, ...]
     pullback: Pullback
     gradients: dict[str, Any]
+    tensors: Mapping[str, Array]
+    cotangents: Sequence[Array]
+
+
+@dataclass(frozen=True)
+class Results:
+    """Outputs and gradients, by name."""
+
+    outputs: dict[str, Array]
+    gradients: dict[str, Array]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A layer at a case. Everything is computed when first asked for, and once."""
+    """A layer at a case. Everything is computed when first asked for, and once.
+
+    `given` are other tensors than the case is filled with.
+    """
 
     layer: Layer
     case: Case
     oracle: Oracle | None
     redundant: frozenset[str] = frozenset()
+    given: Arrays | None = field(default=None, compare=False)
 
     @property
     def spec(self) -> Spec:
@@ -108,16 +119,29 @@ class Trial:
     @cached_property
     def arrays(self) -> Arrays:
         """The tensors and cotangents that the layer is called with."""
-        return draw(self.spec, self.case)
+        return self._fresh()
+
+    def _fresh(self) -> Arrays:
+        if self.given is None:
+            return draw(self.spec, self.case)
+        layout = self.case.layout
+        return Arrays(
+            {k: with_layout(v, layout) for k, v in self.given.tensors.items()},
+            tuple(with_layout(dy, layout) for dy in self.given.cotangents),
+        )
 
     @cached_property
     def wide(self) -> Arrays:
         """The same numbers in float64."""
-        return _widened(self.arrays)
+        return widened(self.arrays)
+
+    def narrowed(self, arrays: Iterable[Array]) -> list[Array]:
+        """Return arrays of real numbers in the dtype that the layer is called with."""
+        return [np.asarray(a, self.case.dtype) if a.dtype.kind == "f" else a for a in arrays]
 
     @cached_property
     def _called(self) -> Call | Failure:
-        arrays = draw(self.spec, self.case)
+        arrays = self._fresh()
         return call(self.layer, arrays.tensors, self.constants, arrays.cotangents)
 
     @property
@@ -160,10 +184,23 @@ class Trial:
     @cached_property
     def reference(self) -> Reference:
         """The derived outputs and gradients and the allowances; only with a definition."""
-        return reference(
-            self._seen, self.wide.tensors, self.constants, self.sizes, self.wide.cotangents,
-            self.case.dtype, self.case.seed,
-        )  # fmt: skip
+        assert self.oracle is not None
+        # Other tensors than a case's are met once.
+        derive = _reference if self.given is None else _reference.__wrapped__
+        return derive(self.spec, self.oracle, self.case, self.given)
+
+    @cached_property
+    def careful(self) -> Reference:
+        """The same with allowances that are measured by many more draws."""
+        assert self.oracle is not None
+        return _reference(self.spec, self.oracle, self.case, self.given, MANY_DRAWS)
+
+    @property
+    def derived(self) -> Results:
+        """The derived outputs and gradients alone."""
+        found, pullback = self._seen.run(self.wide.tensors, self.constants, self.sizes)
+        names = self._seen.program.declared.wanted
+        return Results(dict(zip(names, found, strict=True)), pullback(*self.wide.cotangents))
 
     @cached_property
     def exact(self) -> Exact | None:
@@ -191,6 +228,7 @@ class Trial:
 
     def at(self, tensors: Mapping[str, Array]) -> tuple[tuple[Array, ...], Pullback]:
         """Return `forward(tensors)` and the layer's pullback there."""
+        tensors = dict(zip(tensors, self.narrowed(tensors.values()), strict=True))
         try:
             with np.errstate(all="ignore"):
                 outputs, pullback = self.layer.forward(tensors, self.constants)
@@ -213,24 +251,50 @@ class Trial:
     def noise(self, weights: Sequence[Array]) -> float:
         """Return how much rounding inside the layer changes <weights, outputs>.
 
+        Errors of many elements add up as their squares do: their signs, or those of the weights,
+        have nothing to do with each other.
+
         Without a definition nobody knows what is added up inside; a saturated layer adds to 1.
         """
         if self.oracle is None:
-            return unit_roundoff("float64") * float(sum(np.sum(np.abs(w)) for w in weights))
-        allowed = self.reference.allowed_outputs
+            return self.unit * norm(weights)
+        known = self.reference.allowed_outputs
         pairs = zip(self.spec.differentiable_outputs, weights, strict=True)
-        return float(sum(allowed[k].spread * np.sum(np.abs(w)) for k, w in pairs))
+        return norm(known[k].noise * w for k, w in pairs)
+
+    @property
+    def unit(self) -> float:
+        """The unit roundoff of the precision that the layer is called in."""
+        return unit_roundoff(self.case.dtype)
+
+    @cached_property
+    def point(self) -> Point:
+        """Where the definition is looked at; only with one."""
+        return Point(
+            self._seen, self.wide.tensors, self.constants, self.sizes, self.spec.differentiable,
+            self.case.dtype, self.case.seed,
+        )  # fmt: skip
+
+    @cached_property
+    def kinked(self) -> bool:
+        """Whether the case is on a kink, where several gradients are right; without a definition,
+        whether it may be on one."""
+        drawn = self.case.values in AT_KINKS
+        return drawn and (self.oracle is None or on_a_kink(self.point))
 
     def switches(self, tensors: Mapping[str, Array]) -> Switches:
         """Return the sides of all kinks at float64 tensors; only with a definition."""
-        found = Switches()
-        self._seen.run(tensors, self.constants, self.sizes, SWITCHES, switches=found)
-        return found
+        return self.point.sides(tensors)
 
     @cached_property
     def own_switches(self) -> Switches:
         """The sides of all kinks at the case's own values."""
         return self.switches(self.wide.tensors)
+
+
+def norm(arrays: Iterable[Array]) -> float:
+    """Return the Euclidean norm of the elements of arrays together; those not finite left out."""
+    return float(np.sqrt(sum(np.sum(np.square(a), where=np.isfinite(a)) for a in arrays)))
 
 
 def real_array(value: Any) -> Array | None:
@@ -242,13 +306,15 @@ def real_array(value: Any) -> Array | None:
     return array if array.dtype.kind in "fiub" else None
 
 
-def _widened(arrays: Arrays) -> Arrays:
-    def widened(array: Array) -> Array:
+def widened(arrays: Arrays) -> Arrays:
+    """Return the same numbers in float64."""
+
+    def wide(array: Array) -> Array:
         return np.array(array, float) if array.dtype.kind == "f" else np.array(array)
 
     return Arrays(
-        {k: widened(v) for k, v in arrays.tensors.items()},
-        tuple(widened(v) for v in arrays.cotangents),
+        {k: wide(v) for k, v in arrays.tensors.items()},
+        tuple(wide(v) for v in arrays.cotangents),
     )
 
 
@@ -270,7 +336,7 @@ def call(
     except (Exception, SystemExit) as error:
         place = _place(error, layer)
         return Failure("raises", f"the {stage} raised {type(error).__name__}: {error}{place}")
-    return Call(outputs, pullback, gradients)
+    return Call(outputs, pullback, gradients, tensors, cotangents)
 
 
 def _place(error: BaseException, layer: Layer) -> str:
@@ -282,11 +348,24 @@ def _place(error: BaseException, layer: Layer) -> str:
     return f" (line {lines[-1]})" if lines else ""
 
 
+# All layers of a spec are judged by the same references: those of a run's cases are kept.
+@lru_cache(maxsize=256)
+def _reference(
+    spec: Spec, oracle: Oracle, case: Case, given: Arrays | None, draws: int = DRAWS
+) -> Reference:
+    wide = widened(given or draw(spec, case))
+    return reference(
+        seen(oracle, view_of(spec, case)), wide.tensors, dict(case.constants), dict(case.sizes),
+        wide.cotangents, case.dtype, case.seed, spec.allow, draws,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=1024)  # as for the references; a case is small
 def settled(spec: Spec, oracle: Oracle | None, case: Case) -> Case | None:
     """Return `case` with a seed for which the definition is finite and away from its kinks.
 
     None where no seed tried is; a point where the definition itself is not finite is no case,
-    and at a kink several gradients are right.
+    and at a kink several gradients are right. Values that are drawn to be on kinks may be.
     """
     if oracle is None:
         return case
@@ -297,39 +376,17 @@ def settled(spec: Spec, oracle: Oracle | None, case: Case) -> Case | None:
     return None
 
 
-_NOISY_SWITCHES = Mode(noise=True, switches=True)
-
-
 def _regular(spec: Spec, oracle: Oracle | Seen, case: Case) -> bool:
-    arrays = _widened(draw(spec, case))
+    arrays = widened(draw(spec, case))
     constants, sizes = dict(case.constants), dict(case.sizes)
     largest = float(np.finfo(case.dtype).max)
-    sides = Switches()
-    outputs, pullback = oracle.run(arrays.tensors, constants, sizes, SWITCHES, switches=sides)
+    outputs, pullback = oracle.run(arrays.tensors, constants, sizes)
     results = (*outputs, *pullback(*arrays.cotangents).values())
     with np.errstate(all="ignore"):
         if not all(np.all(np.abs(a) < largest) for a in results):
             return False
-    if not sides:
+    if case.values in AT_KINKS:
         return True
-    amplitude = KINK_MARGIN * max(unit_roundoff(case.dtype), SMALLEST_AMPLITUDE / KINK_MARGIN)
-    rng = np.random.default_rng([case.seed, 2])
-    noise = Noise(amplitude, rng)
-    for _ in range(2):
-        other = Switches()
-        oracle.run(arrays.tensors, constants, sizes, _NOISY_SWITCHES, noise=noise, switches=other)
-        if not sides.same(other):
-            return False
-    # Relative errors leave a zero where it is, which is where most kinks are.
-    shift = {
-        k: SMALLEST_AMPLITUDE * (float(np.max(np.abs(v))) or 1.0) * rng.standard_normal(v.shape)
-        for k, v in arrays.tensors.items()
-        if k in spec.differentiable
-    }
-    for sign in (1, -1):
-        other = Switches()
-        moved = {k: v + sign * shift[k] if k in shift else v for k, v in arrays.tensors.items()}
-        oracle.run(moved, constants, sizes, SWITCHES, switches=other)
-        if not sides.same(other):
-            return False
-    return True
+    free = spec.differentiable
+    point = Point(oracle, arrays.tensors, constants, sizes, free, case.dtype, case.seed)
+    return not on_a_kink(point)

@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from contracts import SMALLEST, changed, findings, right, scale, the_finding, told
 
 from gradverify import Input, Layer, Output, Param, Spec, Status, verify
 from gradverify.cases import parse_case
@@ -11,61 +12,12 @@ from gradverify.checks import contract
 from gradverify.loading import catalogue_folder, load
 from gradverify.trial import Trial, make_oracle
 
-# y = w*x: everything that a layer can get wrong besides the formula, it can get wrong here.
-scale = Spec(
-    "scale", x=Input("N C"), w=Param("C"), y=Output("N C"), definition="y[n,c] = w[c]*x[n,c]"
-)
 RIGHT = {
     layer.spec.name: layer
     for name in ("attention", "batch_norm", "dropout", "embedding", "lstm_cell", "softmax")
     for layer in load(catalogue_folder() / f"{name}.py")
 }
 embedding, lstm_cell = RIGHT["embedding"].spec, RIGHT["lstm_cell"].spec
-
-SMALLEST = "N=1 C=1 dtype=float64 layout=C values=ordinary cotangent=signed seed="
-
-
-def right(x, w):
-    return w * x, lambda dy: {"x": w * dy, "w": (x * dy).sum(axis=0)}
-
-
-def changed(**change):
-    """Return a layer like `right`, with some gradients replaced by functions of (x, w, dy)."""
-
-    def layer(x, w):
-        y, pullback = right(x, w)
-        return y, lambda dy: pullback(dy) | {k: f(x, w, dy) for k, f in change.items()}
-
-    return layer
-
-
-def findings(function, spec=scale, **options):
-    """Return what contract finds in a layer, by question and tensor."""
-    layer = Layer(spec, function, name="layer")
-    report = verify(layer, profile="quick", checks=["contract"], **options)
-    (result,) = report.layers
-    failing = {f.tensor for f in result.findings} - {None}
-    (contract,) = (c for c in result.checks if c.check == "contract")
-    assert contract.status is (Status.FAILED if result.findings else Status.PASSED)
-    assert {t for t, r in contract.tensors.items() if r.status is Status.FAILED} == (
-        failing & contract.tensors.keys()
-    )
-    return {(f.question, f.tensor): f for f in result.findings}
-
-
-def the_finding(function, question, tensor, spec=scale, **options):
-    """Return the only thing that contract finds in a layer, with its message's count cut off."""
-    found = findings(function, spec, **options)
-    assert list(found) == [(question, tensor)]
-    finding = found[question, tensor]
-    assert finding.check == "contract"
-    assert finding.severity == "error"
-    return finding
-
-
-def told(finding):
-    return finding.message.split(" (in ")[0]
-
 
 # -- layers that keep it
 

@@ -5,9 +5,12 @@ from textwrap import dedent
 
 import pytest
 
+from gradverify.checks.names import NAMES
+
 pytest_plugins = ["pytester"]
 
-CHECKS = ["contract", "descent", "exact", "finite_difference", "forward", "symbolic"]
+CHECKS = sorted(NAMES)
+ALL = len(CHECKS)
 
 PYPROJECT = """\
 [tool.pytest.ini_options]
@@ -158,7 +161,7 @@ class TestCollection:
         project.outcomes({})
         project.write("specs/broken.py", "import numpy\n1 / 0\n")
         result = project.run("--continue-on-collection-errors")
-        result.assert_outcomes(passed=len(CHECKS) + 1, errors=1)
+        result.assert_outcomes(passed=ALL + 1, errors=1)
         result.stdout.fnmatch_lines([
             "*ERROR collecting specs/broken.py*",
             "specs/broken.py:2: does not import: ZeroDivisionError: division by zero",
@@ -171,7 +174,7 @@ class TestCollection:
         project.outcomes({})
         project.write("specs/other.py", "import pytest\npytest.importorskip('no_such_thing')\n")
         result = project.run("-rs")
-        result.assert_outcomes(passed=len(CHECKS) + 1, skipped=1)
+        result.assert_outcomes(passed=ALL + 1, skipped=1)
         result.stdout.fnmatch_lines(["SKIPPED*could not import 'no_such_thing'*"])
 
     @pytest.mark.parametrize(
@@ -198,7 +201,8 @@ class TestOutcome:
         """The failure is the finding as the command line shows it, with no frame of ours."""
         project.write("specs/wrong.py", WRONG)
         result = project.run("--gradverify-profile=quick", "-rf", "specs")
-        result.assert_outcomes(passed=2 * len(CHECKS) - 4, failed=4)
+        # The product has neither kinks nor buffers.
+        result.assert_outcomes(passed=2 * ALL - 8, failed=4, skipped=4)
         lines = """\
             *_ twice::symbolic _*
             wrong: x
@@ -224,11 +228,11 @@ class TestOutcome:
             assert ours not in result.stdout.str()
 
     def test_a_layer_without_a_definition_skips_what_needs_one(self, project):
-        """Forward and symbolic are skipped with their reason, the others pass."""
+        """Forward, symbolic and kinks are skipped with their reason; so are absent buffers."""
         project.write("specs/right.py", RIGHT.replace(', definition="y[n] = w[n]*x[n]"', ""))
         result = project.run("--gradverify-profile=quick", "-rs", "specs")
-        result.assert_outcomes(passed=len(CHECKS) - 2, skipped=2)
-        result.stdout.fnmatch_lines(["SKIPPED [[]2]*: right: the spec has no definition"])
+        result.assert_outcomes(passed=ALL - 4, skipped=4)
+        result.stdout.fnmatch_lines(["SKIPPED [[]3]*: right: the spec has no definition"])
 
     def test_every_status_has_its_outcome(self, project):
         """Only passed passes and only not applicable is skipped; what was not judged fails."""
@@ -240,7 +244,7 @@ class TestOutcome:
             "exact": ("unavailable", "compiled code takes no 50-digit numbers"),
         })  # fmt: skip
         result = project.run("-rsf", "specs")
-        result.assert_outcomes(passed=len(CHECKS) - 5, skipped=2, failed=3)
+        result.assert_outcomes(passed=ALL - 5, skipped=2, failed=3)
         lines = """\
             SKIPPED*: right: compiled code takes no 50-digit numbers
             SKIPPED*: right: no tensor takes a gradient
@@ -254,7 +258,7 @@ class TestOutcome:
         """A warning stands in the captured output of a check that passes."""
         project.outcomes({}, 'Finding("contract", "aliases", "dy is returned twice", "warning")')
         result = project.run("-rP", "specs")
-        result.assert_outcomes(passed=len(CHECKS))
+        result.assert_outcomes(passed=ALL)
         result.stdout.fnmatch_lines(["*Captured gradverify call*", "warning right · contract"])
 
     def test_a_defect_of_gradverify_is_told_in_one_line(self, project):
@@ -274,7 +278,7 @@ class TestSelection:
         """-k and the seed reach the engine, which is asked once for all selected checks."""
         project.outcomes({})
         result = project.run("-k", "symbolic or forward", "--gradverify-seed=3")
-        result.assert_outcomes(passed=2, deselected=len(CHECKS) - 1)
+        result.assert_outcomes(passed=2, deselected=ALL - 1)
         assert project.asked() == ["right default 3 forward symbolic"]
         result.stdout.fnmatch_lines(["gradverify: profile default, seed 3"])
 
@@ -301,23 +305,23 @@ class TestSelection:
     def test_markers(self, project):
         """-m gradverify selects exactly our items, and --markers tells of it."""
         project.outcomes({})
-        project.run("-m", "gradverify").assert_outcomes(passed=len(CHECKS), deselected=1)
-        project.run("-m", "not gradverify").assert_outcomes(passed=1, deselected=len(CHECKS))
+        project.run("-m", "gradverify").assert_outcomes(passed=ALL, deselected=1)
+        project.run("-m", "not gradverify").assert_outcomes(passed=1, deselected=ALL)
         project.run("--markers").stdout.fnmatch_lines(["@pytest.mark.gradverify: *"])
 
     def test_names(self, project):
         """-k selects by layer and by check."""
         project.outcomes({})
-        project.run("-k", "right").assert_outcomes(passed=len(CHECKS), deselected=1)
-        project.run("-k", "right and not descent").assert_outcomes(
-            passed=len(CHECKS) - 1, deselected=2
-        )
+        project.run("-k", "right").assert_outcomes(passed=ALL, deselected=1)
+        others = project.run("-k", "right and not descent")
+        others.assert_outcomes(passed=ALL - 1, deselected=2)
 
     def test_exitfirst_and_last_failed(self, project):
         """-x ends at the first failed check and --lf verifies the failed ones alone."""
         project.outcomes({"descent": ("failed", "x"), "symbolic": ("failed", "x")})
-        project.run("-x", "specs").assert_outcomes(passed=1, failed=1)
-        project.run("specs").assert_outcomes(passed=len(CHECKS) - 2, failed=2)
+        before = CHECKS.index("descent")
+        project.run("-x", "specs").assert_outcomes(passed=before, failed=1)
+        project.run("specs").assert_outcomes(passed=ALL - 2, failed=2)
         result = project.run("--lf")
         result.assert_outcomes(failed=2)
         assert project.asked()[0] == f"right default 0 {' '.join(CHECKS)}"
@@ -329,7 +333,7 @@ class TestSelection:
         project.outcomes({"symbolic": ("failed", "x")}, 'Finding("symbolic", "q", "bad")')
         project.write("specs/wrong.py", WRONG)
         result = project.run("-p", "xdist", "-n", "2", "--dist", "loadscope")
-        result.assert_outcomes(passed=2 * len(CHECKS) - 1, failed=2)
+        result.assert_outcomes(passed=2 * ALL - 1, failed=2)
         result.stdout.fnmatch_lines(["FAILED right · symbolic"])
         everything = f"default 0 {' '.join(CHECKS)}"
         assert project.asked() == [f"right {everything}", f"twice {everything}"]

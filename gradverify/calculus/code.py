@@ -86,8 +86,8 @@ class Code(StrPrinter):  # type: ignore[misc]
     `symbols` gives the code of each symbol, `arrays` those that are arrays, `data` those that are
     read from tensors, `prefix` what stands before the functions of the namespace ("np." or ""),
     `total` what is called on the terms of a sum (None: they are added) and `switch` what is called
-    on a condition (None: nothing); `shifted` are the x whose expm1(x) is at hand, so that exp(x)
-    may be had as expm1(x) + 1.
+    on a condition or a floor (None: nothing); `shifted` are the x whose expm1(x) is at hand, so
+    that exp(x) may be had as expm1(x) + 1.
     """
 
     def __init__(
@@ -251,18 +251,24 @@ class Code(StrPrinter):  # type: ignore[misc]
         # A Python bool is no array: ~True is -2.
         return f"({'~' if inner.free_symbols & self.arrays else 'not '}{self._print(inner)})"
 
+    def _print_Floor(self, expr: Scalar) -> str:
+        noted = self.switch(expr) if self.switch is not None else ""
+        return noted or self._print_Function(expr)
+
     def _print_Remainder(self, expr: Scalar) -> str:
         a, b = expr.args
-        if self.total is not None:  # as a difference, a rounding of a is seen
-            return self._print_Add(a - b * Floor(a / b))
+        # As a difference, a rounding of a is seen, and on which side of a jump it is.
+        if self.total is not None or self.switch is not None:
+            difference = self._print_Add(a - b * Floor(a / b))
+            return difference if self.total is not None else f"({difference})"
         left, right = (self.parenthesize(x, PRECEDENCE["Pow"]) for x in (a, b))
         return f"({left} % {right})"
 
     def _print_Select(self, expr: Scalar) -> str:
         condition, a, b = expr.args
         said = self._print(condition)
-        if self.switch is not None:
-            said = self.switch(condition) or said
+        noted = self.switch(condition) if self.switch is not None else ""
+        said = noted or said
         if (a, b) == (1, 0) and self.total is None:
             scalar = not condition.free_symbols & self.arrays
             return f"float({said})" if scalar else f"{said}.astype(dtype)"
@@ -271,9 +277,10 @@ class Code(StrPrinter):  # type: ignore[misc]
             return f"noise.select({said}, {self._print(a)}, {self._print(b)})"
         if said.startswith("(") and said.endswith(")") and said.count("(") == 1:
             said = said[1:-1]
+        where = "switches.select" if noted else f"{self.prefix}where"
         if not (a.free_symbols | b.free_symbols) & self.arrays:
-            return f"np.where({said}, dtype.type({self._print(a)}), dtype.type({self._print(b)}))"
-        return f"{self.prefix}where({said}, {self._print(a)}, {self._print(b)})"
+            return f"{where}({said}, dtype.type({self._print(a)}), dtype.type({self._print(b)}))"
+        return f"{where}({said}, {self._print(a)}, {self._print(b)})"
 
 
 class ScalarCode(Code):

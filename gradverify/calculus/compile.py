@@ -22,11 +22,14 @@ from gradverify.notation.statements import Program
 from gradverify.notation.tree import Name, free_names, text
 
 Array = np.ndarray[Any, Any]
+# What stands for a kink: its number or name, with the turn of the loop where it is in one.
+Label = int | str
+Kink = Label | tuple[Label, int]
 
 NOISE, ABSOLUTE, SWITCHES = Mode(noise=True), Mode(absolute=True), Mode(switches=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # one that is compiled is not looked into to compare it
 class Oracle:
     """What a definition says a layer computes: forward, vjp and jvp as NumPy functions.
 
@@ -39,6 +42,13 @@ class Oracle:
     _functions: dict[tuple[str, Mode], Callable[..., Any]] = field(
         default_factory=dict, compare=False, repr=False
     )
+
+    @classmethod
+    def of(cls, derivation: Derivation) -> "Oracle":
+        """Return the oracle of a derivation that is there already, changed perhaps."""
+        made = cls(derivation.program, derivation.wrt)
+        made.__dict__["derivation"] = derivation
+        return made
 
     @cached_property
     def derivation(self) -> Derivation:
@@ -163,13 +173,15 @@ class Noise:
     """Random relative errors of size `amplitude` on every additive term (Gaussian, continuous).
 
     A sum of terms t gets amplitude * xi * sqrt(sum t**2): the distribution that independent
-    errors of all its terms have together.
+    errors of all its terms have together. What is smaller than `least` gets an error as if it
+    were that: so it is with numbers that underflow.
     """
 
-    def __init__(self, amplitude: float, rng: np.random.Generator) -> None:
-        self.amplitude, self.rng = amplitude, rng
+    def __init__(self, amplitude: float, rng: np.random.Generator, least: float = 0.0) -> None:
+        self.amplitude, self.rng, self.least = amplitude, rng, least
 
     def _perturb(self, value: Array, scale: Array) -> Array:
+        scale = np.maximum(scale, self.least)
         error = self.amplitude * self.rng.standard_normal(np.shape(scale)) * scale
         return np.where(np.isfinite(error), value + error, value)
 
@@ -253,18 +265,52 @@ def _terms(subscripts: str, shapes: tuple[tuple[int, ...], ...]) -> int:
     return math.prod(n for letter, n in sizes.items() if letter not in left)
 
 
-class Switches(list[Array]):
-    """The sides of all kinks that a forward was on, in order."""
+class Switches:
+    """The sides of all kinks that a forward is on, by kink; `forced` are those it takes instead.
 
-    def note(self, condition: Array) -> Array:
-        """Keep a condition and return it."""
-        self.append(np.asarray(condition))
-        return condition
+    A side is an array of truths (of a condition), of whole numbers (a floor), or of zeros and
+    ones (the one-hot picks of a maximum, over the last axes); a kink in a loop has one for each
+    turn. A forced side may be a mixture, numbers between 0 and 1 for truths; the value of a
+    maximum stays what it is. `terms` holds what maxima are taken of, with the number of the axes
+    that are reduced.
+    """
+
+    def __init__(self, forced: Mapping[Kink, Array] | None = None) -> None:
+        self.forced = forced or {}
+        self.sides: dict[Kink, Array] = {}
+        self.terms: dict[Kink, tuple[Array, int]] = {}
+
+    def __len__(self) -> int:
+        return len(self.sides)
+
+    def note(self, kink: Kink, condition: Array) -> Array:
+        """Keep the side of a kink and return it, or the one that is forced."""
+        self.sides[kink] = np.asarray(self.forced.get(kink, condition))
+        return self.sides[kink]
+
+    def turns(self, label: Label, condition: Array, axis: int) -> Array:
+        """Return the sides that the turns of a loop have noted, along an axis; `condition` has
+        their shape."""
+        return np.stack([self.sides[label, t] for t in range(condition.shape[axis])], axis)
+
+    def pick(self, kink: Kink, terms: Array, pick: Array, axes: int) -> Array:
+        """Keep the terms of a maximum too."""
+        self.terms[kink] = terms, axes
+        return self.note(kink, pick)
+
+    @staticmethod
+    def select(condition: Array, a: Any, b: Any) -> Array:
+        """Return np.where(condition, a, b), or a mixture of both by a forced side that is one."""
+        if condition.dtype == bool:
+            return np.asarray(np.where(condition, a, b))
+        mixed = condition * a + (1 - condition) * b
+        # A branch of no weight may be anything.
+        return np.asarray(np.where(condition == 1, a, np.where(condition == 0, b, mixed)))
 
     def same(self, other: "Switches") -> bool:
         """Whether every kink is on the same side."""
-        return len(self) == len(other) and all(
-            np.array_equal(a, b) for a, b in zip(self, other, strict=True)
+        return self.sides.keys() == other.sides.keys() and all(
+            np.array_equal(side, other.sides[kink]) for kink, side in self.sides.items()
         )
 
 
@@ -305,7 +351,7 @@ def _pullback_source(d: Derivation, name: str, mode: Mode, sizes: bool) -> str:
     forward = Emitter(d, Mode(noise=mode.noise, switches=mode.switches))
     forward.named = emitter.named
     forward.order(d.forward, out, record=True)
-    emitter.known, emitter.again = forward.known, forward.again
+    emitter.known, emitter.again, emitter.sides = forward.known, forward.again, forward.sides
     # The oracle itself is given the definition's tensors, what is pasted a layer's.
     outside = None if sizes else Outside(emitter)
     outputs = ", ".join(

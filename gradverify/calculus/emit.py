@@ -11,7 +11,7 @@ from sympy import Expr as Scalar
 from gradverify.calculus.arrays import Operand, align, gather, padding, scatter
 from gradverify.calculus.code import HELPERS, Code
 from gradverify.calculus.derive import Derivation, Order, Step, in_order
-from gradverify.calculus.functions import Expm1, Select, StopGradient
+from gradverify.calculus.functions import Expm1, Floor, Select, StopGradient
 from gradverify.calculus.time import ordered_index
 from gradverify.calculus.views import Ranges, shape_code, size_code
 from gradverify.notation.dims import normal, plus
@@ -30,7 +30,8 @@ class Mode:
 
     `noise`: every additive term gets a random relative error (`noise.add`, `noise.sum`,
     `noise.round`); `absolute`: the pullback adds up absolute values; `switches`: the forward
-    notes on which side of every kink it is.
+    notes on which side of every kink it is, and takes another side where it is told to, in the
+    pullback likewise.
     """
 
     noise: bool = False
@@ -119,6 +120,9 @@ class Emitter:
         writers = Counter(s.target for s in steps)
         twice = mode.noise and not mode.switches  # a switch is noted once
         self.alone = {self.variable(t) for t, n in writers.items() if n == 1 and twice}
+        # The number of each condition that is a kink, by the equation it stands in, and the index
+        # of the loop around it.
+        self.sides: dict[tuple[tuple[int, ...], Scalar], tuple[int, str | None]] = {}
 
     # -- sizes and names
 
@@ -230,17 +234,22 @@ class Emitter:
         out.add(f"{name} = {full}")
         if self.picks(step):
             self.helpers.add("first_max")
-            picked = Operand(f"first_max({name}, {len(reduced)})", tuple(axes), True)
+            first = f"first_max({name}, {len(reduced)})"
+            if active:
+                first = f"switches.pick({self.key(step.pick)}, {name}, {first}, {len(reduced)})"
+            picked = Operand(first, tuple(axes), True)
             order = [i for i, _ in step.pick_loops if i not in self.fixed]
             place = ""
             if self.fixed:
                 places = (i if i in self.fixed else ":" for i, _ in step.pick_loops)
                 place = f"[{', '.join(places)}]"
             out.add(f"{step.pick}{place} = {align(picked, order)}")
-            if active:
-                out.add(f"switches.append({step.pick}{place} > 0)")
         largest = f"{name}.max(axis={_last(len(reduced))})"
         self.write(step, Operand(largest, tuple(left), True), ranges, out)
+
+    def key(self, label: object) -> str:
+        """Return the code of what a kink is noted by: one for each turn of a loop around it."""
+        return f"({label!r}, {', '.join(self.fixed)})" if self.fixed else repr(label)
 
     def picks(self, step: Step) -> bool:
         """Whether the place of a maximum has to be kept, because a gradient flows to it."""
@@ -423,7 +432,8 @@ class _Value:
         return Operand(self.emitter.variable(symbol.name), ())
 
     def axes(self, expr: Scalar) -> set[str]:
-        return {a for s in expr.free_symbols for a in self.operands[s].axes}
+        symbols = expr.free_symbols & self.operands.keys()  # the others are decimals
+        return {a for s in symbols for a in self.operands[s].axes}
 
     def code(self, expr: Scalar, axes: Sequence[str]) -> str:
         """Return the code of an expression, broadcast over `axes`."""
@@ -439,21 +449,40 @@ class _Value:
             arrays=arrays,
             data=self.step.reads,
             total="noise.add" if mode.noise else None,
-            switch=(lambda c: self.switch(c, printer)) if self.record else None,
+            switch=(lambda c: self.switch(c, axes)) if mode.switches else None,
             shifted=self.emitter.shifted,
         )
         code = printer.code(expr)
         self.emitter.helpers |= printer.helpers
         return code
 
-    def switch(self, condition: Scalar, printer: Code) -> str:
-        """Return code that notes a condition on which a derivative depends, else nothing."""
-        active = (
-            self.step.reads[s].tensor in self.emitter.d.cotangents
-            for s in condition.free_symbols
-            if s in self.step.reads
-        )
-        return f"switches.note({printer._print(condition)})" if any(active) else ""
+    def switch(self, condition: Scalar, axes: Sequence[str]) -> str:
+        """Return code that notes a condition on which a derivative depends, else nothing.
+
+        It is evaluated over its own indices in their order, so that it has the same elements in
+        the pullback as in the forward.
+        """
+        sides, place = self.emitter.sides, (self.step.at, condition)
+        if self.record and self.active(condition):
+            sides.setdefault(place, (len(sides), next(iter(self.emitter.fixed), None)))
+        if place not in sides:
+            return ""
+        number, turn = sides[place]
+        own = tuple(i for i in self.ranges if i in self.axes(condition))
+        if isinstance(condition, Floor):
+            code = f"np.floor({self.code(condition.args[0], own)})"
+        else:
+            code = self.code(condition, own)
+        if turn in own:  # a loop of the forward that the pullback does without
+            noted = f"switches.turns({number}, {code}, {own.index(turn)})"
+        else:
+            noted = f"switches.note({self.emitter.key(number)}, {code})"
+        return align(Operand(noted, own, True), axes)
+
+    def active(self, condition: Scalar) -> bool:
+        """Whether a condition depends on what a gradient flows through."""
+        cotangents, reads = self.emitter.d.cotangents, self.step.reads
+        return any(reads[s].tensor in cotangents for s in condition.free_symbols if s in reads)
 
     def elementwise(self, axes: Sequence[str]) -> Operand:
         value = self.step.value

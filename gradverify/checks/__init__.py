@@ -3,8 +3,16 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from gradverify.cases import Case
-from gradverify.checks import contract, descent, exact, finite_difference, forward, symbolic
+from gradverify.checks import (
+    buffers,
+    contract,
+    descent,
+    exact,
+    finite_difference,
+    forward,
+    kinks,
+    symbolic,
+)
 from gradverify.checks.names import NAMES
 from gradverify.checks.observation import Observation
 from gradverify.result import Status
@@ -16,17 +24,23 @@ from gradverify.trial import LayerRaised, Trial
 class Check:
     """One family of questions.
 
-    `wants` says of which cases it is asked, `tensors` for which tensors it must have an answer,
+    `wants` says of which trials it is asked, `tensors` for which tensors it must have an answer,
     `sampled` that it calls the layer so often that a profile limits its cases, and `most` how many
-    cases are enough, whatever the profile, once they tell right from wrong for all tensors.
+    cases are enough, whatever the profile, once they tell right from wrong for all tensors;
+    `at_kinks` says that it has something to ask where several gradients are right, and `absent`
+    returns why a spec has nothing for it to ask about, None where it has. `locate` finds the
+    element of a failure, where that is more than one failing case in many should cost.
     """
 
     name: str
     examine: Callable[[Trial], Iterator[Observation]]
-    wants: Callable[[Case], bool]
+    wants: Callable[[Trial], bool]
     tensors: Callable[[Spec], tuple[str, ...]]
     sampled: bool = False
     most: int | None = None
+    at_kinks: bool = False
+    absent: Callable[[Spec], str | None] = lambda spec: None
+    locate: Callable[[Trial, Observation], Observation] = lambda trial, seen: seen
 
     def observe(self, trial: Trial) -> Iterator[Observation]:
         """Examine a trial; that the layer raises at other values than the case's fails it."""
@@ -35,14 +49,21 @@ class Check:
         except LayerRaised as raised:
             yield Observation("raises", None, Status.FAILED, str(raised))
 
+    def located(self, trial: Trial, seen: Observation) -> Observation:
+        """Return a failure with its element, as it is where that cannot be found."""
+        try:
+            return self.locate(trial, seen)
+        except LayerRaised:
+            return seen
 
-def _any(case: Case) -> bool:
+
+def _any(trial: Trial) -> bool:
     return True
 
 
-def _double(case: Case) -> bool:
-    # Differences need all digits; a lower precision is differenced in float64, which is this.
-    return case.dtype == "float64"
+def _widest(trial: Trial) -> bool:
+    # Differences, and telling a kink from what is beside it, need all digits that there are.
+    return trial.case.dtype == trial.layer.widest
 
 
 def _all(spec: Spec) -> tuple[str, ...]:
@@ -54,13 +75,18 @@ def _gradients(spec: Spec) -> tuple[str, ...]:
 
 
 _CHECKS = (
-    Check("contract", contract.examine, _any, _all),
+    Check("contract", contract.examine, _any, _all, at_kinks=True),
     Check("forward", forward.examine, _any,
           lambda spec: spec.outputs),
     Check("symbolic", symbolic.examine, _any, _gradients),
-    Check("finite_difference", finite_difference.examine, _double, _gradients, sampled=True),
+    Check("finite_difference", finite_difference.examine, _widest, _gradients, sampled=True,
+          locate=finite_difference.worst_element),
     Check("exact", exact.examine, exact.wants, _gradients, sampled=True, most=10),
-    Check("descent", descent.examine, _double, _gradients, sampled=True),
+    Check("kinks", kinks.examine, _widest, _gradients, sampled=True, at_kinks=True,
+          absent=kinks.absent),
+    Check("buffers", buffers.examine, _any, buffers.tensors, sampled=True, at_kinks=True,
+          absent=buffers.absent),
+    Check("descent", descent.examine, _widest, _gradients, sampled=True),
 )  # fmt: skip
 
 CHECKS: Mapping[str, Check] = {check.name: check for check in _CHECKS}

@@ -5,25 +5,26 @@ norm, layer norm and softmax, and a sum of squares nearly none under batch norm.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from gradverify.calculus.compile import Switches
-from gradverify.cases import Array, draw
-from gradverify.checks.finite_difference import FIRST_STEP, scale
+from gradverify.cases import Array, Arrays, draw
+from gradverify.checks.finite_difference import scale
 from gradverify.checks.observation import Observation
-from gradverify.numerics.allowance import unit_roundoff
 from gradverify.numerics.finite_difference import (
-    CAP,
     FACTOR,
     Estimate,
+    cap,
     contradicted,
     derivative,
+    few_digits,
+    first_step,
 )
 from gradverify.result import Status
-from gradverify.trial import Trial
+from gradverify.trial import Trial, norm, widened
 
 Tensors = Mapping[str, Array]
 
@@ -36,8 +37,12 @@ HALVINGS = 60
 STEPS, LONG_STEPS = 5, 10
 # Of the elements that stand still, this many are asked whether the loss depends on them.
 STILL = 6
-# A decrease this many times the loss's own rounding is one.
-CLEAR = 100.0
+# A decrease this many times the loss's own rounding is one; float16 has no digits to be generous.
+CLEAR, LOW_CLEAR = 100.0, 10.0
+# A gradient of which more than this part may be rounding points nowhere.
+BLUR = 0.5
+# Steps that promise more than this fraction of the loss say nothing of its slope.
+LOCAL = 0.125
 # A squared norm below this is about to underflow: the gradient is zero for all that can be seen.
 # One above its inverse is about to overflow: no rate could be small enough.
 TINY = 1e-250
@@ -69,7 +74,7 @@ class _Problem:
         cotangents = [y - t for y, t in zip(outputs, self.targets, strict=True)]
         try:
             with np.errstate(all="ignore"):
-                found = trial.layer.gradients(pullback, cotangents)
+                found = trial.layer.gradients(pullback, trial.narrowed(cotangents))
         except (Exception, SystemExit):
             return {}
         fitting = {k: np.asarray(g, float) for k, g in found.items()
@@ -83,12 +88,35 @@ class _Problem:
 
     @cached_property
     def rounding(self) -> float:
-        """The rounding error of the loss: of its terms, (|y| + |t|)*|y - t| each."""
+        """The rounding error of the loss: of its terms, (|y| + |t|)*|y - t| each, and of a step."""
         outputs = self.trial.forward(self.start)
         pairs = zip(outputs, self.targets, strict=True)
-        size = sum(np.sum((np.abs(y) + np.abs(t)) * np.abs(y - t)) for y, t in pairs)
+        terms = ((np.abs(y) + np.abs(t)) * np.abs(y - t) for y, t in pairs)
         errors = tuple(y - t for y, t in zip(outputs, self.targets, strict=True))
-        return unit_roundoff("float64") * float(size) * 4 + self.trial.noise(errors)
+        moves = norm(self.start[k] * g for k, g in self.slopes.items())
+        return self.trial.unit * (4 * norm(terms) + moves) + self.trial.noise(errors)
+
+    @cached_property
+    def floor(self) -> float:
+        """A decrease of this much is one, and no rounding."""
+        return (LOW_CLEAR if few_digits(self.trial.unit) else CLEAR) * self.rounding
+
+    @cached_property
+    def blurred(self) -> dict[str, float]:
+        """The part of each gradient, by its norm, that may be rounding; none known of without a
+        definition."""
+        if self.trial.oracle is None:
+            return {}
+        errors = (y - t for y, t in zip(self.trial.forward(self.start), self.targets, strict=True))
+        given = Arrays(dict(self.start), tuple(self.trial.narrowed(errors)))
+        known = replace(self.trial, given=given).reference.allowed_gradients
+        return {k: known[k].value * float(np.sqrt(g.size)) / (norm([g]) or 1.0)
+                for k, g in self.slopes.items()}  # fmt: skip
+
+    @cached_property
+    def slopes(self) -> dict[str, Array]:
+        """The gradients at the start."""
+        return self.gradients(self.start)
 
     def moved(self, tensors: Tensors, direction: Tensors, rate: float) -> dict[str, Array]:
         """Return tensors after a step along minus `direction`, projected onto declared ranges."""
@@ -117,15 +145,14 @@ class _Problem:
         direction: Tensors,
         unit: float = 1.0,
     ) -> bool:
-        """Whether a kink that only a definition would tell spoils a slope of the loss over unit."""
-        hidden = self.trial.oracle is None
-        valid = self.smooth(direction)
-        return hidden and contradicted(loss, found, step, self.rounding / unit, valid)
+        """Whether a kink that nobody has declared, or steps too long for the loss, spoil a slope
+        of the loss over unit."""
+        return contradicted(loss, found, step, self.rounding / unit, self.smooth(direction))
 
     def flat(self, grads: Tensors) -> bool:
         """Whether the loss falls by no more than its rounding, as far as gradients are local or
         as declared ranges leave room."""
-        square, floor = _square(grads), CLEAR * self.rounding
+        square, floor = _square(grads), self.floor
         if square * self.before <= floor**2:
             return True
         ranged = grads.keys() <= self.trial.bounds.keys()
@@ -139,7 +166,7 @@ class _Problem:
         """
         if rate is None:
             slope = sum(np.sum(grads[k] * d) for k, d in direction.items())
-            rate = CLEAR * self.rounding / float(slope)
+            rate = self.floor / float(slope)
         ahead, back = (self.moved(self.start, direction, s) for s in (rate, -rate))
         # At an end of its range a tensor moves to one side only: its middle is not the start.
         ranged = direction.keys() & self.trial.bounds.keys()
@@ -166,7 +193,7 @@ class _Problem:
 
 
 def _problem(trial: Trial, *, start: bool) -> _Problem:
-    arrays = draw(trial.spec, trial.case, start=start).tensors
+    arrays = widened(draw(trial.spec, trial.case, start=start)).tensors
     rng = np.random.default_rng([trial.case.seed, 4])
     targets: list[Array] = []
     for y in trial.forward(arrays):
@@ -184,7 +211,7 @@ def examine(trial: Trial) -> Iterator[Observation]:
     if not trial.shaped:
         return
     problem = _problem(trial, start=False)
-    gradients = problem.gradients(problem.start)
+    gradients = problem.slopes
     for group in (trial.spec.params, trial.spec.inputs):
         chosen = {k: gradients[k] for k in group if k in gradients and k not in trial.redundant}
         if chosen:
@@ -200,6 +227,7 @@ def _first_step(problem: _Problem, grads: dict[str, Array]) -> Iterator[Observat
     live = {
         k: g for k, g in grads.items()
         if TINY < _square({k: g}) < 1 / TINY and not problem.flat({k: g})
+        and problem.blurred.get(k, 0.0) <= BLUR
     }  # fmt: skip
     for name in grads:
         yield from _still(problem, name, grads[name])
@@ -208,7 +236,8 @@ def _first_step(problem: _Problem, grads: dict[str, Array]) -> Iterator[Observat
     if not live:
         return
     rate, stuck = one_rate(problem, live)
-    excused = bool(stuck) and problem.bent(live, live, rate)
+    far = problem.floor > LOCAL * problem.before  # no step that could show is a small one
+    excused = bool(stuck) and (far or problem.bent(live, live, rate))
     for name, gradient in live.items():
         alone = {name: gradient}
         promised = problem.promise(alone, alone, rate)
@@ -219,10 +248,10 @@ def _first_step(problem: _Problem, grads: dict[str, Array]) -> Iterator[Observat
                 "decrease", name, Status.FAILED,
                 f"no learning rate down to {rate:.1g} lowers the loss along minus the gradient of "
                 f"{name}", None, problem.before - promised, stuck[name],
-                problem.rounding * CLEAR, "the rounding of the loss",
+                problem.floor, "the rounding of the loss",
             )  # fmt: skip
         else:
-            powered = promised > CLEAR * problem.rounding
+            powered = promised > problem.floor
             status = Status.PASSED if powered else Status.VACUOUS
             yield Observation("decrease", name, status, powered=powered)
     slopes = [_slope(problem, k, {k: g}, rate) for k, g in live.items()]
@@ -243,7 +272,7 @@ def one_rate(problem: _Problem, grads: Tensors) -> tuple[float, dict[str, float]
         for group in groups:
             part = {k: grads[k] for k in group}
             promised = problem.promise(part, part, rate)
-            if promised <= CLEAR * problem.rounding:
+            if promised <= problem.floor:
                 continue
             after = problem.loss(problem.moved(problem.start, part, rate))
             if not after <= problem.before - ARMIJO * promised:
@@ -251,7 +280,7 @@ def one_rate(problem: _Problem, grads: Tensors) -> tuple[float, dict[str, float]
                 break
         if not failing:
             return rate, {}
-        if problem.promise(grads, grads, rate / 2) <= CLEAR * problem.rounding:
+        if problem.promise(grads, grads, rate / 2) <= problem.floor:
             break
         rate /= 2
     # Below this rate nothing can be seen; say for whom it fails alone, if for anyone.
@@ -274,16 +303,19 @@ def _slope(problem: _Problem, name: str | None, grads: Tensors, rate: float) -> 
 
     # A rate may be so large that it leads to where the loss has nothing to do with the gradient.
     reach = min(scale(problem.start[k]) / float(np.abs(g).max()) for k, g in grads.items())
-    step = min(rate / 8, FIRST_STEP * reach)
+    unit = problem.trial.unit
+    step = min(rate / 8, first_step(unit) * reach)
     found = derivative(loss, step, problem.rounding / square, problem.smooth(grads))
-    if found is None or not np.isfinite(found.value) or not found.allowed <= CAP:
+    own = max(problem.blurred.get(k, 0.0) for k in grads)
+    found = found and replace(found, allowed=found.allowed + own, own=own)
+    if found is None or not np.isfinite(found.value) or not found.allowed <= cap(unit):
         return Observation("slope", name, Status.VACUOUS, powered=False)
     status = Status.PASSED if abs(found.value - 1) <= found.allowed else Status.FAILED
     if status is Status.FAILED and problem.hidden_kink(loss, found, step, grads, square):
         return Observation("slope", name, Status.VACUOUS, powered=False)
     who = f"the gradient of {name}" if name else "all gradients together"
     message = "" if status is Status.PASSED else (
-        f"a step along minus {who} changes the loss by {-found.value:.9g} times the step's "
+        f"a step along minus {who} changes the loss by {-found.value:.15g} times the step's "
         "squared length over the rate, where its gradient promises -1"
     )  # fmt: skip
     return Observation("slope", name, status, message, None, -1.0, -found.value, found.allowed,
@@ -314,7 +346,7 @@ def _loss_slope(problem: _Problem, direction: Tensors, name: str) -> Estimate | 
     def loss(h: float) -> float:
         return problem.loss(sgd_step(problem.start, direction, -h))
 
-    step = FIRST_STEP * scale(problem.start[name])
+    step = first_step(problem.trial.unit) * scale(problem.start[name])
     found = derivative(loss, step, problem.rounding, problem.smooth(direction))
     if found is not None and abs(found.value) > found.allowed:
         return None if problem.hidden_kink(loss, found, step, direction) else found
@@ -324,7 +356,7 @@ def _loss_slope(problem: _Problem, direction: Tensors, name: str) -> Estimate | 
 def _walk(problem: _Problem, names: tuple[str, ...]) -> Iterator[Observation]:
     """Take STEPS steps of plain descent from the declared start; the loss falls every time."""
     for step in range(STEPS):
-        gradients = problem.gradients(problem.start)
+        gradients = problem.slopes
         grads = {k: gradients[k] for k in names if k in gradients}
         if not grads or problem.flat(grads):
             return  # the start, or what was reached, is flat
@@ -351,8 +383,8 @@ def _lowering_rate(problem: _Problem, direction: Tensors, grads: Tensors) -> flo
     rate = 2 * problem.before / float(sum(np.sum(grads[k] * d) for k, d in direction.items()))
     for _ in range(HALVINGS):
         promised = problem.promise(grads, direction, rate)
-        if promised <= CLEAR * problem.rounding:
-            return rate if problem.before <= CLEAR * problem.rounding else None
+        if promised <= problem.floor:
+            return rate if problem.before <= problem.floor else None
         after = problem.loss(problem.moved(problem.start, direction, rate))
         if after <= problem.before - ARMIJO * promised:
             return rate
@@ -394,7 +426,7 @@ def _other_steps(problem: _Problem, grads: dict[str, Array]) -> Iterator[Observa
 
 def _momentum(problem: _Problem, names: tuple[str, ...]) -> bool:
     """Heavy-ball momentum 0.9; Polyak (1964)."""
-    grads = problem.gradients(problem.start)
+    grads = problem.slopes
     rate = 0.2 * problem.before / _square({k: grads[k] for k in names})
 
     def run(rate: float) -> float:

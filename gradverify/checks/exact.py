@@ -11,9 +11,10 @@ from math import isfinite
 
 import numpy as np
 
-from gradverify.cases import Array, Case
+from gradverify.cases import Array
 from gradverify.checks.finite_difference import slope
-from gradverify.checks.observation import POWER, Observation
+from gradverify.checks.observation import Observation
+from gradverify.numerics.allowance import POWER
 from gradverify.numerics.dual import UNIT
 from gradverify.numerics.finite_difference import Estimate, locate
 from gradverify.replayed import Products, Replay, Stopped
@@ -34,9 +35,10 @@ MOST_ELEMENTS = 16
 VALUES = ("ordinary", "small", "positive", "negative")
 
 
-def wants(case: Case) -> bool:
+def wants(trial: Trial) -> bool:
     """Whether a case is plain enough; one that is too large declines itself."""
-    return case.dtype == "float64" and case.values in VALUES
+    case = trial.case
+    return case.dtype == trial.layer.widest and case.values in VALUES
 
 
 @dataclass(frozen=True)

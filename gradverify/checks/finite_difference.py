@@ -2,40 +2,50 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from zlib import crc32
 
 import numpy as np
 
 from gradverify.cases import Array
 from gradverify.checks.observation import Observation
-from gradverify.numerics.allowance import unit_roundoff
 from gradverify.numerics.finite_difference import (
-    CAP,
     FACTOR,
     Estimate,
+    cap,
     contradicted,
     derivative,
+    few_digits,
+    first_step,
     locate,
 )
 from gradverify.result import Status
-from gradverify.trial import Call, Trial, call
+from gradverify.trial import Call, Trial, call, norm
 
-# The largest step to try, relative to how much the values of a tensor vary: extrapolation from
-# here on converges for everything smooth on that scale.
-FIRST_STEP = 0.05
 # In tensors up to this size each element is looked at to find the worst; beyond, by halving.
 MOST_ELEMENTS = 64
 
 
 def examine(trial: Trial) -> Iterator[Observation]:
-    """Compare each gradient with differences along one signed random direction per tensor."""
+    """Compare each gradient with differences along one direction of signs per tensor.
+
+    They are random: the gradient's own would not show an element that it leaves out. Only where
+    a precision has so few digits that differences along random signs drown in rounding are they
+    the gradient's, and random where it is 0.
+    """
     if not trial.shaped:
         return
-    rng = np.random.default_rng([trial.case.seed, 3])
     for tensor, gradient in trial.gradients.items():
-        if gradient.size == 0:
-            continue
-        direction = rng.choice([-1.0, 1.0], gradient.shape)
-        yield _along(trial, tensor, gradient, direction)
+        if gradient.size:
+            yield _along(trial, tensor, gradient, _direction(trial, tensor))
+
+
+def _direction(trial: Trial, tensor: str) -> Array:
+    gradient = trial.gradients[tensor]
+    rng = np.random.default_rng([trial.case.seed, 3, crc32(tensor.encode())])
+    direction: Array = rng.choice([-1.0, 1.0], gradient.shape)
+    if few_digits(trial.unit):
+        return np.where(gradient == 0, direction, np.sign(gradient))
+    return direction
 
 
 def _along(trial: Trial, tensor: str, gradient: Array, direction: Array) -> Observation:
@@ -45,55 +55,58 @@ def _along(trial: Trial, tensor: str, gradient: Array, direction: Array) -> Obse
         return Observation("slope", tensor, Status.VACUOUS, powered=False)
     # A signed random sum of a gradient is as large as its norm, give or take.
     signal = max(float(np.linalg.norm(gradient)), abs(estimate.value))
+    most = cap(trial.unit) * signal
     difference = abs(promised - estimate.value)
     if difference <= estimate.allowed:
-        powered = estimate.allowed <= CAP * signal
+        powered = estimate.allowed <= most
         return Observation(
             "slope", tensor, Status.PASSED if powered else Status.VACUOUS, "", None,
             estimate.value, promised, estimate.allowed, estimate.why, powered,
         )  # fmt: skip
     if not np.isfinite(difference) or (
-        estimate.allowed <= CAP * signal and not _excused(trial, tensor, direction, difference)
+        estimate.allowed <= most and not _excused(trial, tensor, direction, difference)
     ):
-        return _worst_element(trial, tensor, gradient, direction, estimate, promised)
+        return Observation(
+            "slope", tensor, Status.FAILED, "along a direction of signs +1 and -1", None,
+            estimate.value, promised, estimate.allowed, estimate.why,
+        )  # fmt: skip
     return Observation("slope", tensor, Status.VACUOUS, powered=False)
 
 
 def _excused(trial: Trial, tensor: str, direction: Array, difference: float) -> bool:
-    """Whether what only a definition can tell, a kink or cancellation, may explain a difference."""
-    if trial.oracle is not None:
-        return False
+    """Whether a kink, steps too long for the function, or cancellation may explain a difference."""
     loss, step, rounding = _line(trial, tensor, direction)
     valid = _smooth(trial, tensor, direction)
     estimate = derivative(loss, step, rounding, valid)
     assert estimate is not None
     if contradicted(loss, estimate, step, rounding, valid):
         return True
+    if trial.oracle is not None:
+        return False  # what cancels is known, and is in what is allowed
     # Inputs moved by their last digit move a gradient by what it loses where it cancels.
     rng = np.random.default_rng([trial.case.seed, 7])
-    unit = unit_roundoff("float64")
     own = 0.0
     for _ in range(3):
         near = {
-            k: v * (1 + unit * rng.choice([-1, 1], v.shape)) if v.dtype.kind == "f" else v
+            k: v * (1 + trial.unit * rng.choice([-1, 1], v.shape)) if v.dtype.kind == "f" else v
             for k, v in trial.wide.tensors.items()
         }
         near = trial.within(near)
-        found = call(trial.layer, near, trial.constants, trial.wide.cotangents)
+        near = dict(zip(near, trial.narrowed(near.values()), strict=True))
+        cotangents = trial.narrowed(trial.wide.cotangents)
+        found = call(trial.layer, near, trial.constants, cotangents)
         if isinstance(found, Call) and trial.fits(tensor, found.gradients.get(tensor)):
             moved = np.asarray(found.gradients[tensor], float) - trial.gradients[tensor]
             own = max(own, float(np.sum(np.abs(moved))))
     return difference <= estimate.allowed + FACTOR * own
 
 
-def _worst_element(
-    trial: Trial,
-    tensor: str,
-    gradient: Array,
-    direction: Array,
-    along: Estimate,
-    promised: float,
-) -> Observation:
+def worst_element(trial: Trial, seen: Observation) -> Observation:
+    """Return a failure along a direction as one of the element that is off the most."""
+    tensor = seen.tensor
+    if seen.question != "slope" or tensor is None:
+        return seen
+    gradient, direction = trial.gradients[tensor], _direction(trial, tensor)
     flat, signs = gradient.reshape(-1), direction.reshape(-1)
 
     def estimated(group: Sequence[int]) -> Estimate | None:
@@ -112,11 +125,7 @@ def _worst_element(
     found = estimated([element])
     index = tuple(int(i) for i in np.unravel_index(element, gradient.shape))
     if found is None or abs(found.value * signs[element] - flat[element]) <= found.allowed:
-        # No element stands out alone: report the direction.
-        return Observation(
-            "slope", tensor, Status.FAILED, "along a random direction of signs +1 and -1", None,
-            along.value, promised, along.allowed, along.why,
-        )  # fmt: skip
+        return seen  # no element stands out alone
     return Observation(
         "slope", tensor, Status.FAILED, "", index, float(found.value * signs[element]),
         float(flat[element]), found.allowed, found.why,
@@ -128,8 +137,10 @@ def slope(trial: Trial, tensor: str, direction: Array) -> Estimate | None:
     found = derivative(*_line(trial, tensor, direction), _smooth(trial, tensor, direction))
     if found is None or trial.oracle is None:
         return found
-    # The gradient is rounded as well, and where it cancels, more than the loss.
-    own = trial.reference.allowed_gradients[tensor].value * np.count_nonzero(direction)
+    # The gradient is rounded as well, and where it cancels, more than the loss; the signs of the
+    # direction have nothing to do with its errors.
+    allowed = trial.reference.allowed_gradients[tensor].value
+    own = allowed * float(np.sqrt(np.count_nonzero(direction)))
     return replace(found, allowed=found.allowed + own, own=own)
 
 
@@ -160,9 +171,11 @@ def _line(
         return float(sum(np.sum(y * dy) for y, dy in zip(outputs, wide.cotangents, strict=True)))
 
     outputs = trial.forward(wide.tensors)
-    size = sum(np.sum(np.abs(y * dy)) for y, dy in zip(outputs, wide.cotangents, strict=True))
-    rounding = unit_roundoff("float64") * float(size) + trial.noise(wide.cotangents)
-    return loss, FIRST_STEP * scale(base), rounding
+    # A step is rounded as well, to numbers of the layer's precision.
+    known = trial.gradients[tensor] if trial.oracle is None else trial.reference.gradients[tensor]
+    terms = (y * dy for y, dy in zip(outputs, wide.cotangents, strict=True))
+    rounding = trial.unit * norm([*terms, base * known]) + trial.noise(wide.cotangents)
+    return loss, first_step(trial.unit) * scale(base), rounding
 
 
 def scale(tensor: Array) -> float:

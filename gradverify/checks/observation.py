@@ -9,9 +9,6 @@ from gradverify.cases import Array
 from gradverify.numerics.allowance import Allowance
 from gradverify.result import Status
 
-# A gradient this many times larger than what is allowed could not be wrong unnoticed.
-POWER = 1000.0
-
 
 @dataclass(frozen=True)
 class Observation:
@@ -51,6 +48,11 @@ def failed(question: str, tensor: str | None, message: str) -> Observation:
     return Observation(question, tensor, Status.FAILED, message)
 
 
+def warned(question: str, tensor: str | None, message: str) -> Observation:
+    """Return what is worth telling, though it makes no layer wrong."""
+    return Observation(question, tensor, Status.FAILED, message, severity="warning")
+
+
 def compare(
     question: str, tensor: str, expected: Array, got: Array, allowance: Allowance
 ) -> Iterator[Observation]:
@@ -62,7 +64,7 @@ def compare(
         difference = np.where(np.isfinite(got), difference, np.inf)
     index = np.unravel_index(int(np.argmax(difference)), difference.shape)
     where = tuple(int(i) for i in index)
-    powered = float(np.max(np.abs(expected))) >= POWER * allowance.value
+    powered = float(np.max(np.abs(expected))) >= allowance.power * allowance.value
     if allowance.vacuous:
         outcome = Status.VACUOUS
     elif difference[index] <= allowance.value:

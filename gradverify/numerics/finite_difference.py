@@ -10,10 +10,34 @@ SECOND = 0.72
 # The extrapolation's own estimate is not a bound (it was exceeded tenfold in one case of five);
 # the factor is calibrated together with the allowances, tests/calibrate.py.
 FACTOR = 16.0
-# Above this fraction of the derivative's size a difference could not tell right from wrong.
+# Rounding is known better: it is measured, and what is more than measured makes the ladders differ.
+NOISE_FACTOR = 4.0
+# Above this fraction of the derivative's size a difference could not tell right from wrong ...
 CAP = 1e-2
+# ... or above so many units of a precision that has fewer digits. In float16 that is a half: a
+# wrong sign is off by 2 and a factor of 2 by 1.
+LOW_CAP = 1024
+# The largest step to try, relative to how much values vary: extrapolation from there on converges
+# for everything smooth on that scale. Where few digits are left of a difference, longer steps
+# lose less to rounding than to what they extrapolate.
+FIRST_STEP, LOW_FIRST_STEP = 0.05, 0.8
 # How much nearer to look for a kink that nobody has declared.
 NEARER = (1e-2, 1e-4, 1e-6)
+
+
+def few_digits(unit: float) -> bool:
+    """Return whether a precision has so few digits (float16) that differences keep next to none."""
+    return LOW_CAP * unit > CAP
+
+
+def cap(unit: float) -> float:
+    """Return the fraction of a derivative that may be allowed in a precision."""
+    return max(CAP, LOW_CAP * unit)
+
+
+def first_step(unit: float) -> float:
+    """Return the largest step to try in a precision, relative to how much values vary."""
+    return LOW_FIRST_STEP if few_digits(unit) else FIRST_STEP
 
 
 @dataclass(frozen=True)
@@ -58,9 +82,10 @@ def derivative(
         return None
     first = _ladder(function, step, rounding)
     second = _ladder(function, SECOND * step, rounding)
-    best = min(first, second, key=lambda e: e.allowed)
+    best, other = sorted((first, second), key=lambda e: e.allowed + rounding / e.step)
     error = max(first.allowed, second.allowed, abs(first.value - second.value))
-    return Estimate(best.value, FACTOR * error, best.step)
+    noise = rounding / min(best.step, other.step)
+    return Estimate(best.value, FACTOR * error + NOISE_FACTOR * noise, best.step)
 
 
 def contradicted(
@@ -72,7 +97,8 @@ def contradicted(
 ) -> bool:
     """Return whether much smaller steps give another derivative than `found`, taken from `step`.
 
-    So it is where a kink lies in between that nobody has declared, not where a gradient is wrong.
+    So it is where a kink lies in between that nobody has declared, or where the function turns
+    within the steps (tanh, where values are hundreds); not where a gradient is wrong.
     """
     for factor in NEARER:
         near = derivative(function, factor * step, rounding, valid)
@@ -82,7 +108,7 @@ def contradicted(
 
 
 def _ladder(function: Callable[[float], float], step: float, rounding: float) -> Estimate:
-    """Return the best extrapolation of one ladder; `allowed` is its plain error estimate."""
+    """Return the best extrapolation of one ladder; `allowed` is what its own columns differ by."""
     table: list[list[float]] = []
     best: Estimate | None = None
     for level in range(LEVELS):
@@ -95,12 +121,13 @@ def _ladder(function: Callable[[float], float], step: float, rounding: float) ->
         if level == 0:
             continue
         for k in range(1, level + 1):
-            error = max(abs(row[k] - row[k - 1]), abs(row[k] - table[-2][k - 1])) + rounding / h
-            if best is None or error < best.allowed:
+            error = max(abs(row[k] - row[k - 1]), abs(row[k] - table[-2][k - 1]))
+            if best is None or error + rounding / h < best.allowed + rounding / best.step:
                 best = Estimate(row[k], error, h)
         assert best is not None
+        total = best.allowed + rounding / best.step
         # Two orders worse than the best: smaller steps only add rounding.
-        if abs(row[-1] - table[-2][-1]) > 100 * best.allowed or best.allowed <= 2 * rounding / h:
+        if abs(row[-1] - table[-2][-1]) > 100 * total or total <= 2 * rounding / h:
             break
     assert best is not None
     return best

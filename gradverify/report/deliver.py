@@ -4,7 +4,7 @@ import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,14 +50,22 @@ def _try(path: Path) -> None:
 
 
 def deliver(report: Report, wanted: Sequence[View], *, verbose: bool) -> None:
-    """Write each view where it goes; UsageError where a file cannot be written after all."""
+    """Write each view of a report where it goes, as `write_views` does."""
+    write_views(lambda name, page: FORMATS[name](report, page), wanted, verbose=verbose)
+
+
+def write_views(
+    shown: Callable[[str, Page], str], wanted: Sequence[View], *, verbose: bool = False
+) -> None:
+    """Write each view, shown by its format on a page, where it goes; UsageError where a file
+    cannot be written after all."""
     # Standard output first: a full disk must not hide the report.
     for name, path in sorted(wanted, key=lambda view: view[1] is not None):
         if path is None:
-            write(FORMATS[name](report, _screen(verbose)))
+            write(shown(name, _screen(verbose)))
             continue
         try:
-            path.write_text(FORMATS[name](report, Page(verbose=verbose)), "utf-8")
+            path.write_text(shown(name, Page(verbose=verbose)), "utf-8")
         except OSError as error:
             raise UsageError(f"--format: cannot write {path}: {error.strerror}") from None
 

@@ -61,13 +61,14 @@ def show(layer: str, finding: Finding, page: Page) -> Text:
 def _fields(finding: Finding, page: Page) -> list[tuple[str, str, bool]]:
     """Return the rows of a finding: label, text, and whether the text may be filled."""
     rows: list[tuple[str, str | None, bool]] = [
+        ("diagnosis", finding.diagnosis, True),
+        ("odd one", finding.odd_one_out, True),
         ("question", finding.question, True),
         ("case", finding.case, False),
         ("element", element(finding), False),
         *((label, value, False) for label, value in values(finding)),
         ("allowed", _allowed(finding), True),
         ("derived", finding.derived, False),
-        ("diagnosis", finding.diagnosis, True),
         ("at", finding.location and page.short(finding.location), False),
         ("replay", finding.replay and page.short(finding.replay), False),
     ]

@@ -4,12 +4,14 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from gradverify.report import Page
+from gradverify.report.coverage import covered
 from gradverify.report.finding import printable, show, wrapped
 from gradverify.report.table import labels, layers_by_checks, verdict, word
 from gradverify.result import LayerResult, Report, Status, Verdict
@@ -52,13 +54,16 @@ def _sections(report: Report, page: Page) -> Iterator[RenderableType]:
     yield from notes
     if notes:
         yield Text()
-    found = list(zip(labels(report, page), report.layers, strict=True))
     for severity in ("error", "warning"):
-        for name, layer in found:
+        for name, layer in zip(labels(report, page), report.layers, strict=True):
+            derived: set[str | None] = set()
             for finding in layer.findings:
                 if (finding.severity == "error") is (severity == "error"):
-                    yield show(name, finding, page)
+                    # Equations are told once, not by every check that fails.
+                    known = finding.derived in derived
+                    yield show(name, replace(finding, derived=None) if known else finding, page)
                     yield Text()
+                    derived.add(finding.derived)
     for problem in report.problems:
         yield _note(page, "PROBLEM", page.short(problem), "bold red")
         yield Text()
@@ -72,26 +77,29 @@ def _tensors(name: str, layer: LayerResult, page: Page) -> Iterator[RenderableTy
     heading = f"{name}{spec}, {page.short(layer.source)}, {seconds:.1f} s: "
     yield Text.assemble((printable(heading), "bold"), verdict(layer))
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    for head in ("  check", "cases", "tensor", "status", "worst/allowed"):
+    for head in ("  check", "cases", "tensor", "status", "worst/allowed", "allowed"):
         table.add_column(head, no_wrap=True, justify="right" if head == "cases" else "left")
     table.add_column("reason", overflow="fold")
     for check in layer.checks:
         rows = [
-            (tensor, result.status, result.worst, result.reason)
+            (tensor, result.status, result.worst, result.allowed, result.reason)
             for tensor, result in check.tensors.items()
         ]
         if check.reason or not rows:
-            rows.insert(0, ("", check.status, None, check.reason))
-        for tensor, status, worst, reason in rows:
+            rows.insert(0, ("", check.status, None, None, check.reason))
+        for tensor, status, worst, allowed, reason in rows:
             table.add_row(
                 f"  {check.check}",
                 str(check.cases),
                 Text(printable(tensor)),
                 word(status),
                 "" if worst is None else f"{worst:.2g}",
+                "" if worst is None or allowed is None else f"{allowed:.1e}",
                 Text(printable(reason)),
             )
     yield table
+    if layer.coverage is not None:
+        yield from covered(layer.coverage, page)
     yield Text()
 
 

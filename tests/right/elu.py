@@ -1,5 +1,7 @@
 """Right ways of writing the exponential linear unit."""
 
+import math
+
 import numpy as np
 
 from gradverify import catalog
@@ -33,3 +35,28 @@ def boolean_assignment(x, *, alpha):
     slope[below] = alpha * np.exp(x[below])
     y[below] = slope[below] - alpha
     return y, lambda dy: (slope * dy,)
+
+
+@elu.register
+def elu_scalar_loop(x, *, alpha):
+    y, slope = np.empty_like(x), np.empty_like(x)
+    for index in np.ndindex(x.shape):
+        v = float(x[index])
+        y[index] = v if v >= 0 else alpha * math.expm1(v)
+        slope[index] = 1.0 if v >= 0 else alpha * math.exp(v)
+
+    def pullback(dy):
+        dx = np.array(dy)
+        dx *= slope
+        return {"x": dx}
+
+    return y, pullback
+
+
+@elu.register
+def elu_the_branch_not_taken_overflows(x, *, alpha):
+    """What where() leaves out may be infinite: it is not multiplied by zero."""
+    with np.errstate(over="ignore"):
+        y = np.where(x > 0, x, alpha * np.expm1(x))
+        slope = np.where(x > 0, 1, alpha * np.exp(x))
+    return y, lambda dy: (dy * slope,)

@@ -1,0 +1,85 @@
+"""Which of implementation, definition and differencing is the odd one out, where they disagree."""
+
+from enum import Enum
+
+import numpy as np
+
+from gradverify.checks import CHECKS
+from gradverify.checks.finite_difference import slope
+from gradverify.checks.observation import Observation
+from gradverify.result import Status
+from gradverify.trial import LayerRaised, Trial
+
+
+class _Answer(Enum):
+    RIGHT, WRONG, NONE = range(3)
+
+
+def odd_one_out(trial: Trial, seen: Observation) -> str | None:
+    """Return who is the odd one out over an element of a gradient, None where that is no question.
+
+    The definition's derivative, differences of the layer's own forward and exact arithmetic each
+    say what they think of the layer's gradient, and `forward` compares the two forwards.
+    """
+    tensor = seen.tensor
+    if trial.failure is not None or tensor not in trial.gradients or trial.case.dtype != "float64":
+        return None
+    derived = _answer(trial, "symbolic", tensor)
+    differences, exact = _differences(trial, tensor, seen.index), _answer(trial, "exact", tensor)
+    forward = [_answer(trial, "forward", y) for y in trial.spec.outputs]
+    own = (exact, differences)
+    if derived is _Answer.WRONG and _Answer.WRONG in own:
+        return "the implementation: its gradient is not the derived one, nor its forward's slope"
+    if derived is _Answer.WRONG and _Answer.RIGHT in own:
+        if _Answer.WRONG in forward:
+            return ("the forward, or the definition: the gradient is that of the layer's own "
+                    "forward, and that is not the definition's")  # fmt: skip
+        return ("the definition: the forward is the definition's, and the gradient is the slope "
+                "of the forward (a stop_gradient?)")  # fmt: skip
+    if _Answer.WRONG in own and _Answer.RIGHT in own:
+        if differences is _Answer.WRONG:
+            return "differencing: in exact arithmetic the gradient is that of the forward"
+        return "exact arithmetic: differences and gradient agree; a constant with too few digits?"
+    if derived is _Answer.RIGHT and _Answer.WRONG in own:
+        if _Answer.WRONG in forward:
+            return "the forward: the gradient is the derived one, the forward not the definition's"
+        return "differencing, or the forward beside the case: the gradient is the derived one"
+    if derived is _Answer.NONE and _Answer.WRONG in own:
+        return "the implementation: its gradient is not the slope of its own forward"
+    return None
+
+
+def _differences(trial: Trial, tensor: str, index: tuple[int, ...] | None) -> _Answer:
+    """Return what differences say of one element: nothing where they are not sharp enough to
+    tell what was got from what is derived."""
+    gradient = trial.gradients[tensor]
+    if index is None or not trial.shaped:
+        return _Answer.NONE
+    unit = np.zeros(gradient.shape)
+    unit[index] = 1.0
+    try:
+        found = slope(trial, tensor, unit)
+    except LayerRaised:
+        return _Answer.NONE
+    if found is None or not np.isfinite(found.value):
+        return _Answer.NONE
+    fits = abs(found.value - gradient[index]) <= found.allowed
+    if trial.oracle is not None:
+        derived = trial.reference.gradients[tensor][index]
+        if fits and abs(found.value - derived) <= found.allowed:
+            return _Answer.NONE
+    return _Answer.RIGHT if fits else _Answer.WRONG
+
+
+def _answer(trial: Trial, check: str, tensor: str) -> _Answer:
+    """Return what a check says of a tensor in this case, NONE where it cannot tell."""
+    if check not in CHECKS or not CHECKS[check].wants(trial):
+        return _Answer.NONE
+    if trial.oracle is None and check in ("forward", "symbolic"):
+        return _Answer.NONE
+    told = [o for o in CHECKS[check].observe(trial) if o.tensor == tensor]
+    if any(o.outcome is Status.FAILED and o.severity == "error" for o in told):
+        return _Answer.WRONG
+    if any(o.outcome is Status.PASSED and o.powered for o in told):
+        return _Answer.RIGHT
+    return _Answer.NONE

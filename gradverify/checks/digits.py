@@ -1,0 +1,55 @@
+"""A forward that rounds what it is given to a lower precision, seen without a definition."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from gradverify.cases import Array
+from gradverify.checks.agreement import Answer, copies, forward
+from gradverify.checks.observation import Observation, failed, passed
+from gradverify.trial import Trial
+
+VALUES = ("ordinary", "small", "positive", "negative", "offset")
+# A step that float32 can tell, within some percent, and one far below what it can.
+STEP, BELOW = 2.0**-20, 2.0**-30
+# Outputs that change by less than this fraction of themselves may do so by rounding in float64:
+# 2**-53, relative to the smaller step, with room for what is added up inside.
+SEEN = 2.0**-26
+
+
+def examine(trial: Trial, first: Answer) -> Iterator[Observation]:
+    """Ask whether a thousandth of a change in a tensor changes the outputs by a thousandth.
+
+    Only in float64, away from saturation and from kinks, and only without a definition, which
+    tells more.
+    """
+    names = [k for k in trial.spec.differentiable if trial.arrays.tensors[k].size]
+    case = trial.case
+    if trial.oracle is not None or case.dtype != "float64" or case.values not in VALUES:
+        return
+    name = names[(case.seed >> 3) % len(names)]
+    # Where a kink lies between, the changes differ; not so twice.
+    if all(_rounded(trial, name, seed) for seed in (13, 14)):
+        yield failed("precision", name, f"the outputs do not follow changes of {name} that float64 "
+                     f"can tell: it is rounded to a lower precision inside")  # fmt: skip
+    else:
+        yield passed("precision", name)
+
+
+def _rounded(trial: Trial, name: str, seed: int) -> bool:
+    """Whether the change of the outputs with a tensor is another for a far smaller step."""
+    value = trial.arrays.tensors[name].astype(np.float32).astype(float)
+    signs = np.random.default_rng([trial.case.seed, seed]).choice([-1.0, 1.0], value.shape)
+    base, size = _loss(trial, name, value)
+    step = _loss(trial, name, value * (1 + STEP * signs))[0] - base
+    small = _loss(trial, name, value * (1 + BELOW * signs))[0] - base
+    return abs(step) >= SEEN * size and abs(small * (STEP / BELOW) - step) > abs(step) / 2
+
+
+def _loss(trial: Trial, name: str, value: Array) -> tuple[float, float]:
+    """Return the sum of the cotangents times the outputs, and of its terms' sizes."""
+    given = trial.arrays.tensors | trial.within({name: value})
+    outputs = copies(forward(trial, {k: np.array(v) for k, v in given.items()})[0])
+    pairs = zip(trial.spec.differentiable_outputs, trial.arrays.cotangents, strict=True)
+    terms = [dy * outputs[k] for k, dy in pairs if k in outputs and outputs[k].shape == dy.shape]
+    return sum(float(np.sum(t)) for t in terms), sum(float(np.sum(np.abs(t))) for t in terms)

@@ -1,0 +1,56 @@
+"""Memory that a layer's results share, told by what changes where their owner writes to them."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from gradverify.checks.agreement import Answer, copies, equal, forward, told
+from gradverify.checks.memory import Lent, as_drawn, blanked, given
+from gradverify.checks.observation import Observation, failed, passed, warned
+from gradverify.trial import Trial
+
+SHARED = "{} shares memory with {}: who writes to one changes the other"
+KEPT = "{} is what the layer goes on with: who writes to it changes the next one; return a copy"
+
+
+def results(
+    trial: Trial, lent: Lent, outputs: Mapping[str, Any], gradients: Mapping[str, Any]
+) -> Iterator[Observation]:
+    """Overwrite outputs and gradients in turn, and look what else has changed.
+
+    An output is overwritten when its pullback is no longer needed: that a pullback reads the
+    outputs is usual, and who writes to them before it is called is at fault.
+    """
+    memory = lent.snapshot()
+    for name in trial.spec.outputs:
+        with blanked({k: v for k, v in outputs.items() if k == name}):
+            for other in lent.changed(memory):
+                yield warned("shares", name, SHARED.format(told(trial, name), given(trial, other)))
+    before = copies(gradients)
+    seen: set[str] = set()
+    for name, value in gradients.items():
+        seen.add(name)
+        with blanked({name: value}):
+            for other in lent.changed(memory):
+                message = SHARED.format(told(trial, name), given(trial, other))
+                # A gradient may be the cotangent itself, as that of a sum is.
+                tell = failed if other in trial.spec.given else warned
+                yield tell("aliases" if tell is failed else "shares", name, message)
+            for other, now in copies({k: gradients[k] for k in before.keys() - seen}).items():
+                if not equal(before[other], now):
+                    message = SHARED.format(told(trial, name), f"that of {other}")
+                    yield warned("shares", name, message)
+
+
+def outputs(trial: Trial, first: Answer) -> Iterator[Observation]:
+    """Overwrite outputs, and look whether the next call gives what was written."""
+    returned, _ = forward(trial, as_drawn(trial).tensors)
+    with blanked(returned) as blank:
+        again = copies(forward(trial, as_drawn(trial).tensors)[0])
+    for name in blank:
+        if name in again and np.any(np.isnan(again[name])) and name in first.outputs:
+            if not np.any(np.isnan(first.outputs[name])):
+                yield failed("aliases", name, KEPT.format(told(trial, name)))
+        else:
+            yield passed("aliases", name)

@@ -1,0 +1,150 @@
+"""A layer asked again: the same in every order of calls, and nothing that is others' changed."""
+
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gradverify.cases import Array
+from gradverify.checks import sharing
+from gradverify.checks.agreement import (
+    Answer,
+    Refused,
+    agree,
+    copies,
+    equal,
+    forward,
+    named,
+    pulled,
+    told,
+)
+from gradverify.checks.blame import ADDS_UP, differences, refusal, same
+from gradverify.checks.memory import Lent, as_drawn, chosen_layouts, lend, values_of
+from gradverify.checks.observation import Observation, failed, passed
+from gradverify.layer import Pullback
+from gradverify.trial import Trial
+
+STALE = (
+    "{} changes when another forward has run in between: what the forward keeps for its pullback "
+    "must belong to that call"
+)
+OVERWRITTEN = "{} that a call has returned is changed by the next: return an array of its own"
+
+
+MUTATED = "{} changed {} in place: the caller still uses it; work on a copy"
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """A pullback that was called once, and the gradients that it gave."""
+
+    pullback: Pullback
+    gradients: Mapping[str, Any]
+
+
+def examine(trial: Trial, first: Answer) -> Generator[Observation, None, Fresh]:
+    """Call the layer twice more, at other values and at the same, and return a fresh pullback.
+
+    The arrays of the two calls are the same objects, as where a caller fills its buffers anew, and
+    lie otherwise in memory than those of the first call.
+    """
+    called = trial.called
+    values, other = values_of(trial), values_of(trial, other=True)
+    lent = lend(trial, chosen_layouts(trial, values))
+    lent.write(other)
+    # That other values may be no case, and raise, is nothing to tell.
+    told_of: set[str] = set()
+    between, between_back = yield from _tried(trial, lent, told_of)
+    late = copies(pulled(trial, called.pullback, as_drawn(trial).cotangents))
+    if between_back is not None:
+        between |= yield from _tried_back(trial, lent, told_of, between_back)
+    yield from kept(trial, first.results, {**named(trial, called.outputs), **called.gradients})
+    yield from _late(trial, first, late)
+
+    lent.write(values)
+    earlier = copies(between)
+    try:
+        outputs, pullback = yield from _watched(trial, lent, told_of)
+        gradients = yield from _watched(trial, lent, told_of, pullback)
+    except Refused as refused:
+        yield refusal(trial, lent, refused)
+        lent = as_drawn(trial)
+        outputs, pullback = forward(trial, lent.tensors)
+        gradients = pulled(trial, pullback, lent.cotangents)
+    yield from kept(trial, earlier, between)
+    yield from differences(trial, first, Answer(copies(outputs), copies(gradients)), lent)
+    for name, value in called.tensors.items():
+        if name in told_of or not equal(value, trial.arrays.tensors[name]):
+            if name not in told_of:
+                yield failed("mutates", name, MUTATED.format("a call", name))
+        else:
+            yield passed("mutates", name)
+    lent.write(values)
+    yield from sharing.results(trial, lent, between, gradients)
+    return Fresh(pullback, gradients)
+
+
+def _tried(
+    trial: Trial, lent: Lent, told_of: set[str]
+) -> Generator[Observation, None, tuple[dict[str, Any], Pullback | None]]:
+    try:
+        found: tuple[dict[str, Any], Pullback] = yield from _watched(trial, lent, told_of)
+    except Refused:
+        return {}, None
+    return found
+
+
+def _tried_back(
+    trial: Trial, lent: Lent, told_of: set[str], pullback: Pullback
+) -> Generator[Observation, None, dict[str, Any]]:
+    try:
+        found: dict[str, Any] = yield from _watched(trial, lent, told_of, pullback)
+    except Refused:
+        return {}
+    return found
+
+
+def kept(
+    trial: Trial, before: Mapping[str, Array], values: Mapping[str, Any]
+) -> Iterator[Observation]:
+    """Compare what calls have returned, as it was then, with what it is now."""
+    now = copies({k: values[k] for k in before})
+    for name, value in before.items():
+        if not equal(value, now[name]):
+            yield failed("overwritten", name, OVERWRITTEN.format(told(trial, name)))
+
+
+def _late(trial: Trial, first: Answer, late: Mapping[str, Array]) -> Iterator[Observation]:
+    """Judge what the first pullback gives when it is called again, after another forward."""
+    wrong = [k for k, g in first.gradients.items() if not same(trial, first, late, k)]
+    if wrong:
+        fresh = as_drawn(trial)
+        _, pullback = forward(trial, fresh.tensors)
+        once = copies(pulled(trial, pullback, fresh.cotangents))
+        twice = copies(pulled(trial, pullback, as_drawn(trial).cotangents))
+    for name in first.gradients:
+        what = told(trial, name)
+        if name not in wrong:
+            yield passed("stale", name)
+        elif name in once and name in twice and agree(trial, name, once[name], twice[name]):
+            yield failed("stale", name, STALE.format(what))
+        else:
+            yield failed("accumulates", name, ADDS_UP.format(what.removeprefix("the ")))
+
+
+def _watched(
+    trial: Trial, lent: Lent, told_of: set[str], pullback: Pullback | None = None
+) -> Generator[Observation, None, Any]:
+    """Call the forward, or a pullback, and tell which of the arrays it was lent it has changed."""
+    before = lent.snapshot()
+    if pullback is None:
+        stage = "the forward"
+        result: Any = forward(trial, lent.tensors)
+    else:
+        stage, result = "the pullback", pulled(trial, pullback, lent.cotangents)
+    for name in lent.changed(before):
+        told_of.add(name)
+        if name in trial.spec.given:
+            yield failed("mutates", name, MUTATED.format(stage, name))
+        else:
+            yield failed("mutates", None, MUTATED.format(stage, "its cotangent"))
+    return result

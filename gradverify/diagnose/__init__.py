@@ -1,0 +1,283 @@
+"""What is wrong with a gradient or an output: by fitting, and by comparing failing with passing.
+
+A wrong gradient is fitted to the derived terms (missing, scaled, of the wrong sign), to sums over
+other axes, to other places of the right numbers. What no one cause explains in all cases is told
+by where it is wrong: in which cases, in which elements. What neither explains is *unexplained*.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+
+import numpy as np
+
+from gradverify.cases import Case
+from gradverify.checks.finite_difference import slope
+from gradverify.checks.observation import Observation
+from gradverify.diagnose import shapes, state, terms, where
+from gradverify.diagnose.cause import Cause, Instead, Scaled
+from gradverify.diagnose.sample import CLOSELY, Evidence, Sample, gradient_sample, output_sample
+from gradverify.diagnose.where import Condition
+from gradverify.numerics.finite_difference import Estimate
+from gradverify.trial import Call, LayerRaised, Trial, call
+from gradverify.view import seen as viewed
+
+UNEXPLAINED = Cause(
+    "unexplained",
+    "unexplained: no one change of a term, a factor, an axis or a constant gives it, and what "
+    "fails has nothing in common that what passes has not",
+)
+# So many cases are compared; more would only say the same.
+MOST_CASES = 60
+# Without a definition every element is differenced: of small tensors, in a few cases.
+DIFFERENCED, DIFFERENCED_CASES = 24, 6
+# An error that vanishes with a constant falls by this much when the constant does by a thousand.
+VANISHES = 0.05
+# Constants that are added so that nothing divides by zero are this small.
+SMALL = 0.05
+
+
+class Diagnoses:
+    """What is wrong with each tensor of one layer, found once and told to every check.
+
+    `cases` are those that were tried, and `shared` the questions that `contract` has answered
+    badly, with their tensors.
+    """
+
+    def __init__(
+        self, cases: Sequence[Case], shared: Collection[tuple[str, str | None]] = ()
+    ) -> None:
+        self.cases = cases
+        self.shared = {t: q for q, t in shared if q in state.SHARED}
+        self.causes: dict[str, Cause] = {}
+
+    def of(self, trial: Trial, check: str, seen: Observation, failing: Collection[Case]) -> Cause:
+        """Return what is wrong where a check has failed in a (shrunk) trial and other cases."""
+        tensor = seen.tensor
+        if check in ("contract", "buffers") or (check == "kinks" and tensor not in self.causes):
+            # Where there is nothing to add, the question itself has said it.
+            return state.of_contract(trial, seen) or Cause(seen.question, "")
+        if tensor in self.causes:
+            return self.causes[tensor]
+        tried = sorted(self.cases, key=lambda c: (c not in failing, c.weight))
+        found = self._from_contract(trial, tensor, tried)
+        if found is None and tensor is not None:
+            found = _diagnosed(trial, tensor, tried)
+        outputs = [y for y in trial.spec.outputs if y in self.causes and y != tensor]
+        if found is UNEXPLAINED and outputs:
+            found = None
+        if found is not None and tensor is not None:
+            self.causes[tensor] = found
+            return found
+        # Nothing else is wrong with the tensor: the forward is, or another tensor of a step.
+        for other, cause in self.causes.items():
+            return Cause(cause.kind, f"it follows from what is wrong with {other}")
+        return UNEXPLAINED
+
+    def _from_contract(
+        self, trial: Trial, tensor: str | None, cases: Sequence[Case]
+    ) -> Cause | None:
+        """Return what `contract` has said of a tensor, where that explains what others see."""
+        question = self.shared.get(tensor, self.shared.get(None))
+        if question is None:
+            return None
+        if question in state.LINEARITY and tensor is not None and trial.oracle is not None:
+            # What rounds its cotangent is not linear in it either.
+            evidence = Evidence.of(_samples(trial, tensor, cases))
+            if found := shapes.rounded(evidence.failing[:CLOSELY]):
+                return found
+        cause = state.KINDS[question]
+        return Cause(cause.kind, f"{cause.text} (see contract)")
+
+
+def _diagnosed(trial: Trial, tensor: str, cases: Sequence[Case]) -> Cause | None:
+    """Return what is wrong with a tensor, None where it is as expected in all cases."""
+    if trial.failure is not None:
+        return None
+    evidence = Evidence.of(_samples(trial, tensor, cases))
+    if not evidence.failing:
+        return None
+    elements = where.of_elements(evidence)
+    return (
+        _everywhere(evidence)
+        or (elements and _there(evidence, elements, None))
+        or _of_numbers(evidence)
+        or _somewhere(evidence, elements)
+        or UNEXPLAINED
+    )
+
+
+def _samples(trial: Trial, tensor: str, cases: Iterable[Case]) -> Iterator[Sample]:
+    gradient = tensor in trial.spec.differentiable
+    if trial.oracle is None:
+        if gradient:
+            yield from _differenced(trial, tensor, cases)
+        return
+    of = gradient_sample if gradient else output_sample
+    for case in list(dict.fromkeys((trial.case, *cases)))[:MOST_CASES]:
+        other = trial if case == trial.case else Trial(
+            trial.layer, case, trial.oracle, trial.redundant
+        )  # fmt: skip
+        found = of(other, tensor)
+        if found is not None:
+            yield found
+
+
+def _differenced(trial: Trial, tensor: str, cases: Iterable[Case]) -> Iterator[Sample]:
+    """Yield a tensor's gradient beside its differences, element by element."""
+    count = 0
+    for case in dict.fromkeys((trial.case, *cases)):
+        other = Trial(trial.layer, case, None)
+        if case.dtype != "float64" or count >= DIFFERENCED_CASES:
+            continue
+        if other.failure is not None or not other.shaped or tensor not in other.gradients:
+            continue
+        got = other.gradients[tensor]
+        if not 0 < got.size <= DIFFERENCED:
+            continue
+        try:
+            found = [_element(other, tensor, k) for k in range(got.size)]
+        except LayerRaised:
+            continue
+        known = [e for e in found if e is not None and np.isfinite(e.value)]
+        if len(known) == got.size:
+            count += 1
+            expected = np.array([e.value for e in known]).reshape(got.shape)
+            yield Sample(other, tensor, got, expected, max(e.allowed for e in known))
+
+
+def _element(trial: Trial, tensor: str, k: int) -> Estimate | None:
+    unit = np.zeros(trial.gradients[tensor].size)
+    unit[k] = 1.0
+    return slope(trial, tensor, unit.reshape(trial.gradients[tensor].shape))
+
+
+def _everywhere(evidence: Evidence) -> Cause | None:
+    """Return a cause that holds in every case."""
+    first = evidence.closely.failing[0]
+    for cause in _causes(first):
+        found = cause.explains(evidence.closely, first.trial.spec.dims + _integers(first))
+        if found is not None:
+            return found
+    return None
+
+
+def _of_numbers(evidence: Evidence) -> Cause | None:
+    """Return that rounding, or where a small constant stands, explains it."""
+    if evidence.failing[0].trial.oracle is None:
+        return None
+    return shapes.rounded(evidence.failing[:CLOSELY]) or _vanishing(evidence)
+
+
+def _integers(sample: Sample) -> tuple[str, ...]:
+    constants = sample.trial.spec.constants
+    return tuple(
+        k for k, v in constants.items() if all(type(n) is int for n in v)
+    )  # a kernel's size counts as well
+
+
+def _simple_causes(first: Sample) -> Iterator[Scaled | Instead]:
+    """Yield causes that need few numbers to be told apart, likeliest first."""
+    yield terms.whole(first.tensor, gradient=first.of_gradient)
+    yield from shapes.rearranged(first)
+    if first.trial.oracle is not None and first.of_gradient:
+        yield from terms.scaled_terms(first)
+        yield from shapes.of_another_tensor(first)
+
+
+def _causes(first: Sample) -> Iterator[Scaled | Instead]:
+    yield from _simple_causes(first)
+    if first.trial.oracle is None:
+        return
+    yield from shapes.other_constants(first)
+    if first.of_gradient:
+        yield from terms.other_sums(first)
+        yield from terms.two_paths(first)
+        yield from terms.dropped_factors(first)
+        yield from terms.other_reads(first)
+    # Of a gradient: that it is right for another forward, one that the layer has, perhaps.
+    yield from terms.scaled_definition(first)
+
+
+def _somewhere(evidence: Evidence, elements: Condition | None) -> Cause | None:
+    """Return where it is wrong, and what is wrong there if that can be told."""
+    spec = evidence.failing[0].trial.spec
+    failing, passing = ([s.case for s in samples] for samples in (evidence.failing,
+                                                                  evidence.passing))  # fmt: skip
+    cases = where.of_cases(failing, passing, spec)
+    found = elements or cases
+    if found is None:
+        return None
+    return _there(evidence, elements, cases) or Cause(found.kind, _only(elements, cases))
+
+
+def _only(elements: Condition | None, cases: Condition | None) -> str:
+    parts = [c.text for c in (elements, cases) if c is not None]
+    return f"only {' and '.join(parts)}"
+
+
+def _there(evidence: Evidence, elements: Condition | None, cases: Condition | None) -> Cause | None:
+    """Return what is wrong in some elements or cases only, None where it cannot be told."""
+    close = Evidence(evidence.closely.failing, ())
+    if elements is not None and elements.mask is not None:
+        masks = [elements.mask(s) for s in close.failing]
+        close = close.within([m for m in masks if m is not None])
+    first = close.failing[0]
+    for cause in _simple_causes(first):
+        if inner := cause.explains(close, first.trial.spec.dims):
+            found = elements or cases
+            assert found is not None
+            return Cause(found.kind, f"{_only(elements, cases)}; there {inner.text}")
+    return None
+
+
+def _vanishing(evidence: Evidence) -> Cause | None:
+    """Return that a constant is in the wrong place: the error vanishes as the constant does."""
+    first = evidence.closely.failing[0]
+    for name, values in first.trial.spec.constants.items():
+        if not all(isinstance(v, float) and v > 0 for v in values):
+            continue
+        largest = max(values)
+        # Beside ordinary values such a constant is small.
+        samples = [s for s in evidence.failing if s.case.at[name] == largest
+                   and s.case.values == "ordinary"]  # fmt: skip
+        samples = sorted(samples, key=lambda s: -s.expected.size)[:3]
+        if samples and all(_falls(s, name, largest) for s in samples):
+            kind = "eps" if largest < SMALL else "constant"
+            return Cause(kind, f"{name} is left out or in the wrong place: the error vanishes as "
+                               f"{name} does")  # fmt: skip
+    return None
+
+
+def _falls(sample: Sample, name: str, largest: float) -> bool:
+    """Whether the relative error in a case falls with a constant, far below what it is."""
+    errors = [_error(sample, name, largest * f) for f in (1.0, 1e-3, 1e-6)]
+    if None in errors:
+        return False
+    a, b, c = (e or 0.0 for e in errors)
+    return a > 0 and b <= VANISHES * a and c <= VANISHES * b + sample.tolerance
+
+
+def _error(sample: Sample, name: str, value: float) -> float | None:
+    """Return the largest error with another value of a constant, relative to what is right."""
+    trial = sample.trial
+    assert trial.oracle is not None
+    constants = {**trial.constants, name: value}
+    found = call(trial.layer, trial.wide.tensors, constants, trial.wide.cotangents)
+    if not isinstance(found, Call):
+        return None
+    outputs, pullback = viewed(trial.oracle, trial.view).run(
+        trial.wide.tensors, constants, trial.sizes
+    )
+    if sample.tensor in trial.spec.differentiable:
+        got, expected = found.gradients.get(sample.tensor), pullback(*trial.wide.cotangents)
+        right = expected[sample.tensor]
+    else:
+        names = trial.spec.outputs
+        got = dict(zip(names, found.outputs, strict=True))[sample.tensor]
+        right = dict(zip(names, outputs, strict=True))[sample.tensor]
+    if got is None or not trial.fits(sample.tensor, got):
+        return None
+    error = float(np.max(np.abs(np.asarray(got, float) - right), initial=0.0))
+    return error / float(np.max(np.abs(right), initial=0.0) or 1.0)
+
+
+__all__ = ["UNEXPLAINED", "Cause", "Diagnoses"]

@@ -1,0 +1,157 @@
+"""Causes in the array itself: transposed, reversed, summed over an axis, that of another tensor."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations, permutations
+from typing import Any
+
+import numpy as np
+
+from gradverify.cases import Array
+from gradverify.diagnose.cause import Cause, Instead
+from gradverify.diagnose.sample import Sample
+from gradverify.numerics.allowance import FACTOR, reference, unit_roundoff
+from gradverify.trial import Call, call
+from gradverify.view import seen
+
+# One rounded step does at least this fraction of what the rounding of all of them does.
+SINGLE = 1e-2
+# Inputs are moved by this fraction: far more than a rounding of float32, far less than matters.
+NUDGE = 1e-4
+# Permutations of more axes are more than anyone tries by mistake.
+MOST_AXES = 4
+
+
+def rearranged(sample: Sample) -> Iterator[Instead]:
+    """Yield that the right numbers are returned, in other places or summed over an axis."""
+    what, axes = sample.tensor, range(sample.expected.ndim)
+
+    def instead(change: Callable[[Array], Array], kind: str, text: str) -> Instead:
+        def at(s: Sample) -> Array | None:
+            if s.expected.ndim != sample.expected.ndim:
+                return None
+            found = np.asarray(change(s.expected))
+            return found.reshape(s.got.shape) if found.size == s.got.size else None
+
+        return Instead(at, Cause(kind, text))
+
+    if 1 < len(axes) <= MOST_AXES:
+        for order in permutations(axes):
+            if order != tuple(axes):
+                told = f"{what} is transposed: its axes are in the order {order}"
+                yield instead(lambda a, o=order: a.transpose(o), "transposed", told)  # type: ignore[misc]
+    for axis in axes:
+        yield instead(
+            lambda a, k=axis: np.flip(a, k),  # type: ignore[misc]
+            "axis", f"{what} is reversed along axis {axis}",
+        )  # fmt: skip
+        for step in (1, -1):
+            yield instead(
+                lambda a, k=axis, s=step: np.roll(a, s, k),  # type: ignore[misc]
+                "axis", f"{what} is moved by {step} along axis {axis}",
+            )  # fmt: skip
+    for count in range(1, len(axes) + 1):
+        for over in combinations(axes, count):
+            for reduce, how in ((np.sum, "the sum"), (np.mean, "the mean")):
+                yield instead(
+                    lambda a, o=over, r=reduce: np.broadcast_to(r(a, o, keepdims=True), a.shape),  # type: ignore[misc]
+                    "axis", f"{what} is {how} of the right gradient over axis "
+                            f"{', '.join(map(str, over))}",
+                )  # fmt: skip
+    yield instead(np.abs, "sign", f"{what} is the absolute value of the right gradient")
+
+
+def of_another_tensor(sample: Sample) -> Iterator[Instead]:
+    """Yield that the gradient of another tensor is returned."""
+    for other in sample.trial.spec.differentiable:
+        if other == sample.tensor:
+            continue
+
+        def at(s: Sample, other: str = other) -> Array | None:
+            found: Array = s.trial.reference.gradients[other]
+            return found.reshape(s.got.shape) if found.size == s.got.size else None
+
+        yield Instead(at, Cause("swapped", f"{sample.tensor} gets the gradient of {other}"))
+
+
+def other_constants(sample: Sample) -> Iterator[Instead]:
+    """Yield that a constant is not the one that is given."""
+    spec = sample.trial.spec
+    for name, values in spec.constants.items():
+        others = {v for v in values if isinstance(v, float) or not isinstance(v, bool)}
+        for value in (*sorted(others, key=str), 0.0, 1.0):
+            if isinstance(values[0], int) and value not in values:
+                continue
+
+            def at(s: Sample, name: str = name, value: Any = value) -> Array | None:
+                return _with_constants(s, {name: value})
+
+            told = "is left out" if value == 0 else f"is {value:g} whatever is given"
+            yield Instead(at, Cause("eps" if value == 0 else "constant", f"{name} {told}"))
+
+
+def _with_constants(sample: Sample, changed: dict[str, Any]) -> Array | None:
+    trial = sample.trial
+    assert trial.oracle is not None
+    oracle = seen(trial.oracle, trial.view)
+    try:
+        outputs, pullback = oracle.run(
+            trial.wide.tensors, {**trial.constants, **changed}, trial.sizes
+        )
+        if sample.tensor in trial.spec.differentiable:
+            return pullback(*trial.wide.cotangents)[sample.tensor]
+    except Exception:  # at such a constant the definition has no value or another shape
+        return None
+    return dict(zip(trial.spec.outputs, outputs, strict=True)).get(sample.tensor)
+
+
+def rounded(samples: Sequence[Sample]) -> Cause | None:
+    """Return that a step is computed in a lower precision, if no error in float64 is larger than
+    what such steps do, and some are as large."""
+    precise = [s for s in samples if s.case.dtype == "float64"]
+    for dtype in ("float32", "float16"):
+        parts = [_of_rounding(s, dtype) for s in precise]
+        erratic = any(map(_erratic, precise))
+        if parts and erratic and SINGLE / FACTOR <= max(parts) <= 1:
+            return Cause("precision", f"a step is computed in {dtype}: the error is of the size "
+                                      "of its rounding")  # fmt: skip
+    return None
+
+
+def _of_rounding(sample: Sample, dtype: str) -> float:
+    """Return the error as a fraction of what rounding in a dtype may do."""
+    trial = sample.trial
+    assert trial.oracle is not None
+    found = reference(
+        seen(trial.oracle, trial.view), trial.wide.tensors, trial.constants, trial.sizes,
+        trial.wide.cotangents, dtype, trial.case.seed,
+    )  # fmt: skip
+    allowance = (found.allowed_gradients | found.allowed_outputs)[sample.tensor]
+    # All of it is small beside the terms: a gross error is none of rounding.
+    allowed = min(allowance.value, 100 * unit_roundoff(dtype) * allowance.terms)
+    return float(np.max(np.abs(sample.difference))) / allowed if allowed else np.inf
+
+
+def _erratic(sample: Sample) -> bool:
+    """Whether the error changes when inputs do by a little, as rounding does; the error of a
+    wrong formula changes as little as they do."""
+    trial = sample.trial
+    assert trial.oracle is not None
+    rng = np.random.default_rng([trial.case.seed, 8])
+    moved = trial.within({
+        k: v * (1 + NUDGE * rng.standard_normal(v.shape)) if k in trial.spec.differentiable else v
+        for k, v in trial.wide.tensors.items()
+    })  # fmt: skip
+    found = call(trial.layer, moved, trial.constants, trial.wide.cotangents)
+    if not isinstance(found, Call):
+        return False
+    outputs, pullback = seen(trial.oracle, trial.view).run(moved, trial.constants, trial.sizes)
+    name, names = sample.tensor, trial.spec.outputs
+    if sample.of_gradient:
+        got, right = found.gradients.get(name), pullback(*trial.wide.cotangents)[name]
+    else:
+        got = dict(zip(names, found.outputs, strict=True))[name]
+        right = dict(zip(names, outputs, strict=True))[name]
+    if got is None or not trial.fits(name, got):
+        return False
+    change = np.asarray(got, float) - right - sample.difference
+    return float(np.max(np.abs(change))) > 0.1 * float(np.max(np.abs(sample.difference)))

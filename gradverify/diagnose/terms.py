@@ -1,0 +1,262 @@
+"""Causes that follow from the derivation: a term missing, scaled, of the wrong sign, unsummed."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import combinations, permutations
+
+import numpy as np
+
+from gradverify.calculus import weighted
+from gradverify.calculus.compile import Oracle
+from gradverify.calculus.typeset import Printer
+from gradverify.calculus.unicode import Unicode
+from gradverify.calculus.weighted import Term, Weighted
+from gradverify.cases import Array, view_of
+from gradverify.diagnose.cause import Cause, Instead, Scaled
+from gradverify.diagnose.coefficient import Coefficient, sized
+from gradverify.diagnose.sample import Sample
+from gradverify.trial import make_oracle
+from gradverify.view import seen
+
+# More terms than this are those of a whole network; the nearest to the tensor come first.
+MOST_TERMS = 120
+# Of a definition with more terms not all factors of sizes are tried for each.
+MOST_TRIED = 30
+# An un-summed term with more axes has too many sums to try.
+MOST_AXES = 5
+
+Changed = Callable[[Sample, dict[str, float]], Array]
+
+
+def told(what: str, factor: Coefficient) -> Cause:
+    """Return what a factor that multiplies something means."""
+    if factor.number == 0:
+        return Cause("missing path", f"{what} is missing")
+    if factor.number == -1 and not factor.sized:
+        return Cause("sign", f"{what} has the wrong sign")
+    if factor.sized:
+        meant = _counted(factor)
+        return Cause("count", f"{what} is {factor} times what is derived{meant}")
+    return Cause("factor", f"{what} is {factor} times what is derived")
+
+
+def _counted(factor: Coefficient) -> str:
+    """Return what a factor of sizes says of a count, such as N-1 where N is derived."""
+    if factor.number != 1:
+        return ""
+    if factor.less is not None and factor.powers:
+        name, side = factor.less
+        return f": {name}-1 where {name} is derived" if side < 0 else (
+            f": {name} where {name}-1 is derived"
+        )  # fmt: skip
+    under = [d for d, p in factor.powers if p == -1]
+    if len(under) == len(factor.powers):
+        return f": a mean over {' and '.join(under)} where the sum is derived"
+    if all(p == 1 for _, p in factor.powers):
+        return f": not divided by {'*'.join(d for d, _ in factor.powers)}"
+    return ""
+
+
+def whole(tensor: str, *, gradient: bool) -> Scaled:
+    """Return that all of a gradient or an output is scaled."""
+    what = f"the gradient of {tensor}" if gradient else f"the output {tensor}"
+
+    def cause(factor: Coefficient) -> Cause:
+        if factor.number == 0:
+            return Cause("missing path", f"{what} is zero")
+        return told(what, factor)
+
+    return Scaled(lambda s, c: c * s.expected, cause)
+
+
+def scaled_terms(sample: Sample) -> Iterator[Scaled]:
+    """Yield, nearest to the tensor first, that a path or a summand of the derivation is scaled."""
+    oracle = _oracle(sample)
+    made = _summands(oracle)
+    terms, printer = _near(made.terms, sample.tensor), Printer(oracle.derivation, Unicode())
+    outputs = oracle.program.declared.wanted
+    through: dict[str, list[Term]] = {}
+    for term in terms:
+        if term.whole and term.to != sample.tensor:
+            through.setdefault(term.to, []).append(term)
+    groups = [(f"the path through {t}", own) for t, own in through.items()]
+    for term in terms:
+        path = f"the path from {term.source} to {term.to}"
+        if term.whole and term.to == sample.tensor and term.source not in outputs:
+            path = f"the path through {term.source}"
+        shown = path if term.whole else f"the term {printer.text(term.value)} of {path}"
+        groups.append((shown, [term]))
+    for what, own in groups:
+        yield _scaled(made, what, own)
+
+
+def scaled_definition(sample: Sample) -> Iterator[Scaled]:
+    """Yield that a summand of the definition is scaled, in the outputs and so in gradients."""
+    oracle = _oracle(sample)
+    made, printer = _definition(oracle), Printer(oracle.derivation, Unicode())
+    # A gradient that is wrong by a factor of sizes is so by one of its own terms.
+    few = len(made.terms) <= MOST_TRIED and not sample.of_gradient
+    sizes = sample.trial.spec.dims if few else ()
+
+    def tries(first: Sample) -> Iterable[Coefficient]:
+        return sized(first.case.at, sizes)
+
+    for term in made.terms[:MOST_TERMS]:
+        what = f"in the forward, {term.to}"
+        if not term.whole:
+            what = f"in the forward, the term {printer.text(term.value)} of {term.to}"
+        yield _scaled(made, what, [term], tries)
+
+
+def _scaled(
+    made: Weighted,
+    what: str,
+    terms: Sequence[Term],
+    tries: Callable[[Sample], Iterable[Coefficient]] = lambda sample: (),
+) -> Scaled:
+    def at(sample: Sample, factor: float) -> Array:
+        return _changed(made, sample, {t.weight: factor for t in terms})
+
+    return Scaled(at, lambda factor: told(what, factor), tries)
+
+
+def two_paths(sample: Sample) -> Iterator[Instead]:
+    """Yield that two paths to the tensor are missing at once."""
+    made = _summands(_oracle(sample))
+    terms = [t for t in _near(made.terms, sample.tensor) if t.to != sample.tensor and t.whole]
+    for a, b in combinations(list(dict.fromkeys(t.to for t in terms))[:8], 2):
+        dropped = {t.weight: 0.0 for t in terms if t.to in (a, b)}
+        yield Instead(
+            lambda s, dropped=dropped: _changed(made, s, dropped),  # type: ignore[misc]
+            Cause("missing path", f"the paths through {a} and {b} are missing"),
+        )
+
+
+def dropped_factors(sample: Sample) -> Iterator[Instead]:
+    """Yield that a factor of a term is forgotten."""
+    oracle = _oracle(sample)
+    made, printer = _factors(oracle), Printer(oracle.derivation, Unicode())
+    for term in _near(made.terms, sample.tensor):
+        what = printer.text(term.value)
+        yield Instead(
+            lambda s, weight=term.weight: _changed(made, s, {weight: 0.0}),  # type: ignore[misc]
+            Cause("missing path", f"the factor {what} is missing in what flows from {term.source} "
+                                  f"to {term.to}"),
+        )  # fmt: skip
+
+
+def other_reads(sample: Sample) -> Iterator[Instead]:
+    """Yield that another tensor of the same shape is read."""
+    oracle = _oracle(sample)
+    made, printer = _reads(oracle), Printer(oracle.derivation, Unicode())
+    for term in _near(made.terms, sample.tensor):
+        assert term.instead is not None
+        value, instead = printer.text(term.value), printer.text(term.instead)
+        yield Instead(
+            lambda s, weight=term.weight: _changed(made, s, {weight: 1.0}),  # type: ignore[misc]
+            Cause("swapped", f"{instead} is read where {value} is derived, in what flows from "
+                             f"{term.source} to {term.to}"),
+        )  # fmt: skip
+
+
+def other_sums(sample: Sample) -> Iterator[Instead]:
+    """Yield that the terms of the tensor's gradient are summed over other axes than derived."""
+    found = list(weighted.unsummed(_oracle(sample).derivation, sample.tensor))
+    if len(found) != 1 or len(found[0][0].loops) > MOST_AXES:
+        return
+    ((step, full),) = found
+    letters, summed = [i for i, _ in step.loops], [i for i, _ in step.reduced]
+    derived = ", ".join(summed) or "nothing"
+    for count in range(len(letters) + 1):
+        for axes in combinations(range(len(letters)), count):
+            names = [i for k, i in enumerate(letters) if k not in axes]
+            over = ", ".join(letters[k] for k in axes)
+            if over == derived:
+                continue
+            how = f"summed over {over}" if axes else "not summed"
+            text = f"the gradient of {sample.tensor} is {how}; derived is the sum over {derived}"
+            kind = "axis" if count >= len(summed) else "broadcast"
+            for order in permutations(range(len(names))):
+
+                def total(
+                    terms: Array, axes: tuple[int, ...] = axes, order: tuple[int, ...] = order
+                ) -> Array:
+                    return np.asarray(terms.sum(axis=axes).transpose(order))
+
+                yield Instead(_of_terms(full, total), Cause(kind, text))
+    reduced = tuple(k for k, i in enumerate(letters) if i in summed)
+    for place, which in ((0, "first"), (-1, "last")) if reduced else ():
+
+        def one(terms: Array, place: int = place) -> Array:
+            index = tuple(place if k in reduced else slice(None) for k in range(terms.ndim))
+            return np.asarray(terms[index])
+
+        yield Instead(
+            _of_terms(full, one),
+            Cause("broadcast", f"the gradient of {sample.tensor} is the {which} term only, not "
+                               f"the sum over {derived}"),
+        )  # fmt: skip
+
+
+def _of_terms(full: Oracle, change: Callable[[Array], Array]) -> Callable[[Sample], Array | None]:
+    """Return what a change makes of the un-summed terms in a case."""
+
+    def at(sample: Sample) -> Array | None:
+        trial = sample.trial
+        if trial.view.changes:
+            return None
+        _, pullback = full.run(trial.wide.tensors, trial.constants, trial.sizes)
+        found = change(pullback(*trial.wide.cotangents)[sample.tensor])
+        return found if found.shape == sample.got.shape else None
+
+    return at
+
+
+def _oracle(sample: Sample) -> Oracle:
+    oracle = make_oracle(sample.trial.spec)
+    assert oracle is not None
+    return oracle
+
+
+@lru_cache(maxsize=8)
+def _summands(oracle: Oracle) -> Weighted:
+    return weighted.weighted_summands(oracle.derivation)
+
+
+@lru_cache(maxsize=8)
+def _factors(oracle: Oracle) -> Weighted:
+    return weighted.weighted_factors(oracle.derivation)
+
+
+@lru_cache(maxsize=8)
+def _reads(oracle: Oracle) -> Weighted:
+    return weighted.weighted_reads(oracle.derivation)
+
+
+@lru_cache(maxsize=8)
+def _definition(oracle: Oracle) -> Weighted:
+    return weighted.weighted_definition(oracle.derivation)
+
+
+def _changed(made: Weighted, sample: Sample, weights: dict[str, float]) -> Array:
+    """Return a gradient or an output as it is with other weights."""
+    trial = sample.trial
+    found = seen(made.oracle, view_of(trial.spec, trial.case))
+    constants = {**trial.constants, **made.plain, **weights}
+    outputs, pullback = found.run(trial.wide.tensors, constants, trial.sizes)
+    if sample.tensor in trial.spec.differentiable:
+        return pullback(*trial.wide.cotangents)[sample.tensor]
+    return outputs[trial.spec.outputs.index(sample.tensor)]
+
+
+def _near(terms: Sequence[Term], tensor: str) -> list[Term]:
+    """Return the terms that a tensor's gradient depends on, those of the last steps first."""
+    found: list[Term] = []
+    reached, frontier = {tensor}, [tensor]
+    while frontier:
+        step = [t for t in terms if t.to in frontier]
+        found += [t for t in step if t not in found]
+        frontier = [s for t in step if (s := t.source) is not None and s not in reached]
+        frontier = list(dict.fromkeys(frontier))
+        reached |= set(frontier)
+    return found[:MOST_TERMS]

@@ -1,0 +1,254 @@
+"""Where something is wrong: what failing cases have in common, and what wrong elements have."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradverify.cases import Array, Case
+from gradverify.diagnose.sample import Evidence, Sample
+from gradverify.notation.tree import text
+from gradverify.spec import Spec
+
+# Of the elements that a condition names, this fraction has to be wrong where it would show.
+MOSTLY = 0.9
+# Fewer passing cases than this fraction of the failing ones have by chance what those have.
+BY_CHANCE = 0.3
+
+
+@dataclass(frozen=True)
+class Condition:
+    """When, or in which elements, something is wrong; `mask` for one of elements."""
+
+    kind: str
+    text: str
+    mask: Callable[[Sample], Array | None] | None = None
+
+
+def of_cases(failing: Sequence[Case], passing: Sequence[Case], spec: Spec) -> Condition | None:
+    """Return what all failing cases have in common and no passing one has, None if nothing.
+
+    A few passing ones may have it where nothing separates them all: what is wrong may agree with
+    what is right by chance, a sum over one element with that element.
+    """
+    if not failing or not passing:
+        return None
+    best, fewest = None, 0.0
+    for kind, told, holds in _case_conditions(failing, passing, spec):
+        if not all(map(holds, failing)):
+            continue
+        chance = sum(map(holds, passing))
+        if chance == 0:
+            return Condition(kind, f"where {told}")
+        few = chance < BY_CHANCE * min(len(failing), len(passing))
+        if few and (best is None or chance < fewest):
+            best, fewest = Condition(kind, f"where {told}"), chance
+    return best
+
+
+_Holds = Callable[[Case], bool]
+
+
+def _case_conditions(
+    failing: Sequence[Case], passing: Sequence[Case], spec: Spec
+) -> Iterator[tuple[str, str, _Holds]]:
+    """Yield conditions on cases, the likeliest cause first."""
+    for kind, name in (("layout", "layout"), ("dtype", "dtype")):
+        yield from _listed(kind, name, lambda c, n=name: getattr(c, n), failing, passing)  # type: ignore[misc]
+    for name in spec.constants:
+        yield from _listed("constant", name, lambda c, n=name: c.at[n], failing, passing)  # type: ignore[misc]
+    for name, _ in failing[0].shapes:
+        yield from _listed("shape", name, lambda c, n=name: dict(c.shapes)[n], failing, passing)  # type: ignore[misc]
+    for name in spec.stars:
+        yield from _listed(
+            "size", f"the number of dimensions {name}",
+            lambda c, n=name: len(dict(c.leading)[n]), failing, passing,  # type: ignore[misc]
+        )  # fmt: skip
+    for d in spec.dims:
+        yield "size", f"{d} = 1", lambda c, d=d: c.at[d] == 1  # type: ignore[misc]
+    for k, a in enumerate(spec.dims):
+        for b in spec.dims[k + 1 :]:
+            yield "size", f"{a} = {b}", lambda c, a=a, b=b: c.at[a] == c.at[b]  # type: ignore[misc]
+            yield "size", f"{a} and {b} differ", lambda c, a=a, b=b: c.at[a] != c.at[b]  # type: ignore[misc]
+    for d in spec.dims:
+        most = max(c.at[d] for c in passing)
+        least = min(c.at[d] for c in failing)
+        if least > most:
+            told = f"{d} is {least} or more (right up to {most})"
+            yield "size", told, lambda c, d=d, m=most: c.at[d] > m  # type: ignore[misc]
+        low, high = min(c.at[d] for c in passing), max(c.at[d] for c in failing)
+        if high < low:
+            told = f"{d} is {high} or less (right from {low} on)"
+            yield "size", told, lambda c, d=d, m=low: c.at[d] < m  # type: ignore[misc]
+    for kind, name in (("values", "values"), ("cotangent", "cotangent")):
+        yield from _listed(kind, name, lambda c, n=name: getattr(c, n), failing, passing)  # type: ignore[misc]
+
+
+def _listed(
+    kind: str,
+    name: str,
+    read: Callable[[Case], Any],
+    failing: Sequence[Case],
+    passing: Sequence[Case],
+) -> Iterator[tuple[str, str, _Holds]]:
+    """Yield that a factor has one of the values it has in failing cases, none in passing ones."""
+    wrong, right = {read(c) for c in failing}, {read(c) for c in passing}
+    right -= wrong
+    if not right:
+        return
+    if len(wrong) <= len(right):
+        told = f"{name} = {' or '.join(sorted(map(str, wrong)))}"
+    else:
+        told = f"{name} is not {' or '.join(sorted(map(str, right)))}"
+    yield kind, told, lambda c: read(c) in wrong
+
+
+def of_elements(evidence: Evidence) -> Condition | None:
+    """Return what the wrong elements have in common and no right one has, None if nothing.
+
+    Nothing is said where all elements that would show it are wrong.
+    """
+    failing = evidence.failing
+    if not failing or all(bool(np.all(s.wrong | ~s.visible)) for s in failing):
+        return None
+    for condition in _element_conditions(failing):
+        if condition.mask is not None and _separates(condition.mask, evidence):
+            return condition
+    return None
+
+
+def _separates(mask_of: Callable[[Sample], Array | None], evidence: Evidence) -> bool:
+    excluded = False
+    for sample in evidence.failing:
+        mask = mask_of(sample)
+        if mask is None or mask.shape != sample.wrong.shape or np.any(sample.wrong & ~mask):
+            return False
+        shown = mask & (sample.visible | sample.wrong)
+        if np.count_nonzero(sample.wrong) < MOSTLY * np.count_nonzero(shown):
+            return False
+        excluded |= bool(np.any(sample.visible & ~mask))
+    if not excluded:
+        return False
+    for sample in evidence.passing:
+        mask = mask_of(sample)
+        if mask is None or mask.shape != sample.wrong.shape:
+            return False
+        if np.count_nonzero(mask & sample.visible) > (1 - MOSTLY) * mask.size:
+            return False
+    return True
+
+
+def _element_conditions(failing: Sequence[Sample]) -> Iterator[Condition]:
+    first = failing[0]
+    spec, tensor = first.trial.spec, first.tensor
+    names = [tensor, *(t for t in spec.given if t != tensor)]
+    for name in names:
+        if name not in first.trial.wide.tensors:
+            continue
+        for told, test in (
+            ("{} < 0", lambda x: x < 0), ("{} > 0", lambda x: x > 0), ("{} = 0", lambda x: x == 0),
+            ("{} <= 0", lambda x: x <= 0), ("{} >= 0", lambda x: x >= 0),
+        ):  # fmt: skip
+            yield Condition("region", "where " + told.format(name), _of_tensor(name, test))
+        yield from _beyond_value(failing, name)
+    for k, output in enumerate(spec.differentiable_outputs):
+        for told, test in (("{} < 0", lambda x: x < 0), ("{} > 0", lambda x: x > 0)):
+            yield Condition(
+                "cotangent", "where " + told.format(f"d{output}"), _of_cotangent(k, test)
+            )
+    for axis in range(first.expected.ndim):
+        yield from _along(failing, axis)
+    yield from _single(failing)
+
+
+def _of_tensor(name: str, test: Callable[[Array], Array]) -> Callable[[Sample], Array | None]:
+    def mask(sample: Sample) -> Array | None:
+        return _like(test(sample.trial.wide.tensors[name]), name, sample)
+
+    return mask
+
+
+def _of_cotangent(k: int, test: Callable[[Array], Array]) -> Callable[[Sample], Array | None]:
+    def mask(sample: Sample) -> Array | None:
+        name = sample.trial.spec.differentiable_outputs[k]
+        return _like(test(sample.trial.wide.cotangents[k]), name, sample)
+
+    return mask
+
+
+def _like(mask: Array, name: str, sample: Sample) -> Array | None:
+    """Return a mask over one tensor as one over the sample's: of the same shape, or broadcast
+    along the dimensions that only the sample has; None where it is neither."""
+    if mask.shape == sample.expected.shape:
+        return np.asarray(mask)
+    shapes = sample.trial.spec.shapes
+    own, wanted = (list(map(text, shapes[t])) for t in (name, sample.tensor))
+    if sample.trial.view.changes or len(set(wanted)) < len(wanted) or not set(own) < set(wanted):
+        return None
+    if [d for d in wanted if d in own] != own:
+        return None
+    shape = [n if d in own else 1 for d, n in zip(wanted, sample.expected.shape, strict=True)]
+    return np.broadcast_to(mask.reshape(shape), sample.expected.shape)
+
+
+def _beyond_value(failing: Sequence[Sample], name: str) -> Iterator[Condition]:
+    """Yield that only elements of large absolute value are wrong."""
+    least, most = np.inf, 0.0
+    for sample in failing:
+        value = np.abs(sample.trial.wide.tensors[name])
+        if value.shape != sample.wrong.shape:
+            return
+        right = value[~sample.wrong & sample.visible]
+        least = min(least, float(np.min(value[sample.wrong], initial=np.inf)))
+        most = max(most, float(np.max(right, initial=0.0)))
+    if least > most > 0:
+        yield Condition(
+            "region", f"where |{name}| is {least:.3g} or more (right up to {most:.3g})",
+            _of_tensor(name, lambda x, least=least: np.abs(x) >= least),  # type: ignore[misc]
+        )  # fmt: skip
+
+
+def _along(failing: Sequence[Sample], axis: int) -> Iterator[Condition]:
+    """Yield that only a part of the indices along an axis is wrong: from one on, one, the last."""
+    places = []
+    for sample in failing:
+        others = tuple(k for k in range(sample.wrong.ndim) if k != axis)
+        places.append(np.flatnonzero(np.any(sample.wrong, axis=others)))
+    first = min(int(p[0]) for p in places if p.size)
+
+    def indices(test: Callable[[Array, int], Array]) -> Callable[[Sample], Array | None]:
+        def mask(sample: Sample) -> Array | None:
+            if sample.expected.ndim <= axis:
+                return None
+            n = sample.expected.shape[axis]
+            shape = [1] * sample.expected.ndim
+            shape[axis] = n
+            along = np.asarray(test(np.arange(n), n)).reshape(shape)
+            return np.broadcast_to(along, sample.expected.shape)
+
+        return mask
+
+    if first > 0:
+        yield Condition(
+            "region", f"where the index along axis {axis} is {first} or more",
+            indices(lambda i, n: i >= first),
+        )  # fmt: skip
+    yield Condition(
+        "region", f"where the index along axis {axis} is {first}", indices(lambda i, n: i == first)
+    )
+    last = max(int(p[-1]) for p in places if p.size)
+    yield Condition(
+        "region", f"where the index along axis {axis} is {last} or less",
+        indices(lambda i, n: i <= last),
+    )  # fmt: skip
+    yield Condition(
+        "region", f"at the last index along axis {axis}", indices(lambda i, n: i == n - 1)
+    )
+
+
+def _single(failing: Sequence[Sample]) -> Iterator[Condition]:
+    """Yield that one element alone is wrong, the first or the last or the same in all cases."""
+    if any(np.count_nonzero(s.wrong) > 1 for s in failing):
+        return
+    yield Condition("region", "in one element", lambda s: s.wrong)
