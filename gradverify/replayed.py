@@ -18,6 +18,7 @@ import numpy as np
 
 from gradverify.cases import Array
 from gradverify.layer import Layer, Pullback
+from gradverify.numerics.allowance import unit_roundoff
 from gradverify.numerics.dual import (
     DIGITS,
     Arithmetic,
@@ -101,7 +102,7 @@ class Replay:
 
     @property
     def _arithmetic(self) -> Arithmetic:
-        return Arithmetic(self.digits, self.moved, BUDGET)
+        return Arithmetic(self.digits, self.moved, BUDGET, unit_roundoff(self.trial.case.dtype))
 
     @cached_property
     def _spaces(self) -> list[dict[str, Any]]:

@@ -14,8 +14,7 @@ import numpy as np
 from gradverify.cases import Array
 from gradverify.checks.finite_difference import slope
 from gradverify.checks.observation import Observation
-from gradverify.numerics.allowance import POWER
-from gradverify.numerics.dual import UNIT
+from gradverify.numerics.allowance import POWER, unit_roundoff
 from gradverify.numerics.finite_difference import Estimate, locate
 from gradverify.replayed import Products, Replay, Stopped
 from gradverify.result import Status
@@ -47,10 +46,11 @@ class _Pairing:
 
     fine: Products
     coarse: tuple[Products, ...]
+    unit: float
 
     @property
     def allowed(self) -> float:
-        return FACTOR * (self.spread + UNIT * self.fine.terms)
+        return FACTOR * (self.spread + self.unit * self.fine.terms)
 
     @property
     def spread(self) -> float:
@@ -68,7 +68,7 @@ class _Pairing:
     def why(self) -> str:
         return (
             f"{FACTOR:g} x ({self.spread:.2g} by which the difference changes when every constant "
-            f"in the code is moved by its rounding + {UNIT:.2g} of all terms that are summed)"
+            f"in the code is moved by its rounding + {self.unit:.2g} of all terms that are summed)"
         )
 
 
@@ -81,11 +81,12 @@ class _Comparison:
 
     def along(self, directions: Mapping[str, Array]) -> _Pairing:
         """Return the products, with moved constants only if they differ without."""
-        found = _Pairing(self.fine.products(directions), ())
+        unit = unit_roundoff(self.fine.trial.case.dtype)
+        found = _Pairing(self.fine.products(directions), (), unit)
         for replay in self.coarse:
             if found.holds or not found.finite:
                 break
-            found = _Pairing(found.fine, (*found.coarse, replay.products(directions)))
+            found = replace(found, coarse=(*found.coarse, replay.products(directions)))
         return found
 
 

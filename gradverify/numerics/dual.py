@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, localcontext
 from functools import lru_cache
-from math import isfinite
+from math import isfinite, log2
 from typing import Any
 from zlib import crc32
 
@@ -20,8 +20,6 @@ import mpmath
 import numpy as np
 
 DIGITS = 50
-# A float of no more bits is meant as it is; one in 2**29 of those that are rounded has so few.
-SHORT = 24
 UNIT = 2.0**-53
 # mpmath's functions are right to a few units in the last place of its own precision.
 GUARD = 10
@@ -39,13 +37,15 @@ class OverBudget(Exception):
 class Arithmetic:
     """How code is computed: `digits`, and with `moved` every rounded constant a little different.
 
-    A rounded constant that is met is then moved by one to two units of float64's rounding, the
-    same value always alike; `moved` is the seed. `budget` is how many operations may be spent.
+    A rounded constant that is met is then moved by one to two units, the same value always alike;
+    `moved` is the seed, and `unit` the rounding of the dtype that the code is written for.
+    `budget` is how many operations may be spent.
     """
 
     digits: int = DIGITS
     moved: int | None = None
     budget: float = float("inf")
+    unit: float = UNIT
     constants: dict[Any, "Dual"] = field(default_factory=dict)
     mp: Any = None
 
@@ -58,19 +58,20 @@ class Arithmetic:
     def constant(self, value: int | float) -> "Dual":
         """Return a number of the user's code."""
         exact = +Decimal(value)
-        if self.moved is not None and isinstance(value, float) and _rounded(value):
+        if self.moved is not None and isinstance(value, float) and _rounded(value, self.unit):
             bits = crc32(struct.pack("d", value), self.moved)
-            size = UNIT * (1 + (bits >> 1) / 2.0**31)
+            size = self.unit * (1 + (bits >> 1) / 2.0**31)
             exact *= 1 + Decimal(size if bits & 1 else -size)
         return Dual(exact)
 
 
-def _rounded(value: float) -> bool:
+def _rounded(value: float, unit: float) -> bool:
     """Whether a float stands for a number that it is not: 0.1 is one, 0.5, 3 and 1e6 are none."""
     if not isfinite(value):
         return False
     odd = abs(value.as_integer_ratio()[0])
-    return (odd // (odd & -odd or 1)).bit_length() > SHORT
+    # Of the numbers that are rounded hardly one has no more than half of the bits that there are.
+    return (odd // (odd & -odd or 1)).bit_length() > -log2(unit) // 2
 
 
 _CURRENT: ContextVar[Arithmetic] = ContextVar("arithmetic")
@@ -278,6 +279,6 @@ def _power(v: Decimal, n: Decimal) -> Decimal:
     if v == 0:
         return Decimal(0) if n > 0 else Decimal("inf")
     halves = 2 * n
-    if halves == halves.to_integral_value() and halves % 2 and abs(halves) < SHORT:
+    if halves == halves.to_integral_value() and halves % 2 and abs(halves) < 24:
         return v.sqrt() ** int(halves)  # exact where a logarithm would cost the most
     return v**n
