@@ -51,30 +51,34 @@ def scaled(trial: Trial, first: Answer, fresh: Fresh) -> Iterator[Observation]:
     up = case.seed & 8 or case.cotangent == "tiny"
     scale = -(2.0 ** (SCALES[case.dtype] if up else -SCALES[case.dtype]))
     large = [scale * dy for dy in trial.arrays.cotangents]
+    own = Answer({}, copies(fresh.gradients))
     with blanked(fresh.gradients) as blank:
         found = at(trial, fresh.pullback, large)
         filled = [k for k, gradient in blank.items() if not np.all(np.isnan(gradient))]
     for name in filled:
         yield failed("overwritten", name, OVERWRITTEN.format(told(trial, name)))
-    wrong = [k for k in first.gradients if not _scales(trial, first, found, k, scale)]
+    wrong = [k for k in own.gradients if not _scales(trial, own, found, k, scale)]
     if wrong:
         # What was returned, and is blanked since, may be what the pullback works with.
         _, pullback = forward(trial, as_drawn(trial).tensors)
         simple = at(trial, pullback, [-2 * dy for dy in trial.arrays.cotangents])
         again = at(trial, pullback, large)
-    for name in first.gradients:
+    for name in own.gradients:
         if name not in wrong:
             yield passed("linear", name)
+        elif name not in first.gradients:
+            continue
         elif lost := imprecise(
-            trial, name, scale * first.gradients[name], found[name], abs(scale), f"at {scale:g} dy"
+            trial, name, scale * own.gradients[name], found[name], abs(scale), f"at {scale:g} dy"
         ):
             yield lost
         elif not _scales(trial, first, simple, name, -2.0):
             yield failed("linear", name, SCALED.format("-2", name))
-        elif _scales(trial, first, again, name, scale):
-            yield failed("aliases", name, KEPT.format(told(trial, name)))
-        else:
+        elif not _scales(trial, first, again, name, scale):
             yield failed("linear", name, SCALED.format(f"{scale:g}", name))
+        elif np.any(np.isnan(found[name]) & ~np.isnan(own.gradients[name])):
+            yield failed("aliases", name, KEPT.format(told(trial, name)))
+        # Else the pullback itself is another than that of the first call, which is told already.
 
 
 def _scales(
