@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from gradverify import Layer, Spec, Status, verify
+from gradverify import Layer, Spec, Status, Verdict, verify
 from gradverify.cases import draw, parse_case
 from gradverify.checks import finite_difference
 from gradverify.loading import catalogue_folder, load
