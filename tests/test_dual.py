@@ -55,6 +55,7 @@ OTHERWISE = {
     "copysign": lambda m, a, b: abs(a) * m.sign(b),
     "heaviside": lambda m, a, b: m.mpf(a > 0),
     "xlogy": lambda m, a, b: a * m.log(b),
+    "rel_entr": lambda m, a, b: a * m.log(a / b) if a > 0 else m.nan,
     "xlog1py": lambda m, a, b: a * m.log1p(b),
 }
 
@@ -95,6 +96,9 @@ def test_functions_of_two_arguments_too(name, a, b, mp):
     """Both partial derivatives are added up."""
     with computing(Arithmetic()):
         found = of_two(name)(Dual(Decimal(a), Decimal(2)), Dual(Decimal(b), Decimal(5)))
+    if name == "rel_entr" and a < 0:
+        assert found.v.is_nan()
+        return
     assert near(found.v, reference(name, mp, mp.mpf(a), mp.mpf(b)))
     along = mp.diff(lambda h: reference(name, mp, a + 2 * h, b + 5 * h), 0)
     assert near(found.t, along, 25)
