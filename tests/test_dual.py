@@ -235,7 +235,9 @@ FUNCTIONS = {
         np.einsum("nc,ck->nk", x, B, optimize=True) + np.einsum("nc,nc,ck->k", x, A, B)
     ),
     "tensordot": lambda x: np.tensordot(x, B, axes=(1, 0)).sum() + np.outer(x[0], x[1]),
-    "vectors": lambda x: x[0] @ x[1] + np.vdot(x, x) + np.inner(x[0], A[0]),
+    "vectors": lambda x: (
+        np.outer(x[0], [x[0, 0]]) + x[0] @ x[1] + np.vdot(x, x) + np.inner(x[0], A[0])
+    ),
     "where": lambda x: np.where(x > 0, x, 0.1 * x) + np.where(x > 0, 0, x**2),
     "clipped": lambda x: (
         np.maximum(x, 0) + np.clip(x, -0.5, 0.5) + np.clip(x, 0, None) + np.fmin(x, 1)
