@@ -55,6 +55,7 @@ OTHERWISE = {
     "copysign": lambda m, a, b: abs(a) * m.sign(b),
     "heaviside": lambda m, a, b: m.mpf(a > 0),
     "xlogy": lambda m, a, b: a * m.log(b),
+    "rel_entr": lambda m, a, b: a * m.log(a / b) if a > 0 else m.nan,
     "xlog1py": lambda m, a, b: a * m.log1p(b),
 }
 
@@ -95,6 +96,9 @@ def test_functions_of_two_arguments_too(name, a, b, mp):
     """Both partial derivatives are added up."""
     with computing(Arithmetic()):
         found = of_two(name)(Dual(Decimal(a), Decimal(2)), Dual(Decimal(b), Decimal(5)))
+    if name == "rel_entr" and a < 0:
+        assert found.v.is_nan()
+        return
     assert near(found.v, reference(name, mp, mp.mpf(a), mp.mpf(b)))
     along = mp.diff(lambda h: reference(name, mp, a + 2 * h, b + 5 * h), 0)
     assert near(found.t, along, 25)
@@ -231,7 +235,9 @@ FUNCTIONS = {
         np.einsum("nc,ck->nk", x, B, optimize=True) + np.einsum("nc,nc,ck->k", x, A, B)
     ),
     "tensordot": lambda x: np.tensordot(x, B, axes=(1, 0)).sum() + np.outer(x[0], x[1]),
-    "vectors": lambda x: x[0] @ x[1] + np.vdot(x, x) + np.inner(x[0], A[0]),
+    "vectors": lambda x: (
+        np.outer(x[0], [x[0, 0]]) + x[0] @ x[1] + np.vdot(x, x) + np.inner(x[0], A[0])
+    ),
     "where": lambda x: np.where(x > 0, x, 0.1 * x) + np.where(x > 0, 0, x**2),
     "clipped": lambda x: (
         np.maximum(x, 0) + np.clip(x, -0.5, 0.5) + np.clip(x, 0, None) + np.fmin(x, 1)

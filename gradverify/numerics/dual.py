@@ -126,6 +126,8 @@ def lift(value: Any) -> Any:
 def number(value: Any) -> "Dual":
     """Return a number as a Dual without a derivative; NotExact for what is no number."""
     found = lift(value)
+    if found is NotImplemented and isinstance(value, np.ndarray) and value.ndim == 0:
+        found = lift(value.item())  # an element of an array of dual numbers
     if found is NotImplemented:
         raise NotExact(f"a {type(value).__name__} in an array")
     return found  # type: ignore[no-any-return]

@@ -106,7 +106,7 @@ class Duals(np.ndarray[Any, Any]):
     def __setitem__(self, index: Any, value: Any) -> None:
         new = _plain(value)
         if new is value:
-            new = _LIFT(UNPACK(np.asarray(value, object)))
+            new = _LIFT(np.asarray(value, object))
         if isinstance(new, np.ndarray) and new.ndim == 0:
             new = new.item()
         super().__setitem__(index, new)
@@ -213,7 +213,7 @@ def seen(result: Any) -> Any:
     # result may be a view.
     flat = _plain(result).flat
     for k in [k for k, element in enumerate(flat) if element.__class__ is not Dual]:
-        flat[k] = number(float("nan") if flat[k] is None else unpacked(flat[k]))
+        flat[k] = number(float("nan") if flat[k] is None else flat[k])
     return _seen(result)
 
 

@@ -177,6 +177,8 @@ TWO_ARGUMENTS: dict[str, tuple[Pair, _Slope, _Slope]] = {
     "heaviside": (lambda a, b: ONE if a > 0 else ZERO if a < 0 else b,
                   lambda a, b, y: ZERO, lambda a, b, y: ZERO if a else ONE),
     "xlogy": (_xlogy, lambda a, b, y: b.ln(), lambda a, b, y: a / b),
+    "rel_entr": (lambda a, b: a * (a / b).ln() if a else ZERO,
+                 lambda a, b, y: (a / b).ln() + 1, lambda a, b, y: -a / b),
     "xlog1py": (lambda a, b: a * _log1p(b) if a else ZERO,
                 lambda a, b, y: _log1p(b), lambda a, b, y: a / (1 + b)),
 }  # fmt: skip

@@ -88,7 +88,8 @@ def _of_math(name: str, own: str) -> Callable[..., Any]:
     original = getattr(math, name)
 
     def function(*numbers: Any) -> Any:
-        if current() is None or not any(isinstance(n, Dual | Duals) for n in numbers):
+        dual = current() is not None and any(isinstance(n, Dual | Duals) for n in numbers)
+        if not dual or len(numbers) != FUNCTIONS[own].nin:  # such as hypot of three
             return original(*numbers)
         return seen(FUNCTIONS[own](*map(unpacked, numbers)))
 
