@@ -11,7 +11,7 @@ from gradverify import __version__
 from gradverify.attribution import odd_one_out
 from gradverify.cases import Case
 from gradverify.checks import CHECKS
-from gradverify.checks.names import NAMES, NEED_DEFINITION
+from gradverify.checks.names import MAY_BE_UNAVAILABLE, NAMES, NEED_DEFINITION
 from gradverify.diagnose import Diagnoses
 from gradverify.diagnose.state import follows
 from gradverify.errors import UsageError, nearest
@@ -30,6 +30,11 @@ from gradverify.spec import REGISTERED, Spec
 from gradverify.tally import MIN_POWERED, Seen, applicable, check_result
 from gradverify.trial import Trial, make_oracle
 
+# Checks that compare a gradient with another source.
+SOURCES = ("symbolic", "finite_difference", "exact", "descent")
+# What a check is that a layer need not be able to answer, and that does not answer.
+UNKNOWN = (Status.UNAVAILABLE, Status.VACUOUS)
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -47,9 +52,6 @@ _PROFILES = {
     "thorough": Profile(None, 400, 120),
 }
 PROFILES = tuple(_PROFILES)
-
-# A sampled check looks at this many times as many cases where those did not tell right from wrong.
-MORE = 3
 
 
 def verify(
@@ -141,7 +143,11 @@ def verify_layer(
     least = 0 if case is not None else MIN_POWERED
     results = tuple(check_result(CHECKS[n], layer, seen.get(n), ground.zero, least) for n in NAMES)
     findings = tuple(_findings(layer, ground, seen, explore=case is None))
-    needed = [r for r in results if oracle is not None or r.check not in NEED_DEFINITION]
+    needed = [
+        r for r in results
+        if (oracle is not None or r.check not in NEED_DEFINITION)
+        and not (r.check in MAY_BE_UNAVAILABLE and r.status in UNKNOWN)
+    ]  # fmt: skip
     if any(f.severity == "error" for f in findings):
         verdict = Verdict.FAILED
     elif case is None and all(r.status in (Status.PASSED, Status.NOT_APPLICABLE) for r in needed):
@@ -179,11 +185,9 @@ def _ask(
             if not check.wants(trial) or (trial.kinked and not check.at_kinks):
                 continue
             # Cases on kinks are few, and what is asked of them costs little.
-            if check.sampled and so_far.asked >= profile.sampled and not trial.kinked:
-                known = {t for t, n in so_far.powered.items() if n >= MIN_POWERED} | ground.zero
-                enough = known.issuperset(check.tensors(layer.spec))
-                if enough or so_far.asked >= MORE * profile.sampled:
-                    continue
+            wanted = set(check.tensors(layer.spec)) - ground.zero
+            if so_far.enough(check, wanted, case, profile.sampled) and not trial.kinked:
+                continue
             if trial.failure is not None and name != "contract":
                 so_far.lost += 1
                 continue
@@ -249,5 +253,5 @@ def _findings(
             observation = CHECKS[name].located(trial, observation)
             failing = {at for at, _ in told}
             cause = diagnoses.of(trial, name, observation, failing)
-            odd = odd_one_out(trial, observation) if name != "contract" else None
+            odd = odd_one_out(trial, observation) if name in SOURCES else None
             yield finding_for(trial, name, observation, len(failing), cause, odd)

@@ -68,6 +68,11 @@ class Layer:
         """The most precise dtype that the layer accepts."""
         return next(d for d in DTYPES if self.dtypes is None or d in self.dtypes)
 
+    @property
+    def namespace(self) -> dict[str, Any]:
+        """The globals of the layer's code."""
+        return getattr(_code(self.function), "__globals__", {})
+
     def forward(
         self, tensors: Mapping[str, Any], constants: Mapping[str, Any]
     ) -> tuple[tuple[Any, ...], Pullback]:

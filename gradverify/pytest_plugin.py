@@ -183,10 +183,11 @@ class CheckItem(pytest.Item):
         return results[key]
 
     def _nothing_to_ask(self, check: "CheckResult") -> bool:
-        from gradverify.checks.names import NEED_DEFINITION
+        from gradverify.checks.names import MAY_BE_UNAVAILABLE, NEED_DEFINITION
 
-        if check.status == "unavailable":  # for any other reason than this it was required
-            return self.layer.spec.program is None and check.check in NEED_DEFINITION
+        if check.status == "unavailable":  # for any other reason than these it was required
+            bare = self.layer.spec.program is None and check.check in NEED_DEFINITION
+            return bare or check.check in MAY_BE_UNAVAILABLE
         return check.status == "not applicable"
 
     def _shown(self, findings: Sequence["Finding"]) -> str:

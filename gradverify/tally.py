@@ -1,7 +1,9 @@
 """From what a check said in all cases to its status and that of each tensor."""
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from gradverify.cases import Case
 from gradverify.checks import Check
@@ -13,6 +15,9 @@ from gradverify.result import CheckResult, Status, TensorResult
 # A tensor needs this many cases in which a wrong gradient would have shown; one could be luck.
 MIN_POWERED = 3
 
+# A sampled check looks at this many times as many cases where those did not tell right from wrong.
+MORE = 3
+
 
 @dataclass
 class Seen:
@@ -22,6 +27,8 @@ class Seen:
     lost: int = 0
     seconds: float = 0.0
     absent: Counter[str] = field(default_factory=Counter)
+    declined: dict[Case, str] = field(default_factory=dict)
+    met: set[tuple[str, Any]] = field(default_factory=set)
     powered: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     worst: dict[str, Observation] = field(default_factory=dict)
     failures: dict[tuple[str, str | None], list[tuple[Case, Observation]]] = field(
@@ -33,20 +40,41 @@ class Seen:
         """In how many cases there was something to ask."""
         return self.cases - self.absent.total()
 
+    def enough(self, check: Check, tensors: Iterable[str], case: Case, sampled: int) -> bool:
+        """Whether a check that calls the layer often has been asked often enough of tensors.
+
+        A case with a constant, rank or shape that was not met yet is looked at all the same.
+        """
+        told = all(self.powered.get(t, 0) >= MIN_POWERED for t in tensors)
+        # What the layer declines in that many cases it declines in all.
+        known = len(self.declined) == self.cases or (told and _choices(case) <= self.met)
+        if check.most is not None and self.asked >= check.most and known:
+            return True
+        return check.sampled and self.asked >= (sampled if told else MORE * sampled)
+
     def note(self, case: Case, seen: Observation) -> None:
         """Take in one observation."""
         if seen.outcome is Status.NOT_APPLICABLE:
             self.absent[seen.message] += 1
             return
+        if seen.outcome is Status.UNAVAILABLE:
+            self.declined[case] = seen.message
+            return
         if seen.outcome is Status.FAILED:
             self.failures[seen.question, seen.tensor].append((case, seen))
         if seen.tensor is None or seen.outcome is Status.VACUOUS:
             return
+        self.met |= _choices(case)
         if seen.powered:
             self.powered[seen.tensor] += 1
         old = self.worst.get(seen.tensor)
         if seen.worst is not None and (old is None or seen.worst > (old.worst or 0.0)):
             self.worst[seen.tensor] = seen
+
+
+def _choices(case: Case) -> set[tuple[str, Any]]:
+    """Return what is chosen in a case besides sizes and values."""
+    return {*case.constants, *case.shapes, *((name, len(made)) for name, made in case.leading)}
 
 
 def applicable(check: Check, layer: Layer) -> tuple[Status, str] | None:
@@ -101,6 +129,9 @@ def check_result(
     if failing:
         status = Status.FAILED
         reason = ", ".join(sorted(t for t in failing if t)) or "see the finding"
+    elif seen.declined and (vacuous or len(seen.declined) == seen.cases):
+        status = Status.UNAVAILABLE
+        reason = Counter(seen.declined.values()).most_common(1)[0][0]
     elif vacuous:
         status = Status.VACUOUS
         reason = f"{', '.join(vacuous)}: {tensors[vacuous[0]].reason}"

@@ -11,7 +11,7 @@ from gradverify.calculus.compile import Oracle, Switches
 from gradverify.calculus.exact import Exact, cost, evaluate_exactly
 from gradverify.cases import AT_KINKS, Array, Arrays, Case, draw, view_of, with_layout
 from gradverify.layer import ConventionError, Layer, Pullback
-from gradverify.numerics.allowance import Reference, reference, unit_roundoff
+from gradverify.numerics.allowance import DRAWS, MANY_DRAWS, Reference, reference, unit_roundoff
 from gradverify.sides import Point, on_a_kink
 from gradverify.spec import Spec
 from gradverify.view import Seen, View, seen
@@ -189,6 +189,12 @@ class Trial:
         derive = _reference if self.given is None else _reference.__wrapped__
         return derive(self.spec, self.oracle, self.case, self.given)
 
+    @cached_property
+    def careful(self) -> Reference:
+        """The same with allowances that are measured by many more draws."""
+        assert self.oracle is not None
+        return _reference(self.spec, self.oracle, self.case, self.given, MANY_DRAWS)
+
     @property
     def derived(self) -> Results:
         """The derived outputs and gradients alone."""
@@ -344,11 +350,13 @@ def _place(error: BaseException, layer: Layer) -> str:
 
 # All layers of a spec are judged by the same references: those of a run's cases are kept.
 @lru_cache(maxsize=256)
-def _reference(spec: Spec, oracle: Oracle, case: Case, given: Arrays | None) -> Reference:
+def _reference(
+    spec: Spec, oracle: Oracle, case: Case, given: Arrays | None, draws: int = DRAWS
+) -> Reference:
     wide = widened(given or draw(spec, case))
     return reference(
         seen(oracle, view_of(spec, case)), wide.tensors, dict(case.constants), dict(case.sizes),
-        wide.cotangents, case.dtype, case.seed, spec.allow,
+        wide.cotangents, case.dtype, case.seed, spec.allow, draws,
     )  # fmt: skip
 
 

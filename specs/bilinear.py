@@ -24,12 +24,12 @@ def numpy_bilinear(x, z, w, b):
 
     def pullback(dy):
         N, D = x.shape
-        outer = (x[:, :, None] * z[:, None, :]).reshape(N, -1)
+        outer = (x[:, :, None] * z[:, None, :]).reshape(N, D * z.shape[1])
         xw = np.tensordot(x, w, axes=(1, 1))  # N K E
         return {
             "x": (dy[:, None, :] @ wz)[:, 0],
             "z": (dy[:, None, :] @ xw)[:, 0],
-            "w": (dy.T @ outer).reshape(-1, D, z.shape[1]),
+            "w": (dy.T @ outer).reshape(dy.shape[1], D, z.shape[1]),
             "b": dy.sum(axis=0),
         }
 

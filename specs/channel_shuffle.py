@@ -17,9 +17,9 @@ channel_shuffle = Spec(
 def numpy_channel_shuffle(x, *, G):
     N, C, H, W = x.shape
     K = C // G
-    y = x.reshape(N, G, K, H, W).swapaxes(1, 2).reshape(x.shape)
+    y = x.reshape(N, G, K, H, W).swapaxes(1, 2).copy().reshape(x.shape)
 
     def pullback(dy):
-        return {"x": dy.reshape(N, K, G, H, W).swapaxes(1, 2).reshape(x.shape)}
+        return {"x": dy.reshape(N, K, G, H, W).swapaxes(1, 2).copy().reshape(x.shape)}
 
     return y, pullback

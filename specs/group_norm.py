@@ -26,8 +26,8 @@ group_norm = Spec(
 
 @group_norm.register
 def numpy_group_norm(x, gamma, beta, *, G, eps):
-    N, C = x.shape[:2]
-    xc = x.reshape(N, G, -1)
+    N, C, H, W = x.shape
+    xc = x.reshape(N, G, C // G * H * W)
     xc = xc - xc.mean(axis=2, keepdims=True)
     sigma = np.sqrt((xc * xc).mean(axis=2, keepdims=True) + eps)
     xhat = xc / sigma
@@ -35,7 +35,7 @@ def numpy_group_norm(x, gamma, beta, *, G, eps):
     y = gamma * xhat.reshape(x.shape) + beta.reshape(C, 1, 1)
 
     def pullback(dy):
-        dxhat = (gamma * dy).reshape(N, G, -1)
+        dxhat = (gamma * dy).reshape(xhat.shape)
         mean_dxhat = dxhat.mean(axis=2, keepdims=True)
         mean_dxhat_xhat = (dxhat * xhat).mean(axis=2, keepdims=True)
         dx = (dxhat - mean_dxhat - xhat * mean_dxhat_xhat) / sigma

@@ -18,10 +18,11 @@ pixel_shuffle = Spec(
 def numpy_pixel_shuffle(x, *, R):
     N, CRR, H, W = x.shape
     C = CRR // (R * R)
-    y = x.reshape(N, C, R, R, H, W).transpose(0, 1, 4, 2, 5, 3).reshape(N, C, R * H, R * W)
+    y = x.reshape(N, C, R, R, H, W).transpose(0, 1, 4, 2, 5, 3).copy()
+    y = y.reshape(N, C, R * H, R * W)
 
     def pullback(dy):
-        parts = dy.reshape(N, C, H, R, W, R).transpose(0, 1, 3, 5, 2, 4)
+        parts = dy.reshape(N, C, H, R, W, R).transpose(0, 1, 3, 5, 2, 4).copy()
         return {"x": parts.reshape(x.shape)}
 
     return y, pullback

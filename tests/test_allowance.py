@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gradverify import Input, Layer, Output, Spec
+from gradverify import Constant, Input, Layer, Output, Param, Spec
 from gradverify.cases import cases, draw, parse_case
 from gradverify.checks.observation import compare
 from gradverify.loading import catalogue_folder, load
@@ -155,6 +155,60 @@ def test_what_is_usually_had_from_a_number_near_one_is_off_by_its_rounding(
     assert allowed < 10 * FACTOR * 2.0**-53
 
 
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [(-90.0, "float32"), (-95.0, "float32"), (-100.0, "float32"), (-14.0, "float16")],
+)
+def test_what_underflows_has_lost_its_digits(value, dtype):
+    """A factor below the smallest normal number is a multiple of the smallest there is; what it is
+    multiplied by, values and cotangents, multiplies its error."""
+    spec = Spec(
+        "scaled", x=Input("N"), w=Param("N"), y=Output("N"), definition="y[n] = w[n]*exp(x[n])"
+    )
+    x, w, dy = np.array([value], dtype), np.array([900.0], dtype), np.array([30.0], dtype)
+    known = reference(
+        make_oracle(spec), {"x": x.astype(float), "w": w.astype(float)}, {}, {"N": 1},
+        [dy.astype(float)], dtype, 0,
+    )  # fmt: skip
+    allowed = known.allowed_gradients["x"].value
+    off = abs(float((np.exp(x) * w * dy)[0]) - known.gradients["x"][0])
+    assert off < 0.5 * allowed
+    info = np.finfo(dtype)
+    assert allowed < 1e3 * info.tiny
+    if value < -90:  # more than FACTOR roundings of the result alone
+        assert off > FACTOR * info.smallest_subnormal
+
+
+def test_a_sum_that_underflows_has_lost_its_digits():
+    """What is made of it afterwards has its error in proportion."""
+    spec = Spec("s", x=Input("N"), y=Output("N"),
+                definition="z[n] = x[n]**2 + 0*x[n]\ny[n] = 8192*z[n]")  # fmt: skip
+    x = np.linspace(1e-3, 2e-3, 9).astype("float16")
+    tensors = {"x": x.astype(float)}
+    known = reference(make_oracle(spec), tensors, {}, {"N": 9}, [np.ones(9)], "float16", 0)
+    off = np.abs((x**2 * np.float16(8192)).astype(float) - known.outputs["y"]).max()
+    assert off > 16 * unit_roundoff("float16") * known.outputs["y"].max() / 4
+    assert off < 0.5 * known.allowed_outputs["y"].value
+
+
+@pytest.mark.parametrize(("eps", "ratio"), [(1e-7, True), (2.0**-20, False)])
+def test_a_constant_is_rounded_to_the_precision(eps, ratio):
+    """In float16, 1e-7 is 1.2e-7: where it is all that a denominator has, a right layer is off by
+    as much. A constant that the precision holds exactly moves nothing."""
+    spec = Spec(
+        "scaled", x=Input("N"), eps=Constant(eps), y=Output("N"),
+        definition="y[n] = x[n]/(x[n]**2 + eps)",
+    )  # fmt: skip
+    x = np.full(3, 2.0**-13)
+    known = reference(
+        make_oracle(spec), {"x": x}, {"eps": eps}, {"N": 3}, [np.ones(3)], "float16", 0
+    )
+    held = float(np.float16(eps))
+    off = abs(x[0] / (x[0] ** 2 + held) - known.outputs["y"][0])
+    assert (off > 1e-2 * known.outputs["y"][0]) == ratio
+    assert off < known.allowed_outputs["y"].value / 2
+
+
 def test_what_cancels_makes_an_allowance_vacuous():
     """Where next to no digit is left, the comparison could not tell right from wrong."""
     found = oracle("batch_norm")
@@ -178,6 +232,12 @@ def test_what_cancels_makes_an_allowance_vacuous():
 def test_the_cap_is_a_fraction_of_the_terms():
     """Above a thousandth of the gradient's own terms, and where it is not finite, all would pass."""
     assert not Allowance(CAP, 0.0, 1.0).vacuous
+    # float16 has three digits: a sixteenth, and still a quarter of the terms has power.
+    half = unit_roundoff("float16")
+    assert not Allowance(0.06, 0.0, 1.0, half).vacuous
+    assert Allowance(0.07, 0.0, 1.0, half).vacuous
+    assert Allowance(0.06, 0.0, 1.0, half).power == 4
+    assert Allowance(0.06, 0.0, 1.0, unit_roundoff("float32")).power == POWER
     assert Allowance(1.01 * CAP, 0.0, 1.0).vacuous
     assert Allowance(float("inf"), 0.0, 1.0).vacuous
     assert Allowance(float("nan"), 0.0, 1.0).vacuous

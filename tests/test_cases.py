@@ -17,10 +17,12 @@ from gradverify.cases import (
     LARGE,
     LAYOUTS,
     MAX_ELEMENTS,
+    PARAMS,
     VALUES,
     Case,
     cases,
     draw,
+    factors_of,
     pairwise,
     parse_case,
     size_patterns,
@@ -28,6 +30,7 @@ from gradverify.cases import (
     solved,
     with_layout,
 )
+from gradverify.cases.covering import spread
 from gradverify.loading import catalogue_folder, load
 
 BOTH = ("float64", "float32")
@@ -79,15 +82,19 @@ def test_the_first_case_is_the_plainest(seed):
 
 @every_spec
 def test_the_covering_set_holds_every_pair(spec):
-    """Constants, dtype, layout, values and cotangent all meet pairwise, before any luck."""
+    """Constants, dtype, layout, values of inputs and of parameters and cotangent all meet
+    pairwise, before any luck."""
     rows = [
         dict(c.constants)
-        | {"dtype": c.dtype, "layout": c.layout, "values": c.values, "cotangent": c.cotangent}
+        | {"dtype": c.dtype, "layout": c.layout, "values": c.values, "cotangent": c.cotangent,
+           "params": c.params}
         for c in cases(spec, BOTH, 0, 0)
-    ]
+    ]  # fmt: skip
     factors = dict(spec.constants) | {
         "dtype": BOTH, "layout": LAYOUTS, "values": VALUES, "cotangent": COTANGENTS,
     }  # fmt: skip
+    if spec.params:
+        factors["params"] = PARAMS
     for a, b in combinations(factors, 2):
         assert {(r[a], r[b]) for r in rows} == set(product(factors[a], factors[b]))
 
@@ -110,25 +117,83 @@ def test_combinations_are_few():
 def test_every_pattern_of_sizes_occurs(spec):
     """Unequal, mirrored, equal, one and large sizes all occur, as near as constraints allow."""
     found = list(cases(spec, BOTH, 0, 0))
+    plain = {"layout": "C", "values": "ordinary", "params": "ordinary", "cotangent": "signed",
+             "dtype": "float64"}  # fmt: skip
+    rows = [
+        dict(choice) | plain | dict.fromkeys(spec.stars, 1) | dict.fromkeys(spec.ones, "")
+        for choice in spec.constant_choices
+    ]
     for pattern in size_patterns(spec):
-        nearest = [next(spec.sizes(constants, pattern)) for constants in spec.constant_choices]
-        assert any(dict(c.sizes) in nearest for c in found), pattern
+        nearest = [dict(solved(spec, row, pattern, 0).sizes) for row in rows]
+        starred = {d: n * (n + 1) for d, n in pattern.items() if d in spec.stars}
+        near = [dict(solved(spec, row, pattern | starred, 0).sizes) for row in rows]
+        assert any(dict(c.sizes) in nearest + near for c in found), pattern
 
 
 def test_patterns_tell_mistakes_apart():
-    """There are unequal, mirrored, equal, single and large sizes of every dimension."""
+    """There are unequal, mirrored, equal, single and large sizes of every dimension, powers of two
+    and sizes beyond the blocks of 32, 64 and 128 that code is written in."""
     assert list(size_patterns(CATALOGUE["linear"])) == [
         {"N": 2, "D": 3, "K": 5},
         {"N": 5, "D": 3, "K": 2},
         {"N": 3, "D": 3, "K": 3},
         {"N": 1, "D": 1, "K": 1},
         {"N": 1, "D": 3, "K": 5},
-        {"N": LARGE, "D": 3, "K": 2},
+        {"N": 19, "D": 3, "K": 2},
         {"N": 2, "D": 1, "K": 5},
-        {"N": 2, "D": LARGE, "K": 2},
+        {"N": 2, "D": 19, "K": 2},
         {"N": 2, "D": 3, "K": 1},
-        {"N": 2, "D": 3, "K": LARGE},
+        {"N": 2, "D": 3, "K": 19},
+        {"N": 4, "D": 4, "K": 4},
+        {"N": 8, "D": 4, "K": 2},
+        {"N": 67, "D": 3, "K": 2},
+        {"N": 131, "D": 3, "K": 2},
+        {"N": 2, "D": 67, "K": 2},
+        {"N": 2, "D": 131, "K": 2},
+        {"N": 2, "D": 3, "K": 67},
+        {"N": 2, "D": 3, "K": 131},
     ]
+    for n in LARGE:
+        assert all(n % block for block in (2, 16, 32, 64, 128))  # there is a rest in each
+
+
+@every_spec
+def test_every_dimension_is_large_alone_where_it_can_be(spec):
+    """Each dimension is 19 or more while another is not, in two cases at least; where constraints
+    tie it to others these grow with it."""
+    found = [dict(c.sizes) for c in cases(spec, BOTH, 0, 0)]
+    for dim in spec.dims:
+        large = [sizes for sizes in found if sizes[dim] >= LARGE[0]]
+        assert len(large) >= 2, dim
+        assert len(spec.dims) == 1 or any(min(sizes.values()) < 19 for sizes in large)
+
+
+@every_spec
+def test_patterns_of_sizes_come_with_various_values(spec):
+    """Every pattern is tried equally often, each time with other values: where one kind shows
+    nothing, another does."""
+    rows = pairwise(factors_of(spec, BOTH), 0)
+    patterns = spread(rows, 12)
+    assert patterns[:12] == list(range(12))
+    times = [patterns.count(k) for k in range(12)]
+    assert max(times) - min(times) <= 1
+    for k in range(12):
+        values = [
+            row["values"] for row, pattern in zip(rows, patterns, strict=True) if pattern == k
+        ]
+        assert len(set(values)) >= min(3, len(values) - 1)
+
+
+def test_what_a_short_run_sees_is_varied():
+    """After the plainest case every single value comes as soon as can be."""
+    for name in ("batch_norm", "softmax", "conv2d"):
+        spec = CATALOGUE[name]
+        first = list(cases(spec, BOTH, 0, 0))[:14]
+        assert {c.values for c in first} == set(VALUES)
+        assert {c.layout for c in first} == set(LAYOUTS)
+        assert {c.cotangent for c in first} == set(COTANGENTS)
+        assert {c.dtype for c in first} == set(BOTH)
+        assert {c.params for c in first} == set(PARAMS if spec.params else PARAMS[:1])
 
 
 @every_spec
@@ -178,7 +243,7 @@ def test_given_sizes_are_kept():
 def test_a_case_that_no_size_allows_is_none():
     """A row whose given sizes contradict the constraints makes no case."""
     row = {"eps": 1e-5, "dtype": "float64", "layout": "C", "values": "ordinary",
-           "cotangent": "signed"}  # fmt: skip
+           "params": "ordinary", "cotangent": "signed"}  # fmt: skip
     assert solved(CATALOGUE["batch_norm"], row, {}, 0, {"N": 1}) is None
 
 
@@ -214,7 +279,12 @@ LINE = "N=2 C=3 eps=1e-05 dtype=float64 layout=C values=ordinary cotangent=signe
         ("C=3", "C=0", "batch_norm does not allow these sizes"),
         ("eps=1e-05", "eps=0.1", "eps=0.1 is not one of (1e-05, 0.01)"),
         ("float64", "double", "dtype=double is not one of float64, float32, float16"),
-        ("layout=C", "layout=Z", "layout=Z is not one of C, F, strided, negative, readonly"),
+        ("layout=C", "layout=Z", "layout=Z is not one of C, F, strided, negative, readonly, broad"),
+        (
+            "values",
+            "params=odd values",
+            "params=odd is not one of ordinary, negative, zeros, large",
+        ),
         ("ordinary", "odd", "values=odd is not one of ordinary, small, large, offset, positive, "),
         ("signed", "dense", "cotangent=dense is not one of signed, sparse, one-hot"),
     ],
@@ -327,6 +397,7 @@ def test_layouts_are_what_they_are_called():
     strides = {k: with_layout(VALUE, k).strides for k in LAYOUTS}
     assert strides == {
         "C": (32, 8), "F": (8, 24), "strided": (128, 16), "negative": (-32, -8), "readonly": (32, 8),
+        "broadcast": (32, 8), "mixed": (32, 8),
     }  # fmt: skip
     assert with_layout(VALUE, "C").flags.c_contiguous
     assert with_layout(VALUE, "F").flags.f_contiguous
@@ -336,16 +407,57 @@ def test_layouts_are_what_they_are_called():
         assert not flags.c_contiguous
         assert not flags.f_contiguous
     writeable = {k: with_layout(VALUE, k).flags.writeable for k in LAYOUTS}
-    assert writeable == dict.fromkeys(LAYOUTS, True) | {"readonly": False}
+    assert writeable == dict.fromkeys(LAYOUTS, True) | {"readonly": False, "broadcast": False}
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+def test_equal_elements_are_kept_once_in_a_broadcast_layout():
+    """A stride is 0 along every axis on which all elements are equal, one of size 1 among them."""
+    rows = np.repeat([[1.0, 2.0, 3.0]], 4, axis=0)
+    for array, zero in (
+        (rows, (0,)), (rows.T, (1,)), (np.full((3, 4), 2.5), (0, 1)), (VALUE[:, :1], (1,)), (VALUE, ()),
+    ):  # fmt: skip
+        laid = with_layout(array, "broadcast")
+        assert tuple(k for k, stride in enumerate(laid.strides) if stride == 0) == zero
+        assert np.array_equal(laid, array)
+        assert not laid.flags.writeable
+        assert not np.shares_memory(laid, array)
+
+
+def test_cotangents_of_a_broadcast_layout_have_equal_elements():
+    """A cotangent is the same along an axis, as that of a sum is, unless it is one-hot or sparse."""
+    spec = CATALOGUE["linear"]
+    for seed in range(6):
+        (dy,) = draw(spec, case(spec, N=4, K=3, layout="broadcast", seed=seed)).cotangents
+        assert 0 in dy.strides
+        assert len(np.unique(dy)) > 1
+    axes = [draw(spec, case(spec, N=4, K=3, layout="broadcast", seed=s)).cotangents[0].strides.index(0)
+            for s in range(6)]  # fmt: skip
+    assert set(axes) == {0, 1}
+    (hot,) = draw(spec, case(spec, N=4, layout="broadcast", cotangent="one-hot")).cotangents
+    assert np.array_equal(hot[hot != 0], [-1.5])
+
+
+def test_layouts_are_mixed_tensor_by_tensor():
+    """Tensors and cotangents have layouts of their own, which follow from the seed."""
+    spec = CATALOGUE["linear"]
+
+    def laid(seed):
+        arrays = draw(spec, case(spec, N=4, D=5, K=3, layout="mixed", seed=seed))
+        tensors = (*arrays.tensors.values(), *arrays.cotangents)
+        return tuple((a.strides, a.flags.writeable) for a in tensors)
+
+    assert laid(1) == laid(1)
+    for k in range(4):
+        assert len({laid(seed)[k] for seed in range(40)}) >= (3 if k == 2 else 5)
+
+
+@pytest.mark.parametrize("layout", [k for k in LAYOUTS if k != "mixed"])
 def test_everything_a_layer_gets_has_the_layout(layout):
     """Inputs, parameters and cotangents are laid out alike, in the dtype of the case."""
     arrays = draw(CATALOGUE["linear"], case(CATALOGUE["linear"], layout=layout, dtype="float32"))
     for array in (arrays.tensors["x"], arrays.tensors["w"], *arrays.cotangents):
         assert array.strides == with_layout(array, layout).strides
-        assert array.flags.writeable is (layout != "readonly")
+        assert array.flags.writeable is (layout not in ("readonly", "broadcast"))
         assert array.dtype == np.float32
 
 
@@ -368,22 +480,60 @@ def test_a_cotangent_is_not_its_output():
 
 
 def test_values_look_as_they_are_called():
-    """Inputs are small, large, offset or of one sign; parameters are always ordinary."""
+    """Inputs are small, tiny, large, huge, offset or of one sign, and parameters none of it."""
     spec = Spec("s", x=Input("N"), w=Param("N"), y=Output("N"))
     drawn = {v: draw(spec, case(spec, N=500, values=v)).tensors for v in VALUES}
     x = {v: d["x"] for v, d in drawn.items()}
     assert np.array_equal(x["small"], 1e-3 * x["ordinary"])
     assert np.array_equal(x["large"], 30 * x["ordinary"])
+    assert np.array_equal(x["tiny"], 1e-8 * x["ordinary"])
+    assert np.array_equal(x["huge"], 1000 * x["ordinary"])
     assert np.array_equal(x["offset"], x["ordinary"] + 8)
     assert x["positive"].min() > 0 > x["negative"].max()
     assert x["ordinary"].min() < -2 < 2 < x["ordinary"].max()
     assert len({d["w"].tobytes() for d in drawn.values()}) == 1
 
 
+def test_parameters_look_as_they_are_called():
+    """Parameters are negative, tiny, large or zero in half of their elements, and inputs none of
+    it; learning starts where it is declared to, whatever a case says."""
+    spec = Spec("s", x=Input("N"), w=Param("N", init="ones"), y=Output("N"))
+    drawn = {p: draw(spec, case(spec, N=500, params=p)).tensors for p in PARAMS}
+    w = {p: d["w"] for p, d in drawn.items()}
+    assert w["negative"].max() < 0
+    assert np.array_equal(w["tiny"], 1e-8 * w["ordinary"])
+    assert np.array_equal(w["large"], 30 * w["ordinary"])
+    assert 0.4 < np.mean(w["zeros"] == 0) < 0.6
+    assert len({d["x"].tobytes() for d in drawn.values()}) == 1
+    for p in PARAMS:
+        assert set(draw(spec, case(spec, params=p), start=True).tensors["w"]) == {1.0}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+def test_squares_and_what_is_made_of_them_are_numbers_of_the_dtype(dtype):
+    """The largest and the smallest values still have squares, and products of three, that neither
+    overflow nor lose their digits in that dtype; exp of the huge ones overflows."""
+    spec = Spec("s", x=Input("N"), y=Output("N"))
+    top, least = (
+        max(float(np.abs(draw(spec, case(spec, N=100, values=v, dtype=dtype, seed=s)).tensors["x"])
+                  .astype(float).max()) for s in range(9))
+        for v in ("huge", "tiny")
+    )  # fmt: skip
+    info = np.finfo(dtype)
+    assert top**2 < info.max / 16
+    assert least**2 > 20 * info.tiny or dtype == "float16"
+    with np.errstate(over="ignore"):
+        assert np.isinf(np.exp(np.asarray(top, dtype)))
+
+
 def test_cotangents_look_as_they_are_called():
-    """A sparse cotangent is half zeros and a one-hot one has a single element, -1.5."""
+    """A sparse cotangent is half zeros, a one-hot one has a single element, -1.5, a negative one no
+    positive one; tiny and large are what they are of inputs."""
     spec = Spec("s", x=Input("N C"), y=Output("N C"))
     dy = {c: draw(spec, case(spec, N=40, C=9, cotangent=c)).cotangents[0] for c in COTANGENTS}
+    assert dy["negative"].max() < 0
+    assert np.array_equal(dy["tiny"], 1e-8 * dy["signed"])
+    assert np.array_equal(dy["large"], 30 * dy["signed"])
     assert np.all(dy["signed"] != 0)
     assert 0.4 < np.mean(dy["sparse"] == 0) < 0.6
     assert np.array_equal(dy["one-hot"][dy["one-hot"] != 0], [-1.5])
@@ -449,10 +599,11 @@ def test_the_simplest_case_has_none_smaller():
 
 
 def test_plainness_is_tried_before_size():
-    """The layout, the values, the cotangent and the dtype become plain first, then sizes fall."""
+    """Layout, values, parameters, cotangent and dtype become plain first, then sizes fall."""
     spec = Spec("s", x=Input("N"), a=Constant(1, 2), y=Output("N"))
-    odd = Case((("N", 9),), (("a", 2),), "float32", "F", "large", "sparse", 4)
+    odd = Case((("N", 9),), (("a", 2),), "float32", "F", "large", "sparse", 4, params="tiny")
     plain = [replace(odd, layout="C"), replace(odd, values="ordinary"),
-             replace(odd, cotangent="signed"), replace(odd, dtype="float64")]  # fmt: skip
+             replace(odd, params="ordinary"), replace(odd, cotangent="signed"),
+             replace(odd, dtype="float64")]  # fmt: skip
     shorter = [replace(odd, sizes=(("N", n),)) for n in (1, 2, 4, 8)]
     assert list(smaller(spec, odd)) == plain + shorter

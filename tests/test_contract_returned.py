@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from contracts import changed, errors, findings, right, scale, the_finding, told
+from contracts import changed, errors, findings, right, the_finding, told
 
-from gradverify import Input, Layer, Output, Param, Spec, Verdict, verify
+from gradverify import Input, Output, Param, Spec
 from gradverify.checks import contract, empty
 
 # -- shapes
@@ -190,11 +190,9 @@ def averaged(x, w):
     ],
 )
 def test_an_empty_batch_is_worth_a_warning(layer, tensor, message):
-    """Nobody declared a size of 0: a layer that is right from 1 on is verified."""
+    """Nobody declared a size of 0: a layer that is right from 1 on has passed."""
     found = findings(layer, profile="default")["empty", tensor]
     assert (told(found), found.severity) == (message, "warning")
-    (result,) = verify(Layer(scale, layer)).layers
-    assert result.verdict is Verdict.VERIFIED
 
 
 def test_a_size_of_0_is_asked_only_where_it_is_a_case():

@@ -217,6 +217,19 @@ def test_a_first_call_that_changes_its_input_is_told():
     )
 
 
+@pytest.mark.parametrize("period", [2, 3])
+def test_a_call_in_some_that_differs_is_told(period):
+    """Whichever of a few calls it is, and nothing else is blamed."""
+    calls = [0]
+
+    def layer(x, w):
+        calls[0] += 1
+        y, pullback = right(x, w)
+        return (y + 1 if calls[0] % period == 0 else y), pullback
+
+    assert errors(layer, profile="default") == {("repeatable", "y")}
+
+
 def by_identity(known):
     """Return a layer that remembers the last call by the id of its arrays, where `known` says so.
 
@@ -230,6 +243,21 @@ def by_identity(known):
         return last["wx"].copy(), right(x, w)[1]
 
     return layer
+
+
+def test_a_cotangent_that_was_filled_anew_is_another():
+    """The same holds for the arrays that a pullback is called with."""
+    last = {}
+
+    def layer(x, w):
+        def pullback(dy):
+            if last.get("dy") is not dy:
+                last.update(dy=dy, old=dy.copy())
+            return right(x, w)[1](last["old"])
+
+        return w * x, pullback
+
+    assert errors(layer) == {("identity", "x"), ("identity", "w")}
 
 
 def test_an_array_that_was_filled_anew_is_another():

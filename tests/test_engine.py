@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from gradverify import Input, Layer, Output, Param, Spec, Status, UsageError, Verdict, verify
+from gradverify.engine import profile_of, verify_layer
 from gradverify.jobs import Job, run
-from gradverify.loading import content_hash, load
+from gradverify.loading import catalogue_folder, content_hash, load
 from gradverify.workers import WorkerPool
 
 MANY = """
@@ -185,3 +186,21 @@ def test_a_spec_is_no_layer():
     spec = Spec("s", x=Input("N"), y=Output("N"))
     with pytest.raises(UsageError, match=r"^verify\(Spec\('s'\)\): it judges layers: give it a"):
         verify(spec)
+
+
+def test_a_sampled_check_looks_on_where_cases_told_nothing():
+    """Cases that could not tell right from wrong are made up for by others, up to three times as
+    many; where they could, the sample is enough."""
+    (softmax,) = load(catalogue_folder() / "softmax.py")
+
+    def cases_of(sampled):
+        profile = replace(profile_of("default"), sampled=sampled)
+        result = verify_layer(softmax, profile, ("finite_difference",), 0)
+        (found,) = (c for c in result.checks if c.check == "finite_difference")
+        return found.cases, found.status
+
+    assert cases_of(1) == (3, Status.VACUOUS)
+    assert cases_of(20) == (20, Status.PASSED)
+    cases, status = cases_of(4)
+    assert 4 <= cases <= 12
+    assert status is Status.PASSED

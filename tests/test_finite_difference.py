@@ -262,8 +262,40 @@ def test_the_widest_precision_is_asked():
     assert result.findings == ()
     assert check.status is Status.PASSED
     result, check = judged(Layer(linear, RIGHT["linear"].function, dtypes=["float32"]))
+    assert result.findings == ()
     assert check.status is Status.PASSED
     assert result.verdict is Verdict.VERIFIED
+    wrong = changed("linear", b=lambda g: g * (2 if g.dtype == np.float32 else 1))
+    result, check = judged(Layer(linear, wrong.function, dtypes=["float32"]))
+    assert {f.tensor for f in result.errors} == {"b"}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("name", ["batch_norm", "linear", "log_softmax"])
+def test_the_rounding_of_a_precision_is_known(name, dtype):
+    """In few digits a difference is rough, and what is allowed around it says how rough."""
+    layer = Layer(RIGHT[name].spec, RIGHT[name].function, dtypes=[dtype])
+    worst = []
+    for seed in range(4):
+        result, check = judged(layer, "default", seed=seed)
+        assert result.findings == ()
+        worst += [t.worst for t in check.tensors.values() if t.worst is not None]
+    assert max(worst) < 0.5
+
+
+def huge():
+    layer = RIGHT["lstm_cell"]
+    line = "N=128 D=3 H=2 dtype=float64 layout=C values=huge cotangent=signed seed=1155119200"
+    trial = Trial(layer, parse_case(line, layer.spec), make_oracle(layer.spec))
+    return {s.tensor: s.outcome for s in finite_difference.examine(trial)}
+
+
+def test_a_function_that_turns_within_the_steps_fails_nobody(monkeypatch):
+    """Values of hundreds take tanh from one end to the other between two steps: much smaller steps
+    give another derivative, and so nobody is accused; unless they are not asked."""
+    assert Status.FAILED not in huge().values()
+    monkeypatch.setattr(finite_difference, "contradicted", lambda *_: False)
+    assert huge()["c"] is Status.FAILED
 
 
 # Cases in which a right gradient differs from the slope by more than an estimate of the slope's

@@ -202,7 +202,7 @@ class TestOutcome:
         project.write("specs/wrong.py", WRONG)
         result = project.run("--gradverify-profile=quick", "-rf", "specs")
         # The product has neither kinks nor buffers.
-        result.assert_outcomes(passed=2 * ALL - 7, failed=3, skipped=4)
+        result.assert_outcomes(passed=2 * ALL - 8, failed=4, skipped=4)
         lines = """\
             *_ twice::symbolic _*
             wrong: x
@@ -219,6 +219,7 @@ class TestOutcome:
               replay      gradverify replay "specs/wrong.py::twice::symbolic" "N=1 *"
             * short test summary *
             FAILED specs/wrong.py::twice::descent - Failed: wrong: x
+            FAILED specs/wrong.py::twice::exact - Failed: wrong: x
             FAILED specs/wrong.py::twice::finite_difference - Failed: wrong: x
             FAILED specs/wrong.py::twice::symbolic - Failed: wrong: x
         """
@@ -240,10 +241,12 @@ class TestOutcome:
             "descent": ("vacuous", "only 1 case(s)"),
             "finite_difference": ("not applicable", "no tensor takes a gradient"),
             "forward": ("unavailable", "the engine is out of order"),
+            "exact": ("unavailable", "compiled code takes no 50-digit numbers"),
         })  # fmt: skip
         result = project.run("-rsf", "specs")
-        result.assert_outcomes(passed=ALL - 4, skipped=1, failed=3)
+        result.assert_outcomes(passed=ALL - 5, skipped=2, failed=3)
         lines = """\
+            SKIPPED*: right: compiled code takes no 50-digit numbers
             SKIPPED*: right: no tensor takes a gradient
             FAILED specs/right.py::right::contract - Failed: error: the layer gave no result
             FAILED specs/right.py::right::descent - Failed: vacuous: only 1 case(s)

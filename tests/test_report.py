@@ -179,6 +179,7 @@ def test_a_finding_is_shown_in_full():
     assert out[start:] == (
         "FAILED numpy_batch_norm · symbolic · gamma\n"
         "  the gradient of gamma is not the derived one\n"
+        "  diagnosis   mean where the sum is derived (ratio 1/N)\n"
         "  question    gradient\n"
         f"  case        {CASE}\n"
         "  element     gamma[1]\n"
@@ -188,7 +189,6 @@ def test_a_finding_is_shown_in_full():
         "  allowed     2.5e-14: 20 x the spread of the oracle\n"
         "  derived     dgamma[c] = Σ[n](dy[n,c]*xhat[n,c])\n"
         "                xhat[n,c] = (x[n,c] - mu[c])/sigma[c]\n"
-        "  diagnosis   mean where the sum is derived (ratio 1/N)\n"
         "  at          specs/batch_norm.py:31\n"
         "  replay      gradverify replay specs/batch_norm.py::numpy_batch_norm::symbolic "
         f'"{CASE}"\n'

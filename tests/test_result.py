@@ -117,16 +117,33 @@ def test_json_has_the_keys_of_schema_1():
         1, "0.1.0", "default", 7,
     ]  # fmt: skip
     (found,) = data["layers"]
-    assert list(found) == ["spec", "layer", "source", "verdict", "checks", "findings", "remarks"]
+    assert list(found) == [
+        "spec",
+        "layer",
+        "source",
+        "verdict",
+        "checks",
+        "findings",
+        "remarks",
+        "coverage",
+    ]
     assert found["verdict"] == "failed"
     (check,) = found["checks"]
     assert list(check) == ["check", "status", "reason", "cases", "seconds", "tensors"]
     assert check["status"] == "failed"
-    assert list(check["tensors"]["gamma"]) == ["status", "reason", "worst", "allowed"]
+    assert list(check["tensors"]["gamma"]) == [
+        "status",
+        "reason",
+        "worst",
+        "allowed",
+        "why",
+        "powered",
+    ]
     (finding,) = found["findings"]
     assert set(finding) == {
         "severity", "check", "question", "tensor", "index", "expected", "got", "allowed",
-        "case", "diagnosis", "location", "replay", "message", "why", "derived",
+        "case", "diagnosis", "location", "replay", "message", "why", "derived", "kind",
+        "odd_one_out",
     }  # fmt: skip
     assert finding["index"] == [1, 2]
 

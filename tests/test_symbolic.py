@@ -1,13 +1,15 @@
 """forward and symbolic: outputs are the definition's and gradients the derived ones."""
 
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gradverify import Layer, Status, Verdict, verify
 from gradverify.cases import parse_case
-from gradverify.checks import symbolic
+from gradverify.checks import precision, symbolic
+from gradverify.engine import profile_of, verify_layer
 from gradverify.loading import catalogue_folder, load
 from gradverify.trial import Trial, make_oracle
 
@@ -194,7 +196,7 @@ def test_a_gradient_right_for_some_layouts_only_is_told():
         (lambda x: x.shape[0] > 16, "N=17 D=1 K=1"),
         (lambda x: bool((x < 0).any()), "N=1 D=1 K=1"),
         (lambda x: bool((x > 0).all()), "N=1 D=1 K=1"),
-        (lambda x: bool((np.abs(x) > 20).any()), "N=1 D=1 K=1"),
+        (lambda x: bool((np.abs(x) > 5).any()), "N=1 D=1 K=1"),
         (lambda x: bool((np.abs(x) < 1e-2).any()), "N=1 D=1 K=1"),
     ],
     ids=["N > 1", "N = 1", "N differs from D", "N > 16", "x < 0", "x > 0", "large x", "small x"],
@@ -231,7 +233,7 @@ def test_a_wrong_output_is_told_though_its_backward_fits():
     assert finding.tensor == "y"
     assert finding.case.startswith("N=2 C=1 dtype=float64 layout=C")
     assert finding.location == layer.location
-    assert {f.check for f in result.findings} == {"forward", "symbolic"}
+    assert {f.check for f in result.errors} == {"forward", "symbolic"}
 
 
 def test_a_wrong_gradient_does_not_blame_the_output():
@@ -286,16 +288,34 @@ def test_what_is_grossly_wrong_in_float32_only_is_wrong():
     assert finding.case.startswith("N=1 D=1 K=1 dtype=float32 layout=C values=ordinary")
 
 
-def test_what_is_inaccurate_in_float32_is_a_warning():
-    """An error of a thousandth in float32 alone is called inaccurate and fails nothing."""
+def in_half_precision(g, given):
+    digits, exponent = np.frexp(g)
+    half = np.ldexp(np.round(digits * 2**11) / g.dtype.type(2**11), exponent)
+    return half if g.dtype == np.float32 else g
+
+
+def test_a_wrong_factor_in_float32_only_is_wrong():
+    """An error of a thousandth is as small as a rounding, and yet the same at other values."""
     wrong = changed("linear", w=partial(by_dtype, np.float32, 1.001))
+    result = result_of(Layer(linear, wrong), checks=None, profile="default")
+    (finding,) = result.findings
+    assert finding.severity == "error"
+    assert finding.message.startswith(
+        "the gradient of w is not the derived one; only seen in float32; no rounding: the error is "
+        "the same at other values nearby"
+    )
+
+
+def test_what_is_inaccurate_in_float32_is_a_warning():
+    """An error of a thousandth that changes with the values is a rounding, and fails nothing."""
+    wrong = changed("linear", w=in_half_precision)
     result = result_of(Layer(linear, wrong), checks=None, profile="default")
     (finding,) = result.findings
     assert (finding.question, finding.tensor, finding.severity) == ("inaccurate", "w", "warning")
     assert finding.message.startswith(
         "less accurate in float32 than the order of operations explains (in "
     )
-    assert result.verdict is Verdict.VERIFIED
+    assert result.errors == ()
 
 
 def test_what_is_wrong_is_not_called_inaccurate_as_well():
@@ -330,7 +350,7 @@ def test_doubt_is_decided_in_50_digits(monkeypatch):
     off = trial.reference.gradients["x"]
     off += 20 * trial.reference.allowed_gradients["x"].value
     assert {s.tensor: s.outcome for s in symbolic.examine(trial)}["x"] is Status.PASSED
-    monkeypatch.setattr(symbolic, "DOUBT", 0.0)
+    monkeypatch.setattr(precision, "DOUBT", 0.0)
     assert {s.tensor: s.outcome for s in symbolic.examine(trial)}["x"] is Status.FAILED
 
 
@@ -342,4 +362,37 @@ def test_an_error_of_a_hundred_allowances_is_no_doubt():
     (seen,) = (s for s in symbolic.examine(trial) if s.tensor == "x")
     assert seen.outcome is Status.FAILED
     assert seen.index == (1, 2)
-    assert seen.worst == pytest.approx(100, rel=0.1)
+    assert seen.worst > 10  # of what many more draws of rounding allow
+
+
+def judged_in(layer, line):
+    """Return what becomes of one layer in one case."""
+    names = ("forward", "symbolic")
+    return verify_layer(layer, profile_of("default"), names, 0, case=parse_case(line, layer.spec))
+
+
+def right_way(spec, name):
+    folder = Path(__file__).parent / "right"
+    return next(x for x in load(folder / f"{spec}.py") if x.name == name)
+
+
+@pytest.mark.parametrize(
+    ("spec", "name", "line"),
+    [
+        ("batch_norm", "one_pass", "N=3 C=1 eps=1e-05 dtype=float64 layout=C values=offset cotangent=signed seed=306"),
+        ("instance_norm", "instance_norm_one_pass", "N=1 C=1 H=1 W=3 eps=1e-05 dtype=float64 layout=C values=offset cotangent=signed seed=306"),
+    ],
+)  # fmt: skip
+def test_few_draws_of_rounding_accuse_nobody(spec, name, line):
+    """In a tensor of one element three draws may be small by luck: many decide."""
+    assert judged_in(right_way(spec, name), line).findings == ()
+
+
+def test_rounding_that_the_definition_does_not_have_is_inaccurate():
+    """delta + (|e| - delta) rounds at the size of delta where the definition has e alone: in
+    float32 the error is larger as the rounding is, so that no formula is wrong."""
+    layer = right_way("huber", "huber_quadratic_and_linear_part")
+    line = "N=1 C=1 delta=1.0 dtype=float64 layout=C values=small cotangent=signed seed=3105752741"
+    (finding,) = judged_in(layer, line).findings
+    assert (finding.question, finding.severity) == ("inaccurate", "warning")
+    assert "the error grows with the rounding of a lower precision" in finding.message

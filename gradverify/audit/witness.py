@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from itertools import islice
+from itertools import islice, product
 from typing import Any
 
 import numpy as np
@@ -26,10 +26,12 @@ DIFFERENT = 1e-30
 # What is compared in float64, since it is no function of derived gradients, differs by more than
 # rounding, which is the same in both but for what is altered.
 BY_ROUNDING = 1e-10
-# 50-digit evaluation takes some thirty microseconds a term: about a second for one gradient.
-MOST_TERMS = 30_000
+# 50-digit evaluation takes some hundred microseconds a term: half a second for one gradient.
+MOST_TERMS = 5_000
 # Beyond all blocks of vectorised code that a fault is planted at.
 BEYOND = 67
+# So many combinations of constants are tried there, with arrays drawn from this seed.
+MOST_CHOICES, SEED = 8, 11
 # Where float64 shows a difference it is looked at in 50 digits; that many times it may be wrong.
 TRIES = 3
 
@@ -80,26 +82,38 @@ class Site:
     @cached_property
     def exact(self) -> Point:
         """The point with the derived pullback in 50-digit arithmetic."""
-        oracle = make_oracle(self.spec)
-        assert oracle is not None
-        return self.exactly(oracle.derivation)
+        view, cotangents = view_of(self.spec, self.case), self.arrays.cotangents
 
-    @cached_property
+        def pullback(*dy: Array) -> Gradients:
+            own = all(a is b for a, b in zip(dy, cotangents, strict=True))
+            found = self._derived_exactly if own else self.exactly(self._derivation, dy)
+            return dict(view.to_layer(found.gradients))
+
+        return self.point(pullback)
+
+    @property
     def magnitudes(self) -> dict[str, float]:
         """The size of the largest sum of the absolute terms of each derived gradient."""
-        oracle = make_oracle(self.spec)
-        assert oracle is not None
-        found = self._evaluated(oracle.derivation, self.arrays.cotangents).magnitudes
+        found = self._derived_exactly.magnitudes
         return {k: float(max((abs(x) for x in v.flat), default=0)) for k, v in found.items()}
 
-    def exactly(self, derivation: Derivation) -> Point:
-        """Return the point with the pullback of a derivation in 50-digit arithmetic."""
-        view = view_of(self.spec, self.case)
-        return self.point(
-            lambda *dy: dict(view.to_layer(self._evaluated(derivation, dy).gradients))
-        )
+    @property
+    def _derivation(self) -> Derivation:
+        oracle = make_oracle(self.spec)
+        assert oracle is not None
+        return oracle.derivation
 
-    def _evaluated(self, derivation: Derivation, cotangents: Sequence[Array]) -> Exact:
+    @cached_property
+    def _derived_exactly(self) -> Exact:
+        return self.exactly(self._derivation, self.arrays.cotangents)
+
+    def gradients_of(self, derivation: Derivation) -> Gradients:
+        """Return the gradients that follow from a derivation, in 50-digit arithmetic."""
+        found = self.exactly(derivation, self.arrays.cotangents)
+        return dict(view_of(self.spec, self.case).to_layer(found.gradients))
+
+    def exactly(self, derivation: Derivation, cotangents: Sequence[Array]) -> Exact:
+        """Return what a derivation gives in 50-digit arithmetic, as the definition has it."""
         view, declared = view_of(self.spec, self.case), derivation.program.declared
         given = dict(zip(declared.seeded, cotangents, strict=True))
         return evaluate_exactly(
@@ -109,10 +123,10 @@ class Site:
 
     @property
     def terms(self) -> int:
-        """How many scalar terms the derived gradients are made of."""
-        oracle = make_oracle(self.spec)
-        assert oracle is not None
-        return cost(oracle.derivation, self.case.at)
+        """How many terms the derived gradients have; elements, without a definition."""
+        if make_oracle(self.spec) is None:
+            return sum(v.size for v in self.arrays.tensors.values())
+        return cost(self._derivation, self.case.at)
 
     @cached_property
     def smooth(self) -> bool:
@@ -147,28 +161,33 @@ SPECIAL: Mapping[str, Callable[[Array], Array]] = {
 
 def sites_of(spec: Spec, chosen: Sequence[Case]) -> tuple[Site, ...]:
     """Return where to look for a difference: at the cases given, the cheapest first."""
-    return tuple(Site(spec, case) for case in sorted(chosen, key=lambda c: c.weight))
+    return _cheapest_first(Site(spec, case) for case in chosen)
+
+
+def _cheapest_first(sites: Iterable[Site]) -> tuple[Site, ...]:
+    return tuple(sorted(sites, key=lambda site: site.terms))
 
 
 @lru_cache(maxsize=4)
 def more_sites(spec: Spec) -> tuple[Site, ...]:
     """Return sites that cases may miss: longer dimensions and special values."""
-    found: list[Site] = []
     oracle = make_oracle(spec)
     plainest = {name: values[0] for name, values in factors_of(spec, ("float64",)).items()}
-    for constants in spec.constant_choices[:4]:
-        small = dict.fromkeys(spec.dims, 2)
-        for dim in spec.dims:
-            case = solved(spec, plainest | constants, small | {dim: BEYOND}, 11)
-            if case is not None and (usable := settled(spec, oracle, case)) is not None:
-                found.append(Site(spec, usable))
+    small = {d: 2 + k % 2 for k, d in enumerate(spec.dims)}
+    wanted: list[tuple[dict[str, Any], dict[str, int]]] = []
+    for constants in spec.constant_choices[:MOST_CHOICES]:
+        row = plainest | constants
+        wanted += [(row, small), (row | {"layout": "F"}, small)]
+        wanted += [(row, dict.fromkeys(spec.dims, others) | {dim: BEYOND})
+                   for dim, others in product(spec.dims, (1, 2))]  # fmt: skip
+    made = (solved(spec, row, sizes, SEED) for row, sizes in wanted)
+    usable = (settled(spec, oracle, case) for case in made if case is not None)
+    found = [Site(spec, case) for case in usable if case is not None]
     plain = [settled(spec, oracle, c) for c in islice(cases(spec, ("float64",), 0, 3), 6)]
     for special in SPECIAL:
         found += [Site(spec, case, special, kind) for case in plain if case is not None
                   for kind in ("input", "param")]  # fmt: skip
-    if oracle is not None:
-        found.sort(key=lambda site: site.terms)
-    return tuple(site for site in found if site.smooth)
+    return _cheapest_first(site for site in found if site.smooth)
 
 
 @dataclass(frozen=True)
@@ -206,7 +225,7 @@ def _exact_witness(fault: Fault, where: Iterable[Site]) -> Witness | None:
         if fault.derivation is None:
             altered = fault.alter(site.exact)
         else:
-            altered = site.exactly(fault.derivation()).gradients
+            altered = site.gradients_of(fault.derivation())
         found = _difference(exact, altered, site.magnitudes)
         if found is not None and found[1] > DIFFERENT:
             return Witness(site, found[0], float(found[1]))

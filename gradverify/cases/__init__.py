@@ -1,6 +1,6 @@
 """Concrete cases: a covering set first, Hypothesis after it; one line each, arrays from a seed."""
 
-from gradverify.cases.arrays import Array, Arrays, draw, with_layout
+from gradverify.cases.arrays import Array, Arrays, draw, layout_of, with_layout
 from gradverify.cases.case import (
     AT_KINKS,
     COTANGENTS,
@@ -36,6 +36,7 @@ __all__ = [
     "cases",
     "draw",
     "factors_of",
+    "layout_of",
     "pairwise",
     "parse_case",
     "size_patterns",

@@ -41,8 +41,8 @@ def draw(spec: Spec, case: Case, *, start: bool = False) -> Arrays:
     """
     tensors, cotangents = _drawn(spec, case, start)
     return Arrays(
-        {k: with_layout(value, _layout(case, k)) for k, value in tensors.items()},
-        tuple(with_layout(dy, _layout(case, f"d{k}"))
+        {k: with_layout(value, layout_of(case, k)) for k, value in tensors.items()},
+        tuple(with_layout(dy, layout_of(case, f"d{k}"))
               for k, dy in zip(spec.differentiable_outputs, cotangents, strict=True)),
     )  # fmt: skip
 
@@ -118,8 +118,8 @@ def _as(how: str, value: Array, dtype: str, rng: np.random.Generator) -> Array:
 _SINGLE = tuple(layout for layout in LAYOUTS if layout != "mixed")
 
 
-def _layout(case: Case, name: str) -> str:
-    """Return the layout of one array of a case."""
+def layout_of(case: Case, name: str) -> str:
+    """Return the layout of one array of a case: of a tensor y, or of its cotangent dy."""
     if case.layout != "mixed":
         return case.layout
     return str(_generator(case, f"layout of {name}").choice(_SINGLE))

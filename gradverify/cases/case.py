@@ -147,11 +147,13 @@ def smaller(spec: Spec, case: Case) -> Iterator[Case]:
         if (name, full) not in case.shapes:
             yield replace(case, shapes=tuple((k, full if k == name else v) for k, v in case.shapes))
     sizes = dict(case.sizes)
-    for name in sizes:
-        for n in sorted({1, 2, sizes[name] // 2, sizes[name] - 1}):
-            if 1 <= n < sizes[name]:
-                trial = {**sizes, name: n}
-                allowed = next(spec.sizes(dict(case.constants), trial), None)
-                if allowed is not None and sum(allowed.values()) < sum(sizes.values()):
-                    made = tuple((k, factored(allowed[k], n)) for k, n in ranks.items())
-                    yield replace(case, sizes=tuple(allowed.items()), leading=made)
+    # All together first: what needs equal sizes is lost when only one of them changes.
+    trials = [{k: max(1, n // 2) for k, n in sizes.items()}] * (len(sizes) > 1)
+    trials += [{k: max(1, n - 1) for k, n in sizes.items()}] * (len(sizes) > 1)
+    for name, size in sizes.items():
+        trials += [{**sizes, name: n} for n in sorted({1, 2, size // 2, size - 1}) if 1 <= n < size]
+    for trial in trials:
+        allowed = next(spec.sizes(dict(case.constants), trial), None)
+        if allowed is not None and sum(allowed.values()) < sum(sizes.values()):
+            made = tuple((k, factored(allowed[k], n)) for k, n in ranks.items())
+            yield replace(case, sizes=tuple(allowed.items()), leading=made)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain, combinations, islice
+from itertools import combinations, islice
 from math import prod
 from typing import Any
 
@@ -85,19 +85,39 @@ def solved(
     constants = {k: row[k] for k in spec.constants}
     starred = {k: _starred(row[k], preferred.get(k, 3)) for k in spec.stars}
     preferred = {**preferred, **starred}
-    given = given or {}
-    # A dimension that is to be large is, where others can grow with it (an image with its window).
-    large = {**{d: n for d, n in preferred.items() if n >= LARGE[0]}, **given}
-    near = chain(
-        islice(spec.sizes(constants, preferred, large), 1), spec.sizes(constants, preferred, given)
-    )
-    for sizes in near:
+    found = _allowed(spec, constants, preferred, given)
+    for dim in spec.dims:
+        # A dimension that is to be large is, if another that it is tied to is too (a window and
+        # its image).
+        if found is not None and found[dim] < preferred.get(dim, 0) >= LARGE[0]:
+            for other in spec.dims:
+                more = {**preferred, other: max(preferred.get(other, 0), 2 * preferred[dim] + 1)}
+                larger = _allowed(spec, constants, more, given, 1)
+                if larger is not None and larger[dim] == preferred[dim]:
+                    found = larger
+                    break
+    if found is None:
+        return None
+    return Case(
+        tuple(found.items()), tuple(constants.items()), row["dtype"], row["layout"],
+        row["values"], row["cotangent"], seed,
+        tuple((k, factored(found[k], row[k])) for k in spec.stars),
+        tuple((k, row[k]) for k in spec.ones), row["params"],
+    )  # fmt: skip
+
+
+def _allowed(
+    spec: Spec,
+    constants: Mapping[str, Any],
+    preferred: Mapping[str, int],
+    given: Mapping[str, int] | None,
+    tries: int | None = None,
+) -> dict[str, int] | None:
+    """Return the allowed sizes nearest to those preferred, of `tries`, that are not too many."""
+    for sizes in islice(spec.sizes(constants, preferred, given), tries):
         total = max(prod(spec.shape(t, {**sizes, **constants})) for t in spec.tensors)
         if given or total <= MAX_ELEMENTS:
-            return Case(tuple(sizes.items()), tuple(constants.items()), row["dtype"],
-                        row["layout"], row["values"], row["cotangent"], seed,
-                        tuple((k, factored(sizes[k], row[k])) for k in spec.stars),
-                        tuple((k, row[k]) for k in spec.ones), row["params"])  # fmt: skip
+            return sizes
     return None
 
 

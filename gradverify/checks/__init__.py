@@ -7,6 +7,7 @@ from gradverify.checks import (
     buffers,
     contract,
     descent,
+    exact,
     finite_difference,
     forward,
     kinks,
@@ -24,10 +25,11 @@ class Check:
     """One family of questions.
 
     `wants` says of which trials it is asked, `tensors` for which tensors it must have an answer,
-    `sampled` that it calls the layer so often that a profile limits its cases, `at_kinks` that it
-    has something to ask where several gradients are right, and `absent` returns why a spec has
-    nothing for it to ask about, None where it has. `locate` finds the element of a failure, where
-    that is more than one failing case in many should cost.
+    `sampled` that it calls the layer so often that a profile limits its cases, and `most` how many
+    cases are enough, whatever the profile, once they tell right from wrong for all tensors;
+    `at_kinks` says that it has something to ask where several gradients are right, and `absent`
+    returns why a spec has nothing for it to ask about, None where it has. `locate` finds the
+    element of a failure, where that is more than one failing case in many should cost.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Check:
     wants: Callable[[Trial], bool]
     tensors: Callable[[Spec], tuple[str, ...]]
     sampled: bool = False
+    most: int | None = None
     at_kinks: bool = False
     absent: Callable[[Spec], str | None] = lambda spec: None
     locate: Callable[[Trial, Observation], Observation] = lambda trial, seen: seen
@@ -78,6 +81,7 @@ _CHECKS = (
     Check("symbolic", symbolic.examine, _any, _gradients),
     Check("finite_difference", finite_difference.examine, _widest, _gradients, sampled=True,
           locate=finite_difference.worst_element),
+    Check("exact", exact.examine, exact.wants, _gradients, sampled=True, most=10),
     Check("kinks", kinks.examine, _widest, _gradients, sampled=True, at_kinks=True,
           absent=kinks.absent),
     Check("buffers", buffers.examine, _any, buffers.tensors, sampled=True, at_kinks=True,

@@ -1,6 +1,7 @@
 """Why a second answer differs from the first: the layer is asked again, in more pointed ways."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
 from gradverify.cases import Array
 from gradverify.checks.agreement import (
@@ -13,7 +14,7 @@ from gradverify.checks.agreement import (
     pulled,
     told,
 )
-from gradverify.checks.memory import LAYOUTS, Lent, as_drawn, given, lend
+from gradverify.checks.memory import LAYOUTS, Lent, as_drawn, drawn_layouts, given, lend, values_of
 from gradverify.checks.observation import Observation, failed, passed, warned
 from gradverify.trial import Trial
 
@@ -50,11 +51,15 @@ def differences(trial: Trial, first: Answer, again: Answer, lent: Lent) -> Itera
     one, twice = _call(trial, as_drawn(trial), twice=True)
     if elsewhere := [k for k in wrong if same(trial, first, one.results, k)]:
         fresh, _ = _call(trial, lend(trial, lent.layouts))
+        reused = _reused(trial, lent)
     for name in wrong:
         what = told(trial, name)
         if name in elsewhere:
             if same(trial, first, fresh.results, name):
-                yield failed("identity", name, REMEMBERED.format(what))
+                if same(trial, first, reused.results, name):  # and so it was only this once
+                    yield failed("repeatable", name, repeated(trial, name))
+                else:
+                    yield failed("identity", name, REMEMBERED.format(what))
             elif lost := imprecise(
                 trial, name, first.results[name], again.results[name], 1.0, ELSEWHERE
             ):
@@ -64,8 +69,24 @@ def differences(trial: Trial, first: Answer, again: Answer, lent: Lent) -> Itera
         elif name in one.gradients and not same(trial, one, twice, name):
             yield failed("accumulates", name, ADDS_UP.format(what.removeprefix("the ")))
         else:
-            plural = f"outputs {name}" if name in trial.spec.outputs else f"gradients of {name}"
-            yield failed("repeatable", name, REPEATED.format(plural))
+            yield failed("repeatable", name, repeated(trial, name))
+
+
+def repeated(trial: Trial, name: str) -> str:
+    """Return the message that a result is another although nothing that was given is."""
+    return REPEATED.format(
+        f"outputs {name}" if name in trial.spec.outputs else f"gradients of {name}"
+    )
+
+
+def _reused(trial: Trial, lent: Lent) -> Answer:
+    """Return the answer of a call whose arrays have had other values in an earlier call."""
+    again = lend(trial, lent.layouts)
+    again.write(values_of(trial, other=True))
+    with suppress(Refused):  # other values may be no case
+        _call(trial, again)
+    again.write(values_of(trial))
+    return _call(trial, again)[0]
 
 
 def _call(trial: Trial, lent: Lent, *, twice: bool = False) -> tuple[Answer, dict[str, Array]]:
@@ -78,7 +99,7 @@ def _by_layout(trial: Trial, lent: Lent, name: str) -> Observation:
     """Return which array it is that must not lie in memory as it did."""
     plain, _ = _call(trial, lend(trial, dict.fromkeys(lent.layouts, "C")))
     what = f"gives another {told(trial, name).removeprefix('the ')} than in C order"
-    for one in _alone(trial, lent.layouts):
+    for one in _alone(trial, lent):
         alone, _ = _call(trial, lend(trial, one))
         if not same(trial, plain, alone.results, name):
             culprit = next(k for k, layout in one.items() if layout != "C")
@@ -92,12 +113,13 @@ def _listed(trial: Trial, lent: Lent) -> str:
     return ", ".join(f"{given(trial, k)} {LAYOUTS[v]}" for k, v in odd.items())
 
 
-def _alone(trial: Trial, layouts: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """Yield layouts in which one array is not in C order, as it is in `layouts` or in the case."""
-    for name, layout in layouts.items():
-        for odd in dict.fromkeys((layout, trial.case.layout)):
+def _alone(trial: Trial, lent: Lent) -> Iterator[dict[str, str]]:
+    """Yield layouts in which one array is not in C order, as it is in a call or in the case."""
+    drawn = drawn_layouts(trial)
+    for name, layout in lent.layouts.items():
+        for odd in dict.fromkeys((layout, drawn[name])):
             if odd != "C":
-                yield dict.fromkeys(layouts, "C") | {name: odd}
+                yield dict.fromkeys(lent.layouts, "C") | {name: odd}
 
 
 def refusal(trial: Trial, lent: Lent, refused: Refused) -> Observation:
@@ -106,7 +128,7 @@ def refusal(trial: Trial, lent: Lent, refused: Refused) -> Observation:
         _call(trial, as_drawn(trial))
     except Refused:
         raise refused from None
-    for one in _alone(trial, lent.layouts):
+    for one in _alone(trial, lent):
         try:
             _call(trial, lend(trial, one))
         except Refused as why:

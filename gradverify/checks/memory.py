@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradverify.cases import Array, draw, with_layout
+from gradverify.cases import Array, draw, layout_of, with_layout
 from gradverify.trial import Trial
 
 # How a layout is told in a message.
@@ -86,7 +86,12 @@ def odd_layouts(values: Array) -> tuple[str, ...]:
 
 
 def chosen_layouts(trial: Trial, values: Mapping[str, Array]) -> dict[str, str]:
-    """Return a layout for each array of a call: by the case one is odd, or all are mixed."""
+    """Return a layout for each array of a call: by the case one is odd, or all are mixed.
+
+    On a kink rounding decides, which may be otherwise in another layout.
+    """
+    if trial.kinked:
+        return drawn_layouts(trial)
     rng = np.random.default_rng([trial.case.seed, 11])
     mixed, alone = rng.random() < 0.5, rng.integers(len(values))
     found = {}
@@ -147,7 +152,14 @@ def lend(trial: Trial, layouts: Mapping[str, str]) -> Lent:
 
 def as_drawn(trial: Trial) -> Lent:
     """Return arrays with the case's values in its own layout."""
-    return lend(trial, dict.fromkeys(values_of(trial), trial.case.layout))
+    return lend(trial, drawn_layouts(trial))
+
+
+def drawn_layouts(trial: Trial) -> dict[str, str]:
+    """Return the layouts of the case, tensors by name and cotangents by output."""
+    spec, case = trial.spec, trial.case
+    found = {k: layout_of(case, k) for k in spec.given}
+    return found | {k: layout_of(case, f"d{k}") for k in spec.differentiable_outputs}
 
 
 def given(trial: Trial, name: str) -> str:

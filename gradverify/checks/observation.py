@@ -14,7 +14,8 @@ from gradverify.result import Status
 class Observation:
     """The answer to one question about one tensor (None: the layer as a whole) in one case.
 
-    `outcome` is passed, failed or vacuous; `powered` says that a wrong tensor would have shown.
+    `outcome` is passed, failed, vacuous or unavailable (`message` is the reason then); `powered`
+    says that a wrong tensor would have shown.
     """
 
     question: str

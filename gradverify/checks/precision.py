@@ -1,5 +1,6 @@
 """Wrong or only inaccurate: whose fault it is when a result is off in a lower precision."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
 
@@ -14,6 +15,11 @@ from gradverify.trial import Trial
 # An error of this fraction of the terms, or of so many times what may be allowed at all, is no
 # rounding in any precision: with CAP allowed at most, a right formula stays below it by far.
 GROSS, GROSS_CAPS = 10 * CAP, 4
+# Up to this many times what is allowed nobody is accused before it is measured with more care.
+DOUBT = 1000.0
+# The rounding of float32 is 2**29 times that of float64, and that of one case as much as 32 times
+# as lucky as that of another.
+GROWTH = 2.0**24
 # At so many other values is it asked whether an error is the same. With as many, errors of one
 # element that have nothing to do with each other look the same once in 30,000 times.
 MOVES = 8
@@ -26,6 +32,58 @@ SAME = 0.9
 
 # What is looked at, of a trial and of its reference.
 Kind = Literal["outputs", "gradients"]
+
+
+def judged(trial: Trial, question: str, tensor: str, kind: Kind) -> Iterator[Observation]:
+    """Compare an output or a gradient with what the definition gives.
+
+    What is close to what is allowed is not accused before it has been measured with more care: in
+    50-digit arithmetic, and with more draws of rounding.
+    """
+    got, known = getattr(trial, kind)[tensor], trial.reference
+    allowance = getattr(known, f"allowed_{kind}")[tensor]
+    for seen in compare(question, tensor, getattr(known, kind)[tensor], got, allowance):
+        if seen.outcome is Status.FAILED and (seen.worst or 0.0) < DOUBT:
+            yield _with_care(trial, seen, kind)
+        else:
+            yield in_precision(trial, seen, allowance, kind)
+
+
+def _with_care(trial: Trial, seen: Observation, kind: Kind) -> Observation:
+    assert seen.tensor is not None
+    tensor, got = seen.tensor, getattr(trial, kind)[seen.tensor]
+    allowance = getattr(trial.careful, f"allowed_{kind}")[tensor]
+    truth = getattr(trial.reference, kind)[tensor]
+    exact = trial.exact if trial.case.dtype == "float64" else None
+    if exact is not None and kind == "gradients":
+        truth = exact.gradients[tensor].astype(float)
+    elif exact is not None:
+        truth = exact.outputs[trial.spec.outputs.index(tensor)].astype(float)
+    (found,) = compare(seen.question, tensor, truth, got, allowance)
+    if found.outcome is Status.FAILED and _grows_as_rounding(trial, tensor, kind):
+        return replace(
+            found,
+            question="inaccurate",
+            severity="warning",
+            message="less accurate than the order of operations explains; no wrong formula: the "
+            "error grows with the rounding of a lower precision",
+        )
+    return in_precision(trial, found, allowance, kind)
+
+
+def _grows_as_rounding(trial: Trial, tensor: str, kind: Kind) -> bool:
+    """Whether a small error in float64 is as much larger in float32 as the rounding is.
+
+    A wrong formula's error is not: it is the same in both, with the rounding of float32 added.
+    """
+    accepted = trial.layer.dtypes
+    if trial.case.dtype != "float64" or (accepted is not None and "float32" not in accepted):
+        return False
+    single = _in_dtype("float32", trial)
+    here, there = _error(trial, tensor, kind), _error(single, tensor, kind)
+    if here is None or there is None or not np.all(np.isfinite(there)):
+        return False
+    return float(np.max(np.abs(there))) >= GROWTH * float(np.max(np.abs(here)))
 
 
 def in_precision(trial: Trial, seen: Observation, allowance: Allowance, kind: Kind) -> Observation:
@@ -62,12 +120,7 @@ def in_precision(trial: Trial, seen: Observation, allowance: Allowance, kind: Ki
 
 def _wrong_in(dtype: str, trial: Trial, tensor: str, kind: Kind) -> bool:
     """Whether the layer is wrong in another precision at the same values."""
-    wide = trial.wide
-    given = Arrays(
-        {k: np.asarray(v, dtype) if v.dtype.kind == "f" else v for k, v in wide.tensors.items()},
-        tuple(np.asarray(dy, dtype) for dy in wide.cotangents),
-    )
-    other = replace(trial, case=replace(trial.case, dtype=dtype), given=given)
+    other = _in_dtype(dtype, trial)
     if other.failure is not None:
         return False  # contract says so, in a case of its own
     got = getattr(other, kind).get(tensor)
@@ -77,6 +130,16 @@ def _wrong_in(dtype: str, trial: Trial, tensor: str, kind: Kind) -> bool:
     allowance = getattr(other.reference, f"allowed_{kind}")[tensor]
     compared = compare("", tensor, expected, got, allowance)
     return any(found.outcome is Status.FAILED for found in compared)
+
+
+def _in_dtype(dtype: str, trial: Trial) -> Trial:
+    """Return the trial in another precision at the same values, as near as it has them."""
+    wide = trial.wide
+    given = Arrays(
+        {k: np.asarray(v, dtype) if v.dtype.kind == "f" else v for k, v in wide.tensors.items()},
+        tuple(np.asarray(dy, dtype) for dy in wide.cotangents),
+    )
+    return replace(trial, case=replace(trial.case, dtype=dtype), given=given)
 
 
 def systematic(trial: Trial, tensor: str, kind: Kind) -> bool:

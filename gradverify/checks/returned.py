@@ -85,7 +85,24 @@ def _array(trial: Trial, name: str, value: Any, what: str) -> Iterator[Observati
         place = f"[{', '.join(map(str, index))}]" if index else ""
         yield Observation(
             "finite", name, Status.FAILED,
-            f"{what} is {array[index]} at {name}{place}, where the definition is finite", index,
+            f"{what} is {array[index]} at {name}{place}, where the definition is finite"
+            f"{_beyond(trial)}", index,
         )  # fmt: skip
     else:
         yield passed("finite", name)
+
+
+def _beyond(trial: Trial) -> str:
+    """Return what to do if the values of a case are beyond what a layer is meant for."""
+    kinds = {"input": trial.case.values, "param": trial.case.params}
+    for kind, how in kinds.items():
+        names = [k for k in trial.spec.given if trial.spec.tensors[k].kind == kind
+                 and k in trial.spec.differentiable and k not in trial.bounds]  # fmt: skip
+        if how != "ordinary" and names:
+            name = names[0]
+            top = float(np.max(np.abs(trial.wide.tensors[name]), initial=0.0))
+            return (
+                f": {name} has {how} values, up to {top:.2g}; if such are not meant, declare its "
+                f'range, such as {name}={kind.capitalize()}(..., range="-10..10")'
+            )
+    return ""

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from gradverify.checks.agreement import Answer, copies, equal, forward, told
+from gradverify.checks.blame import repeated, same
 from gradverify.checks.memory import Lent, as_drawn, blanked, given
 from gradverify.checks.observation import Observation, failed, passed, warned
 from gradverify.trial import Trial
@@ -46,11 +47,15 @@ def results(
 def outputs(trial: Trial, first: Answer) -> Iterator[Observation]:
     """Overwrite outputs, and look whether the next call gives what was written."""
     returned, _ = forward(trial, as_drawn(trial).tensors)
+    second = copies(returned)
     with blanked(returned) as blank:
-        again = copies(forward(trial, as_drawn(trial).tensors)[0])
-    for name in blank:
-        if name in again and np.any(np.isnan(again[name])) and name in first.outputs:
-            if not np.any(np.isnan(first.outputs[name])):
-                yield failed("aliases", name, KEPT.format(told(trial, name)))
-        else:
+        third = copies(forward(trial, as_drawn(trial).tensors)[0])
+    for name, value in first.outputs.items():
+        if not same(trial, first, second, name):
+            yield failed("repeatable", name, repeated(trial, name))
+        elif same(trial, first, third, name):
             yield passed("aliases", name)
+        elif name in blank and np.any(np.isnan(third[name]) & ~np.isnan(value)):
+            yield failed("aliases", name, KEPT.format(told(trial, name)))
+        else:
+            yield failed("repeatable", name, repeated(trial, name))

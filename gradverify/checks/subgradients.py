@@ -10,8 +10,7 @@ import numpy as np
 
 from gradverify.calculus.compile import SWITCHES, Kink, Switches
 from gradverify.cases import Array, Arrays
-from gradverify.checks.precision import GROSS
-from gradverify.checks.symbolic import DOUBT
+from gradverify.checks.precision import DOUBT, GROSS
 from gradverify.sides import Tie, ties
 from gradverify.trial import Trial
 

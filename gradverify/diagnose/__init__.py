@@ -51,9 +51,10 @@ class Diagnoses:
 
     def of(self, trial: Trial, check: str, seen: Observation, failing: Collection[Case]) -> Cause:
         """Return what is wrong where a check has failed in a (shrunk) trial and other cases."""
-        if check == "contract":
-            return state.of_contract(trial, seen) or UNEXPLAINED
         tensor = seen.tensor
+        if check in ("contract", "buffers") or (check == "kinks" and tensor not in self.causes):
+            # Where there is nothing to add, the question itself has said it.
+            return state.of_contract(trial, seen) or Cause(seen.question, "")
         if tensor in self.causes:
             return self.causes[tensor]
         tried = sorted(self.cases, key=lambda c: (c not in failing, c.weight))

@@ -14,6 +14,9 @@ KINDS = {
     "stale": Cause("stale", "what the forward keeps for its pullback does not belong to that call"),
     "accumulates": Cause("accumulated", "the pullback adds to, or uses up, what an earlier call "
                                         "left"),
+    "identity": Cause("stale", "an earlier call's result is returned where an array is the same "
+                               "object with other values"),
+    "aliases": Cause("mutation", "what is returned is what the layer goes on with"),
     "overwritten": Cause("mutation", "an array that was returned is written to by a later call"),
     "mutates": Cause("mutation", "an array of the caller is written to"),
     "repeatable": Cause("nondeterministic", "the same call gives different results"),
@@ -27,9 +30,12 @@ KINDS = {
     "linear": Cause("cotangent", "the gradient is not linear in the cotangent"),
     "layout": Cause("layout", "the result depends on how arrays lie in memory"),
     "precision": Cause("precision", "a step is computed in a lower precision"),
+    "subgradient": Cause("kink", "only on kinks and ties: what is returned there is no mixture of "
+                                 "the derivatives on their sides"),
+    "untouched": Cause("mutation", "a buffer is written to"),
 }  # fmt: skip
 # These make a layer's numbers depend on what was called before: other checks see the same mistake.
-STATE = ("stale", "accumulates", "repeatable", "overwritten", "mutates")
+STATE = ("stale", "accumulates", "repeatable", "overwritten", "mutates", "identity", "aliases")
 LINEARITY = ("linear", "zero")
 SHARED = (*STATE, *LINEARITY, "layout")
 

@@ -4,6 +4,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -53,13 +54,16 @@ def _sections(report: Report, page: Page) -> Iterator[RenderableType]:
     yield from notes
     if notes:
         yield Text()
-    found = list(zip(labels(report, page), report.layers, strict=True))
     for severity in ("error", "warning"):
-        for name, layer in found:
+        for name, layer in zip(labels(report, page), report.layers, strict=True):
+            derived: set[str | None] = set()
             for finding in layer.findings:
                 if (finding.severity == "error") is (severity == "error"):
-                    yield show(name, finding, page)
+                    # Equations are told once, not by every check that fails.
+                    known = finding.derived in derived
+                    yield show(name, replace(finding, derived=None) if known else finding, page)
                     yield Text()
+                    derived.add(finding.derived)
     for problem in report.problems:
         yield _note(page, "PROBLEM", page.short(problem), "bold red")
         yield Text()

@@ -25,7 +25,10 @@ def huber_by_where(x, t, *, delta):
 
 @huber.register
 def huber_quadratic_and_linear_part(x, t, *, delta):
-    """min(|e|, delta) is the quadratic part, the rest the linear one; both are differentiated."""
+    """min(|e|, delta) is the quadratic part, the rest the linear one; both are differentiated.
+
+    What delta contributes to both cancels, so that a small slope carries delta's rounding.
+    """
     size = np.abs(x - t)
     quadratic = np.minimum(size, delta)
     linear = size - quadratic

@@ -1,0 +1,203 @@
+"""Lower precisions: what is wrong there is told from what is inaccurate, and a layer that knows
+no other precision is judged by all checks."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from gradverify import Input, Layer, Output, Spec, Verdict, verify
+from gradverify.cases import parse_case
+from gradverify.checks import precision
+from gradverify.checks.precision import systematic
+from gradverify.loading import catalogue_folder, load
+from gradverify.trial import Trial, make_oracle
+
+RIGHT = {
+    layer.spec.name: layer
+    for name in ("batch_norm", "gelu", "linear", "relu", "softmax")
+    for layer in load(catalogue_folder() / f"{name}.py")
+}
+
+
+def changed(name, dtypes=None, **change):
+    """Return a catalogue layer with some gradients replaced by functions of them and the call."""
+    right = RIGHT[name]
+
+    def layer(**given):
+        y, pullback = right.function(**given)
+
+        def wrong(*dy):
+            grads = pullback(*dy)
+            return grads | {k: f(grads[k], given, *dy) for k, f in change.items()}
+
+        return y, wrong
+
+    return Layer(right.spec, layer, dtypes=dtypes)
+
+
+def judged(layer, **options):
+    (result,) = verify(layer, **options).layers
+    return result
+
+
+def factor(value, dtype=np.float32):
+    return lambda g, *_: g * g.dtype.type(value if g.dtype == dtype else 1)
+
+
+def rounded_to_half(g, *_):
+    digits, exponent = np.frexp(g)  # as float16, whose range is not the point
+    return np.ldexp(np.round(digits * 2**11) / g.dtype.type(2**11), exponent)
+
+
+# -- wrong or inaccurate
+
+
+@pytest.mark.parametrize("value", [-1.0, 2.0, 1.001, 1.00003, 0.99999])
+def test_a_factor_in_float32_only_is_wrong(value):
+    """However small an error is that does not change with the values, it is an error."""
+    result = judged(changed("linear", w=factor(value)), checks=["symbolic"])
+    (finding,) = result.findings
+    assert (finding.tensor, finding.severity) == ("w", "error")
+    assert "only seen in float32" in finding.message
+
+
+def test_a_term_left_out_in_float32_only_is_wrong():
+    """A formula of its own for one precision, here without the path through the mean."""
+
+    def without_the_mean(g, given, dy):
+        if g.dtype != np.float32:
+            return g
+        sigma = np.sqrt(given["x"].var(axis=0) + np.float32(given["eps"]))
+        xhat = (given["x"] - given["x"].mean(axis=0)) / sigma
+        return given["gamma"] / sigma * (dy - xhat * (dy * xhat).mean(axis=0))
+
+    result = judged(changed("batch_norm", x=without_the_mean), checks=["symbolic"])
+    assert {(f.tensor, f.severity) for f in result.findings} == {("x", "error")}
+
+
+def test_a_step_in_lower_precision_is_inaccurate():
+    """Half precision within a layer costs float32 digits, other ones at every value: a warning;
+    in float64 it is an error, since float64 decides what is wrong."""
+
+    def of_float32(g, *_):
+        return rounded_to_half(g) if g.dtype == np.float32 else g
+
+    result = judged(changed("linear", w=of_float32))
+    (finding,) = result.findings
+    assert (finding.question, finding.severity) == ("inaccurate", "warning")
+    assert result.verdict is Verdict.VERIFIED
+    result = judged(changed("linear", w=rounded_to_half), checks=["symbolic"])
+    (finding,) = result.findings
+    assert (finding.severity, "float64" in finding.case) == ("error", True)
+
+
+def test_what_is_wrong_at_the_same_values_in_float64_is_no_matter_of_float32():
+    """One finding, that does not speak of precision: a small error that both precisions have."""
+    wrong = changed("gelu", x=lambda g, *_: g + g.dtype.type(1e-4))
+    findings = judged(wrong, checks=["symbolic"]).findings
+    assert [f.severity for f in findings] == ["error"]
+    assert "only seen" not in findings[0].message
+
+
+def moving(function, spec, line):
+    layer = Layer(spec, function)
+    return Trial(layer, parse_case(line, spec), make_oracle(spec))
+
+
+LINE = "N=5 dtype=float32 layout=C values={} cotangent=signed seed=3"
+
+
+@pytest.mark.parametrize("values", ["ordinary", "small", "tiny", "offset", "large"])
+def test_what_is_lost_beside_a_number_near_one_is_rounding(values):
+    """A square by (1 + x)**2 - 1 - 2*x loses its digits where x is small, all of them where it is
+    tiny: the same error each time, if x were not moved by what a number near 1 can tell."""
+    spec = Spec("square", x=Input("N"), y=Output("N"), definition="y[n] = x[n]**2")
+
+    def beside_one(x):
+        one = x.dtype.type(1)
+        return (one + x) ** 2 - one - 2 * x, lambda dy: {"x": 2 * ((one + x) - one) * dy}
+
+    def thousandth(x):
+        return x**2 * x.dtype.type(1.001), lambda dy: {"x": x.dtype.type(2.002) * x * dy}
+
+    line = LINE.format(values)
+    for kind, tensor in (("outputs", "y"), ("gradients", "x")):
+        assert not systematic(moving(beside_one, spec, line), tensor, kind)
+        # What moves a number near 1 moves what is tiny by as much as itself.
+        assert systematic(moving(thousandth, spec, line), tensor, kind) == (values != "tiny")
+
+
+def test_without_that_question_a_small_wrong_factor_would_be_a_warning(monkeypatch):
+    """So it is what tells the one from the other."""
+    monkeypatch.setattr(precision, "SAME", 2.0)
+    result = judged(changed("linear", w=factor(1.001)), checks=["symbolic"])
+    assert {f.severity for f in result.findings} == {"warning"}
+
+
+# -- layers of one precision
+
+
+@pytest.mark.parametrize("name", RIGHT)
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_right_layer_of_one_precision_is_verified(name, dtype):
+    """All checks have an answer in float32 and in float16 alone: differences and descent too."""
+    result = judged(Layer(RIGHT[name].spec, RIGHT[name].function, dtypes=[dtype]))
+    assert result.findings == ()
+    assert result.verdict is Verdict.VERIFIED
+    assert result.coverage.factors["dtype"] == {dtype: result.coverage.cases}
+
+
+@pytest.mark.parametrize("value", [-1.0, 2.0, 0.5, 1.001, 1.00003])
+def test_a_factor_in_the_only_precision_is_wrong(value):
+    """Where there is no float64 to ask, an error that does not change with the values is wrong."""
+    result = judged(changed("linear", ["float32"], w=factor(value)), checks=["symbolic"])
+    assert {(f.tensor, f.severity) for f in result.findings} == {("w", "error")}
+
+
+@pytest.mark.parametrize("check", ["symbolic", "finite_difference", "descent"])
+@pytest.mark.parametrize("value", [-1.0, 3.0])
+def test_gross_errors_in_float16_are_seen_by_each_check(check, value):
+    """A wrong sign and a wrong factor are far more than what three digits lose."""
+    wrong = changed("linear", ["float16"], b=factor(value, np.float16))
+    result = judged(wrong, checks=[check])
+    assert "b" in {f.tensor for f in result.errors}
+    assert {f.check for f in result.errors} == {check}
+
+
+def test_a_missing_term_in_float16_is_seen():
+    """Batch norm without the path through its mean is wrong, however few digits there are."""
+
+    def without_the_mean(g, given, dy):
+        sigma = np.sqrt(given["x"].var(axis=0) + given["eps"])
+        xhat = (given["x"] - given["x"].mean(axis=0)) / sigma
+        return (given["gamma"] / sigma * (dy - xhat * (dy * xhat).mean(axis=0))).astype(g.dtype)
+
+    wrong = changed("batch_norm", ["float16"], x=without_the_mean)
+    result = judged(wrong, checks=["symbolic"])
+    assert {(f.tensor, f.severity) for f in result.findings} == {("x", "error")}
+
+
+def test_the_wider_of_two_precisions_decides():
+    """A layer of float32 and float16 is differenced in float32, and wrong where float32 is."""
+    wrong = changed("linear", ["float16", "float32"], b=factor(1.01))
+    result = judged(wrong)
+    assert {f.severity for f in result.findings} == {"error"}
+    assert {f.check for f in result.findings} >= {"symbolic", "finite_difference"}
+    assert all("dtype=float32" in f.case for f in result.findings if f.check != "symbolic")
+
+
+def test_values_nearby_are_of_the_same_kind():
+    """Ranges are kept to, what takes no gradient stays, and all is in the layer's precision."""
+    spec = Spec(
+        "s", x=Input("N", range="0..1"), mask=Input("N", values=(0, 1), differentiable=False),
+        y=Output("N"), definition="y[n] = x[n]*mask[n]",
+    )  # fmt: skip
+    trial = moving(lambda x, mask: (x * mask, lambda dy: {"x": dy * mask}), spec,
+                   LINE.format("ordinary"))  # fmt: skip
+    moved = precision._moved(trial, np.random.default_rng(0))
+    x, old = moved.arrays.tensors["x"], trial.arrays.tensors["x"]
+    assert (x.dtype, x.min() >= 0, x.max() <= 1) == (np.float32, True, True)
+    assert 1e-3 < np.abs(x - old).max() < 0.1
+    assert np.array_equal(moved.arrays.tensors["mask"], trial.arrays.tensors["mask"])
+    assert replace(moved, given=None) == trial
