@@ -338,18 +338,27 @@ FAST = ["--profile", "quick", "-j", "1"]
 def test_the_command_audits_a_layer(capsys):
     """By path and name or as a spec of the catalogue; enough is caught."""
     for target in (f"{LINEAR}::numpy_linear", "linear"):
-        assert main(["audit", target, "--kind", "sign,zeroed", "--min-power", "1", *FAST]) == 0
+        assert main(["audit", target, "--kind", "stale,zeroed", "--min-power", "1", *FAST]) == 0
         out, err = capsys.readouterr()
-        assert out.splitlines()[-1].split() == ["all", "15", "15", "100.0%"]
-        assert "15/15 caught in numpy_linear" in err
+        assert out.splitlines()[-1].split() == ["all", "5", "5", "100.0%"]
+        assert "5/5 caught in numpy_linear" in err
 
 
-def test_too_little_power_is_a_failure(capsys):
-    """What is beyond the cases of a short run survives, and the gate shuts."""
-    asked = ["audit", LINEAR, "--kind", "region", *FAST]
+def test_too_little_power_is_a_failure(capsys, monkeypatch):
+    """6 of 7 are 85.7%: the gate shuts above that, and not at it."""
+    monkeypatch.setattr("gradverify.audit.job.run_audits", lambda *_: AUDITS[:1])
+    asked = ["audit", LINEAR, *FAST]
     assert main(asked) == 0
-    assert main([*asked, "--min-power", "0.999"]) == 1
-    assert "survivors in numpy_linear" in capsys.readouterr().out
+    assert main([*asked, "--min-power", str(6 / 7)]) == 0
+    assert main([*asked, "--min-power", "0.86"]) == 1
+    assert "survivors in right" in capsys.readouterr().out
+
+
+def test_a_layer_that_cannot_be_audited_is_a_failure(capsys, monkeypatch):
+    """However many faults are caught in others."""
+    monkeypatch.setattr("gradverify.audit.job.run_audits", lambda *_: AUDITS)
+    assert main(["audit", LINEAR, *FAST]) == 1
+    assert capsys.readouterr().out.startswith("wrong is failed by symbolic")
 
 
 def test_nothing_planted_is_never_green(capsys):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from gradverify import Buffer, Constant, Input, Output, Param, Spec, UsageError, catalog
 from gradverify.cases import (
+    AT_KINKS,
     COTANGENTS,
     LARGE,
     LAYOUTS,
@@ -359,7 +360,8 @@ def test_one_dimension_and_whole_tensors_are_simpler():
     starred = parse_case(STARRED, CATALOGUE["linear_any"])
     simpler, *smallest = smaller(CATALOGUE["linear_any"], starred)
     assert str(simpler) == STARRED.replace("(2,3)", "6")
-    assert [dict(c.leading)["N"] for c in smallest[:4]] == [(1, 1), (1, 2), (1, 3), (1, 5)]
+    sizes = [dict(c.leading)["N"] for c in smallest]
+    assert {(1, 1), (1, 2), (1, 3), (1, 5)} <= set(sizes)
     (whole, *_) = smaller(CATALOGUE["film"], parse_case(MARKED, CATALOGUE["film"]))
     assert str(whole) == MARKED.replace("=1,C", "=N,C")
 
@@ -480,7 +482,8 @@ def test_a_cotangent_is_not_its_output():
 
 
 def test_values_look_as_they_are_called():
-    """Inputs are small, tiny, large, huge, offset or of one sign, and parameters none of it."""
+    """Inputs are small, tiny, large, huge, offset or of one sign; parameters are tied with them,
+    and else none of it."""
     spec = Spec("s", x=Input("N"), w=Param("N"), y=Output("N"))
     drawn = {v: draw(spec, case(spec, N=500, values=v)).tensors for v in VALUES}
     x = {v: d["x"] for v, d in drawn.items()}
@@ -491,7 +494,8 @@ def test_values_look_as_they_are_called():
     assert np.array_equal(x["offset"], x["ordinary"] + 8)
     assert x["positive"].min() > 0 > x["negative"].max()
     assert x["ordinary"].min() < -2 < 2 < x["ordinary"].max()
-    assert len({d["w"].tobytes() for d in drawn.values()}) == 1
+    same = {d["w"].tobytes() for v, d in drawn.items() if v != "ties"}
+    assert len(same) == 1
 
 
 def test_parameters_look_as_they_are_called():
@@ -552,7 +556,9 @@ def test_declared_values_are_kept_to():
     )
     for values in VALUES:
         at = draw(spec, case(spec, N=300, V=4, values=values)).tensors
-        assert 0.1 <= at["x"].min() < 0.2 < 2.9 < at["x"].max() <= 3
+        assert 0.1 <= at["x"].min() <= at["x"].max() <= 3
+        if values not in AT_KINKS:
+            assert at["x"].min() < 0.2 < 2.9 < at["x"].max()
         assert set(at["mask"]) == {0.0, 1.0}
         assert set(at["ids"]) == {0, 1, 2, 3}
         assert set(at["bit"]) == {0, 1}

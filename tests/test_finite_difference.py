@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from gradverify import Layer, Spec, Status, Verdict, verify
+from gradverify import Layer, Spec, Status, verify
 from gradverify.cases import draw, parse_case
 from gradverify.checks import finite_difference
 from gradverify.loading import catalogue_folder, load
@@ -264,7 +264,6 @@ def test_the_widest_precision_is_asked():
     result, check = judged(Layer(linear, RIGHT["linear"].function, dtypes=["float32"]))
     assert result.findings == ()
     assert check.status is Status.PASSED
-    assert result.verdict is Verdict.VERIFIED
     wrong = changed("linear", b=lambda g: g * (2 if g.dtype == np.float32 else 1))
     result, check = judged(Layer(linear, wrong.function, dtypes=["float32"]))
     assert {f.tensor for f in result.errors} == {"b"}

@@ -332,10 +332,10 @@ def test_verbose_has_a_row_for_every_tensor_of_every_check():
     start = out.index("numpy_batch_norm, spec")
     assert out[start:].splitlines()[:5] == [
         "numpy_batch_norm, spec spec, specs/numpy_batch_norm.py:31, 0.8 s: verified",
-        "  check     cases  tensor  status     worst/allowed  reason",
-        "  symbolic     40  b       redundant  0.1            zero to 40 digits at 3 cases",
-        "  symbolic     40  beta    ok         0.032",
-        "  descent       0          vacuous                   no case moved x",
+        "  check     cases  tensor  status     worst/allowed  allowed  reason",
+        "  symbolic     40  b       redundant  0.1            1.0e-15  zero to 40 digits at 3 cases",
+        "  symbolic     40  beta    ok         0.032          1.0e-14",
+        "  descent       0          vacuous                            no case moved x",
     ]
 
 

@@ -161,7 +161,7 @@ def test_a_wrong_batch_norm_is_refused(name):
     result = result_of(Layer(batch_norm, layer), checks=None, profile="default")
     assert result.verdict is Verdict.FAILED
     assert {f.tensor for f in result.errors} - {None} == {tensor}
-    for finding in result.errors:
+    for finding in (f for f in result.errors if f.check != "descent"):
         sizes = dict(part.split("=") for part in finding.case.split())
         assert int(sizes["N"]) * int(sizes["C"]) <= 9
     if name != "dgamma over the wrong axis":  # of which contract says that the shape is wrong

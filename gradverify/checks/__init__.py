@@ -11,6 +11,7 @@ from gradverify.checks import (
     finite_difference,
     forward,
     kinks,
+    stopped,
     symbolic,
 )
 from gradverify.checks.names import NAMES
@@ -80,13 +81,15 @@ _CHECKS = (
           lambda spec: spec.outputs),
     Check("symbolic", symbolic.examine, _any, _gradients),
     Check("finite_difference", finite_difference.examine, _widest, _gradients, sampled=True,
-          locate=finite_difference.worst_element),
-    Check("exact", exact.examine, exact.wants, _gradients, sampled=True, most=10),
+          absent=stopped.absent, locate=finite_difference.worst_element),
+    Check("exact", exact.examine, exact.wants, _gradients, sampled=True, most=10,
+          absent=stopped.absent),
     Check("kinks", kinks.examine, _widest, _gradients, sampled=True, at_kinks=True,
           absent=kinks.absent),
     Check("buffers", buffers.examine, _any, buffers.tensors, sampled=True, at_kinks=True,
           absent=buffers.absent),
-    Check("descent", descent.examine, _widest, _gradients, sampled=True),
+    Check("descent", descent.examine, _widest, _gradients, sampled=True,
+          absent=stopped.absent),
 )  # fmt: skip
 
 CHECKS: Mapping[str, Check] = {check.name: check for check in _CHECKS}

@@ -327,11 +327,16 @@ def _slope(problem: _Problem, name: str | None, grads: Tensors, rate: float) -> 
         return Observation("slope", name, Status.VACUOUS, powered=False)
     who = f"the gradient of {name}" if name else "all gradients together"
     message = "" if status is Status.PASSED else (
-        f"a step along minus {who} changes the loss by {-found.value:.15g} times the step's "
+        f"a step along minus {who} changes the loss by {_told(-found.value)} times the step's "
         "squared length over the rate, where its gradient promises -1"
     )  # fmt: skip
     return Observation("slope", name, status, message, None, -1.0, -found.value, found.allowed,
                        found.why)  # fmt: skip
+
+
+def _told(slope: float) -> str:
+    """Return a slope with enough digits to tell it from -1."""
+    return next(t for d in range(9, 18) if (t := f"{slope:.{d}g}") != "-1" or d == 17)
 
 
 def _still(problem: _Problem, name: str, gradient: Array) -> Iterator[Observation]:

@@ -160,7 +160,7 @@ class _Bounds:
         near = float(np.clip(np.nan_to_num(got[index]), low[index], high[index]))
         return Observation(
             "subgradient", self.tensor, Status.FAILED,
-            f"the gradient at {self._name(index)} = {self.value[index]:.9g} must be "
+            f"the gradient at {self._name(index)} = {self.value[index] + 0.0:.9g} must be "
             f"{_range(low[index], high[index], allowed)}, by its derivatives to all sides",
             index, near, float(got[index]), allowed, WHY,
         )  # fmt: skip
