@@ -385,6 +385,12 @@ def _regular(spec: Spec, oracle: Oracle | Seen, case: Case) -> bool:
     with np.errstate(all="ignore"):
         if not all(np.all(np.abs(a) < largest) for a in results):
             return False
+        if case.dtype == "float16":
+            # It ends at 65504, which a sum of squares exceeds on the way to a result that does not.
+            # Of the derived gradient only the value is meant, not the way.
+            drawn, _ = oracle.run(draw(spec, case).tensors, constants, sizes)
+            if not all(np.all(np.isfinite(y)) for y in drawn):
+                return False
     if case.values in AT_KINKS:
         return True
     free = spec.differentiable

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gradverify import Constant, Input, Layer, Output, Param, Spec
-from gradverify.cases import cases, draw, parse_case
+from gradverify.cases import Case, cases, draw, parse_case
 from gradverify.checks.observation import compare
 from gradverify.loading import catalogue_folder, load
 from gradverify.numerics.allowance import (
@@ -330,6 +330,16 @@ def test_cases_beyond_the_reach_of_float16_are_no_cases():
     assert settled(spec, make_oracle(spec), case) is None
     assert settled(spec, make_oracle(spec), replace(case, dtype="float32")) is not None
     assert draw(spec, case).tensors["x"].dtype == np.float16
+
+
+def test_a_sum_beyond_the_reach_of_float16_is_no_case():
+    """Neither is a mean whose sum of squares cannot be held, though the mean can."""
+    spec = Spec("power", x=Input("N"), y=Output(""), definition="s = sum[n](x[n]**2)\ny = s/N")
+    case = Case((("N", 131),), (), dtype="float16", values="large")
+    assert settled(spec, make_oracle(spec), case) is not None
+    case = replace(case, sizes=(("N", 4000),))
+    assert settled(spec, make_oracle(spec), case) is None
+    assert settled(spec, make_oracle(spec), replace(case, dtype="float32")) is not None
 
 
 def test_a_layer_of_another_spec_object_is_judged_alike():

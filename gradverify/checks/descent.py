@@ -14,6 +14,7 @@ from gradverify.calculus.compile import Switches
 from gradverify.cases import Array, Arrays, draw
 from gradverify.checks.finite_difference import scale
 from gradverify.checks.observation import Observation
+from gradverify.numerics.allowance import underflow
 from gradverify.numerics.finite_difference import (
     FACTOR,
     Estimate,
@@ -41,7 +42,7 @@ STILL = 6
 CLEAR, LOW_CLEAR = 100.0, 10.0
 # A gradient of which more than this part may be rounding points nowhere.
 BLUR = 0.5
-# Steps that promise more than this fraction of the loss say nothing of its slope.
+# Steps that promise more than this fraction of the loss are no small ones.
 LOCAL = 0.125
 # A squared norm below this is about to underflow: the gradient is zero for all that can be seen.
 # One above its inverse is about to overflow: no rate could be small enough.
@@ -101,16 +102,28 @@ class _Problem:
         """A decrease of this much is one, and no rounding."""
         return (LOW_CLEAR if few_digits(self.trial.unit) else CLEAR) * self.rounding
 
+    @property
+    def far(self) -> bool:
+        """Whether no step that could show is a small one: where it leads no gradient says."""
+        return self.floor > LOCAL * self.before
+
+    @cached_property
+    def allowed(self) -> dict[str, float]:
+        """By how much an element of each gradient may be off; without a definition what underflows
+        is all that is known."""
+        trial = self.trial
+        errors = [y - t for y, t in zip(trial.forward(self.start), self.targets, strict=True)]
+        if trial.oracle is None:
+            least = FACTOR * underflow(trial.case.dtype, self.start.values(), errors)
+            return dict.fromkeys(self.slopes, least)
+        given = Arrays(dict(self.start), tuple(trial.narrowed(errors)))
+        known = replace(trial, given=given).reference.allowed_gradients
+        return {k: known[k].value for k in self.slopes}
+
     @cached_property
     def blurred(self) -> dict[str, float]:
-        """The part of each gradient, by its norm, that may be rounding; none known of without a
-        definition."""
-        if self.trial.oracle is None:
-            return {}
-        errors = (y - t for y, t in zip(self.trial.forward(self.start), self.targets, strict=True))
-        given = Arrays(dict(self.start), tuple(self.trial.narrowed(errors)))
-        known = replace(self.trial, given=given).reference.allowed_gradients
-        return {k: known[k].value * float(np.sqrt(g.size)) / (norm([g]) or 1.0)
+        """The part of each gradient, by its norm, that may be rounding."""
+        return {k: self.allowed[k] * float(np.sqrt(g.size)) / (norm([g]) or 1.0)
                 for k, g in self.slopes.items()}  # fmt: skip
 
     @cached_property
@@ -166,7 +179,7 @@ class _Problem:
         """
         if rate is None:
             slope = sum(np.sum(grads[k] * d) for k, d in direction.items())
-            rate = self.floor / float(slope)
+            rate = 2 * self.floor / float(slope)  # by halving, the last that was tried is shorter
         ahead, back = (self.moved(self.start, direction, s) for s in (rate, -rate))
         # At an end of its range a tensor moves to one side only: its middle is not the start.
         ranged = direction.keys() & self.trial.bounds.keys()
@@ -236,8 +249,7 @@ def _first_step(problem: _Problem, grads: dict[str, Array]) -> Iterator[Observat
     if not live:
         return
     rate, stuck = one_rate(problem, live)
-    far = problem.floor > LOCAL * problem.before  # no step that could show is a small one
-    excused = bool(stuck) and (far or problem.bent(live, live, rate))
+    excused = bool(stuck) and (problem.far or problem.bent(live, live, rate))
     for name, gradient in live.items():
         alone = {name: gradient}
         promised = problem.promise(alone, alone, rate)
@@ -336,7 +348,9 @@ def _still(problem: _Problem, name: str, gradient: Array) -> Iterator[Observatio
         unit[element] = 1.0
         direction = {name: unit.reshape(gradient.shape)}
         found = _loss_slope(problem, direction, name)
-        floor = FACTOR * problem.rounding / max(found.step, 1e-300) if found else 0.0
+        # A gradient of 0 may be one that underflows.
+        floor = problem.allowed[name]
+        floor += FACTOR * problem.rounding / max(found.step, 1e-300) if found else 0.0
         if found is not None and abs(found.value) > 2 * found.allowed + floor:
             index = tuple(int(i) for i in np.unravel_index(int(element), gradient.shape))
             yield Observation(
@@ -367,7 +381,7 @@ def _walk(problem: _Problem, names: tuple[str, ...]) -> Iterator[Observation]:
             return  # the start, or what was reached, is flat
         rate = _lowering_rate(problem, grads, grads)
         if rate is None:
-            if problem.bent(grads, grads):
+            if problem.far or problem.bent(grads, grads):
                 return
             yield Observation(
                 "steps", None, Status.FAILED,
@@ -399,7 +413,7 @@ def _lowering_rate(problem: _Problem, direction: Tensors, grads: Tensors) -> flo
 
 def _other_steps(problem: _Problem, grads: dict[str, Array]) -> Iterator[Observation]:
     """Ask for a first step of other kinds, and for momentum and Adam to end below the start."""
-    if problem.flat(grads) or problem.bent(grads, grads):
+    if problem.flat(grads) or problem.far or problem.bent(grads, grads):
         return
     rng = np.random.default_rng([problem.trial.case.seed, 6])
     kinds = {

@@ -5,7 +5,7 @@ far the results spread, and what rounding of the gradient's own terms alone can 
 right implementation in another order of operations may differ by.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -110,6 +110,15 @@ def unit_roundoff(dtype: str) -> float:
     return float(np.finfo(dtype).eps) / 2
 
 
+def underflow(dtype: str, *factors: Iterable[Array]) -> float:
+    """Return by how much a product of these, each the largest of its kind, is off where one of them
+    underflows: by the smallest number there is, times the others."""
+    found = float(np.finfo(dtype).smallest_subnormal)
+    for arrays in factors:
+        found *= max(1.0, *map(_largest, arrays))
+    return found
+
+
 def reference(
     oracle: Computes,
     tensors: Mapping[str, Array],
@@ -156,10 +165,7 @@ def reference(
                 distance = _largest(value - base) * unit / amplitude
                 spread[name] = max(spread[name], distance)
 
-    # A factor that underflows is off by the smallest number there is, times the other factors.
-    smallest = float(np.finfo(dtype).smallest_subnormal)
-    for arrays in (tensors.values(), cotangents):
-        smallest *= max(1.0, *map(_largest, arrays))
+    smallest = underflow(dtype, tensors.values(), cotangents)
 
     def allowance(key: str, name: str, size: float) -> Allowance:
         value = FACTOR * (spread[name] + unit * size + smallest)
