@@ -8,18 +8,21 @@ import pytest
 
 from gradverify import Constant, Input, Layer, Output, Spec, UsageError, engine
 from gradverify.audit import run
+from gradverify.audit.calls import told_apart
 from gradverify.audit.fault import few, of_one
 from gradverify.audit.faults import KINDS, fault, faults
 from gradverify.audit.run import LayerAudit, audit, checked_kinds, power
 from gradverify.audit.show import as_json, as_text
+from gradverify.audit.site import Site, more_sites, sites_of
 from gradverify.audit.survival import reason_and_remedy
-from gradverify.audit.witness import Site, Witness, sites_of, witness
+from gradverify.audit.witness import Witness, witness
 from gradverify.cases import cases
 from gradverify.checks.observation import passed
 from gradverify.cli import main
 from gradverify.engine import first_error, profile_of
 from gradverify.ground import ground_of
 from gradverify.loading import catalogue_folder, load
+from gradverify.replayed import replay
 from gradverify.trial import Trial, make_oracle, settled
 
 QUICK = profile_of("quick")
@@ -180,6 +183,36 @@ def test_faults_of_behaviour_are_told_by_calls():
     assert witness(fault(relu, "reused:x"), relu, places(relu)) is not None
 
 
+def test_another_rounding_is_no_fault():
+    """What float64 tells apart may be the same in 50 digits; a real difference is not."""
+    spec = Spec("copy", x=Input("N"), y=Output("N"), definition="y[n] = x[n]")
+
+    def copied(x):
+        return x.copy(), lambda dy: {"x": dy.copy()}
+
+    def rounding(x):
+        return x.copy(), lambda dy: {"x": (dy + 1e6) - 1e6}
+
+    def wrong(x):
+        return x.copy(), lambda dy: {"x": dy * 1.000000001}
+
+    right, near, off = (Layer(spec, f) for f in (copied, rounding, wrong))
+    site = Site(spec, trial_of(right).case)
+    with np.errstate(all="ignore"):
+        assert np.any(trial_of(near).gradients["x"] != trial_of(right).gradients["x"])
+    assert told_apart(right, near, site) is None
+    assert told_apart(right, off, site) == "x"
+
+
+def test_a_planted_layer_can_be_replayed():
+    """What is put around a layer does not stand in the way of 50 digits."""
+    own = replay(trial_of(batch_norm))
+    for name, factor in (("sign:whole:x", -1), ("factor:2:x", 2), ("missing:none:beta", 1)):
+        found = replay(trial_of(fault(batch_norm, name).layer(batch_norm)))
+        assert max(abs(v) for v in (found["x"] - factor * own["x"]).flat) < 1e-40
+    assert fault(batch_norm, "sign:whole:x").layer(batch_norm).location == batch_norm.location
+
+
 # -- which are caught
 
 
@@ -232,7 +265,7 @@ def test_a_layer_that_is_wrong_itself_is_not_audited():
 
 def test_a_survivor_tells_the_size_it_needs():
     """And how to have the layer verified at that size."""
-    site = next(s for s in run.more_sites(relu.spec) if s.case.at["C"] == 67)
+    site = next(s for s in more_sites(relu.spec) if s.case.at["C"] == 67)
     short = [place for place in places(relu) if place.case.at["C"] < 20]
     most = max(place.case.at["C"] for place in short)
     told = reason_and_remedy(fault(relu, "region:64[-1]:x"), relu, Witness(site, "x", 1.0), short)

@@ -12,7 +12,7 @@ import pytest
 
 from gradverify.audit.faults import KINDS, fault
 from gradverify.audit.run import shows
-from gradverify.audit.witness import sites_of
+from gradverify.audit.site import sites_of
 from gradverify.cases import cases
 from gradverify.engine import first_error, profile_of
 from gradverify.trial import make_oracle, settled

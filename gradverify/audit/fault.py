@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, update_wrapper
 from typing import Any
 
 import numpy as np
@@ -83,8 +83,12 @@ class Fault:
 
     def layer(self, right: Layer) -> Layer:
         """Return the faulty layer."""
+        function = self.plant(right)
+        if function.__module__.startswith(f"{__package__}."):
+            # What is put around a layer is no code of a user: to all who ask, the layer's own is.
+            function = update_wrapper(function, right.function)
         return Layer(
-            right.spec, self.plant(right), name=f"{right.name} with {self.name}",
+            right.spec, function, name=f"{right.name} with {self.name}",
             dtypes=right.dtypes, file=right.file,
         )  # fmt: skip
 
@@ -133,7 +137,7 @@ def of_one(
         gradients = point.gradients
         if gradients.get(tensor) is None:
             return gradients
-        return gradients | {tensor: change(np.asarray(gradients[tensor]), point)}
+        return gradients | {tensor: change(np.asanyarray(gradients[tensor]), point)}
 
     return of_values(kind, ":".join(filter(None, (kind, way, tensor))), told, what, alter)
 
@@ -142,7 +146,7 @@ def _like(own: Any, value: Any) -> Any:
     """Return an altered gradient in the dtype of the unaltered one."""
     if own is None or value is None:
         return value
-    return np.asarray(value).astype(np.asarray(own).dtype, copy=False)
+    return np.asanyarray(value).astype(np.asanyarray(own).dtype, copy=False)
 
 
 def few(faults: Sequence[Fault], most: int, seed: int) -> list[Fault]:

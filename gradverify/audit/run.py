@@ -7,8 +7,9 @@ import numpy as np
 
 from gradverify.audit.fault import Fault, few
 from gradverify.audit.faults import KINDS, faults
+from gradverify.audit.site import Site, more_sites, sites_of
 from gradverify.audit.survival import reason_and_remedy
-from gradverify.audit.witness import Site, Witness, more_sites, sites_of, witness
+from gradverify.audit.witness import Witness, witness
 from gradverify.engine import first_error, profile_of
 from gradverify.errors import UsageError, nearest
 from gradverify.ground import ground_of

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from gradverify.audit.fault import Fault
-from gradverify.audit.witness import Site, Witness
+from gradverify.audit.site import Site
+from gradverify.audit.witness import Witness
 from gradverify.layer import Layer
 from gradverify.trial import Trial, make_oracle
 

@@ -16,7 +16,7 @@ import numpy as np
 from gradverify import Constant, Layer, Spec
 from gradverify.audit.faults import KINDS, fault, faults
 from gradverify.audit.run import shows
-from gradverify.audit.witness import sites_of
+from gradverify.audit.site import sites_of
 from gradverify.engine import profile_of
 from gradverify.ground import ground_of
 from gradverify.loading import catalogue_folder, load
