@@ -228,7 +228,9 @@ class Trial:
 
     def at(self, tensors: Mapping[str, Array]) -> tuple[tuple[Array, ...], Pullback]:
         """Return `forward(tensors)` and the layer's pullback there."""
-        tensors = dict(zip(tensors, self.narrowed(tensors.values()), strict=True))
+        # Copies: a layer that writes to what it is given must not change what it is asked next.
+        copies = map(np.array, self.narrowed(tensors.values()))
+        tensors = dict(zip(tensors, copies, strict=True))
         try:
             with np.errstate(all="ignore"):
                 outputs, pullback = self.layer.forward(tensors, self.constants)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gradverify import Input, Layer, Output, Param, Spec, catalog
+from gradverify import Input, Layer, Output, Param, Spec, catalog, verify
 from gradverify.cases import Case, cases, draw
 from gradverify.layer import ConventionError
 from gradverify.trial import LayerRaised, Trial, call, make_oracle, real_array, settled
@@ -322,3 +322,18 @@ def test_without_a_definition_every_case_is_one():
     spec = Spec("s", x=Input("N", values=(0.0,)), w=Param("N"), y=Output("N"))
     assert make_oracle(spec) is None
     assert settled(spec, None, ONE) == ONE
+
+
+def test_a_layer_that_writes_to_its_input_is_judged_to_the_end():
+    """What it is asked next is not what it has written: verify says what is wrong, and no more."""
+
+    def writes(x, slope):
+        y, pullback = np.where(x > 0, x, slope * x), x.copy()
+        x[...] = 0
+        return y, lambda dy: {"x": dy * np.where(pullback > 0, 1, slope).astype(dy.dtype)}
+
+    spec = catalog("leaky_relu")
+    (result,) = verify(Layer(spec, writes)).layers
+    found = {(f.check, f.question) for f in result.errors}
+    assert ("contract", "mutates") in found
+    assert {check for check, _ in found} == {"contract"}

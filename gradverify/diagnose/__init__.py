@@ -261,7 +261,8 @@ def _error(sample: Sample, name: str, value: float) -> float | None:
     trial = sample.trial
     assert trial.oracle is not None
     constants = {**trial.constants, name: value}
-    found = call(trial.layer, trial.wide.tensors, constants, trial.wide.cotangents)
+    given = {k: np.array(v) for k, v in trial.wide.tensors.items()}
+    found = call(trial.layer, given, constants, [np.array(dy) for dy in trial.wide.cotangents])
     if not isinstance(found, Call):
         return None
     outputs, pullback = viewed(trial.oracle, trial.view).run(

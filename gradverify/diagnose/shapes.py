@@ -141,7 +141,9 @@ def _erratic(sample: Sample) -> bool:
         k: v * (1 + NUDGE * rng.standard_normal(v.shape)) if k in trial.spec.differentiable else v
         for k, v in trial.wide.tensors.items()
     })  # fmt: skip
-    found = call(trial.layer, moved, trial.constants, trial.wide.cotangents)
+    given = {k: np.array(v) for k, v in moved.items()}
+    cotangents = [np.array(dy) for dy in trial.wide.cotangents]
+    found = call(trial.layer, given, trial.constants, cotangents)
     if not isinstance(found, Call):
         return False
     outputs, pullback = seen(trial.oracle, trial.view).run(moved, trial.constants, trial.sizes)
