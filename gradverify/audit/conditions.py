@@ -26,7 +26,8 @@ def conditional_faults(spec: Spec) -> Iterator[Fault]:
         yield from _by_value(spec, tensor)
         yield from _by_layout(tensor)
         yield from _by_constant(spec, tensor)
-        yield of_one("float32", tensor, "", "precision", f"d{tensor} is doubled in float32 only",
+        yield of_one("float32", tensor, "", "dtype|precision",
+                     f"d{tensor} is doubled in float32 only",
                      _doubled_where(tensor, lambda _, p: p.precision == "float32"))  # fmt: skip
 
 
