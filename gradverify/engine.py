@@ -188,7 +188,7 @@ def _ask(
             wanted = set(check.tensors(layer.spec)) - ground.zero
             if so_far.enough(check, wanted, case, profile.sampled) and not trial.kinked:
                 continue
-            if trial.failure is not None and name != "contract":
+            if name != "contract" and (trial.failure is not None or trial.overflowed):
                 so_far.lost += 1
                 continue
             began = time.perf_counter()

@@ -20,6 +20,8 @@ from gradverify.view import Seen, View, seen
 EXACT_COST = 20_000
 # How often a case is drawn anew before it is given up.
 REDRAWS = 20
+# At so many other values of a kind is it asked whether a result is finite.
+OTHERS = 4
 
 
 @lru_cache(maxsize=32)  # the layers of one spec share it, and all that it has compiled
@@ -180,6 +182,27 @@ class Trial:
         """Whether a value is a real array of the shape that a tensor has in this case."""
         array = real_array(value)
         return array is not None and array.shape == self.view.shape(name)
+
+    @cached_property
+    def overflowed(self) -> bool:
+        """Whether a layer has left the range of float16 by the chance of its values, which many a
+        right formula does on its way: it ends at 65504.
+
+        Not where the values are ordinary and it does so for others of that kind as well.
+        """
+        if self.case.dtype != "float16" or self._finite:
+            return False
+        case = self.case
+        if (case.values, case.params, case.cotangent) != ("ordinary", "ordinary", "signed"):
+            return True
+        others = (replace(case, seed=(case.seed + k) % 2**32) for k in range(1, OTHERS + 1))
+        found = (Trial(self.layer, other, self.oracle) for other in others)
+        return any(other.failure is None and other._finite for other in found)
+
+    @property
+    def _finite(self) -> bool:
+        found = (*self.outputs.values(), *self.gradients.values())
+        return all(np.all(np.isfinite(a)) for a in found)
 
     @cached_property
     def reference(self) -> Reference:

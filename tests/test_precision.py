@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gradverify import Input, Layer, Output, Spec, Verdict, verify
+from gradverify import Input, Layer, Output, Spec, Verdict, catalog, verify
 from gradverify.cases import parse_case
 from gradverify.checks import precision
 from gradverify.checks.precision import systematic
@@ -176,6 +176,35 @@ def test_a_missing_term_in_float16_is_seen():
     wrong = changed("batch_norm", ["float16"], x=without_the_mean)
     result = judged(wrong, checks=["symbolic"])
     assert {(f.tensor, f.severity) for f in result.findings} == {("x", "error")}
+
+
+def test_what_exceeds_float16_on_its_way_is_a_warning():
+    """A right formula whose cube of 1/||v|| is beyond 65504 for tiny v only is not failed; it is
+    told that such values overflow."""
+    weight_norm = catalog("weight_norm")
+
+    def cubed(x, v, g, b):
+        a, rnorm = x @ v.T, 1 / np.sqrt(np.sum(v * v, axis=1))
+
+        def pullback(dy):
+            dscale = np.sum(dy * a, axis=0)
+            dv = (dy * (g * rnorm)).T @ x - (dscale * g * rnorm**3)[:, None] * v
+            return dy * (g * rnorm) @ v, dv, dscale * rnorm, dy.sum(axis=0)
+
+        return a * (g * rnorm) + b, pullback
+
+    result = judged(Layer(weight_norm, cubed, dtypes=["float16"]))
+    assert result.verdict is not Verdict.FAILED
+    (told,) = [f for f in result.findings if f.question == "finite"]
+    assert (told.tensor, told.severity) == ("v", "warning")
+    assert "float16 ends at 65504" in told.message
+
+
+def test_what_exceeds_float16_at_ordinary_values_is_an_error():
+    """A layer meant for float16 is finite at ordinary values, whatever the order of its steps."""
+    big = np.float16(6e4)
+    result = judged(changed("linear", ["float16"], w=lambda g, *_: g * big * big / big / big))
+    assert {("w", "finite"), ("w", "gradient")} <= {(f.tensor, f.question) for f in result.errors}
 
 
 def test_the_wider_of_two_precisions_decides():

@@ -111,6 +111,8 @@ def _as(how: str, value: Array, dtype: str, rng: np.random.Generator) -> Array:
             return -np.abs(value) - 0.1
         case "zeros" | "sparse":
             return np.where(rng.random(value.shape) < 0.5, value, 0.0)
+        case "equal":
+            return np.full_like(value, rng.standard_normal())
     return value
 
 

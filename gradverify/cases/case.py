@@ -23,7 +23,8 @@ VALUES = ("ordinary", "small", "large", "offset", "positive", "negative", "tiny"
 # divided by or multiplied with 0. They may be on kinks: not every check can be asked there.
 AT_KINKS = ("ties", "constant")
 # And those of the parameters: formulas that divide by one, or that are right for small ones only.
-PARAMS = ("ordinary", "negative", "zeros", "large", "tiny")
+# All elements are "equal" where a parameter starts as ones.
+PARAMS = ("ordinary", "negative", "zeros", "large", "tiny", "equal")
 COTANGENTS = ("signed", "sparse", "one-hot", "negative", "large", "tiny")
 
 

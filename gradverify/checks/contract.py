@@ -52,6 +52,8 @@ def examine(trial: Trial) -> Iterator[Observation]:
     called = trial.called
     first = Answer(copies(named(trial, called.outputs)), copies(due(trial, called.gradients)))
     yield from returned.examine(trial)
+    if trial.overflowed:
+        return
     try:
         fresh = yield from state.examine(trial, first)
         yield from linear.scaled(trial, first, fresh)

@@ -10,6 +10,8 @@ from gradverify.checks.observation import Observation, failed, passed, warned
 from gradverify.result import Status
 from gradverify.trial import Trial, real_array
 
+ON_THE_WAY = "; float16 ends at 65504, and a step on the way exceeds it"
+
 
 def examine(trial: Trial) -> Iterator[Observation]:
     """Ask for names, types, shapes, dtypes and finite values of all that was returned."""
@@ -86,7 +88,8 @@ def _array(trial: Trial, name: str, value: Any, what: str) -> Iterator[Observati
         yield Observation(
             "finite", name, Status.FAILED,
             f"{what} is {array[index]} at {name}{place}, where the definition is finite"
-            f"{_beyond(trial)}", index,
+            f"{ON_THE_WAY if trial.overflowed else ''}{_beyond(trial)}", index,
+            severity="warning" if trial.overflowed else "error",
         )  # fmt: skip
     else:
         yield passed("finite", name)

@@ -24,7 +24,7 @@ def huber_by_where(x, t, *, delta):
 
 
 @huber.register
-def huber_quadratic_and_linear_part(x, t, *, delta):
+def naive_quadratic_and_linear_part(x, t, *, delta):
     """min(|e|, delta) is the quadratic part, the rest the linear one; both are differentiated.
 
     What delta contributes to both cancels, so that a small slope carries delta's rounding.
