@@ -224,9 +224,12 @@ def first_error(
 
 def _follows(question: str, tensor: str | None, seen: Mapping[str, Seen]) -> bool:
     """Whether a failure of `contract` only follows from another one."""
-    symbolic = seen["symbolic"].failures if "symbolic" in seen else ()
-    if question == "precision" and any(t == tensor for _, t in symbolic):
-        return True  # a wrong formula may lose digits where the right one does not
+    symbolic = seen["symbolic"].failures if "symbolic" in seen else {}
+    wrong_in = {case.layout for (_, t), told in symbolic.items() if t == tensor for case, _ in told}
+    # A wrong formula may lose digits where the right one does not, or all of them: they are others
+    # in every order of memory then.
+    if (question == "precision" and wrong_in) or (question == "layout" and "C" in wrong_in):
+        return True
     return follows(question, tensor, seen["contract"].failures)
 
 
@@ -237,14 +240,15 @@ def _findings(
 
     To `explore` is to look for a smaller case and at others; else it is of its case as it is.
     """
-    shared = seen["contract"].failures if "contract" in seen else ()
-    diagnoses = Diagnoses(ground.cases if explore else (), shared)
+    told_of = set(seen["contract"].failures) if "contract" in seen else set()
+    following = {(q, t) for q, t in told_of if _follows(q, t, seen)}
+    diagnoses = Diagnoses(ground.cases if explore else (), told_of - following)
     for name, so_far in seen.items():
         wrong = {t for (_, t), told in so_far.failures.items() if told[0][1].severity == "error"}
         for (question, tensor), told in so_far.failures.items():
             if told[0][1].severity == "warning" and tensor in wrong:
                 continue  # what is wrong is not worth calling inaccurate as well
-            if name == "contract" and _follows(question, tensor, seen):
+            if name == "contract" and (question, tensor) in following:
                 continue
             case, observation = min(told, key=lambda t: t[0].weight)
             trial = Trial(layer, case, make_oracle(layer.spec), ground.zero)

@@ -80,10 +80,10 @@ def _by_value(spec: Spec, tensor: str) -> Iterator[Fault]:
 
     yield only("region", "negative", "region", f"{tensor} < 0", lambda x, _: x < 0)
     yield only("region", "positive", "region", f"{tensor} > 0", lambda x, _: x > 0)
-    yield only("values", "large", "values", f"|{tensor}| > 20", lambda x, _: abs(x) > 20)
-    yield only("values", "tiny", "values", f"0 < |{tensor}| < 1e-4",
+    yield only("values", "large", "values|region", f"|{tensor}| > 20", lambda x, _: abs(x) > 20)
+    yield only("values", "tiny", "values|region", f"0 < |{tensor}| < 1e-4",
                lambda x, _: (abs(x) < 1e-4) & (x != 0))  # fmt: skip
-    yield only("values", "zero", "values", f"{tensor} is exactly 0", lambda x, _: x == 0)
+    yield only("values", "zero", "values|region", f"{tensor} is exactly 0", lambda x, _: x == 0)
     yield only("values", "all-equal", "values", f"all elements of {tensor} are equal",
                lambda x, _: x.size > 1 and bool(np.all(x == x.flat[0])))  # fmt: skip
 

@@ -189,12 +189,12 @@ def _of_constants(spec: Spec, d: Derivation) -> Iterator[Fault]:
     for name, values in spec.constants.items():
         if not all(isinstance(v, float) for v in values):
             continue  # it may stand in shapes and subscripts
-        kind = "eps" if "eps" in name else "constant"
+        kind, told = ("eps", "eps|constant") if "eps" in name else ("constant", "constant")
         for value in dict.fromkeys((0, 1, values[0])):
-            yield _fault(spec, kind, f"{name}:{value}", kind,
+            yield _fault(spec, kind, f"{name}:{value}", told,
                          f"gradients are derived as if {name} were {value}",
                          changed(_everywhere(name, Number(Fraction(value)))))  # fmt: skip
-        yield _fault(spec, kind, f"{name}:outside", kind,
+        yield _fault(spec, kind, f"{name}:outside", told,
                      f"gradients are derived as if {name} stood outside of the root",
                      changed(_outside(name)))  # fmt: skip
 

@@ -127,8 +127,9 @@ def weighted_factors(d: Derivation) -> Weighted:
 
 
 def weighted_reads(d: Derivation) -> Weighted:
-    """Return the oracle of a derivation in whose vjp other tensors of the same shape, or what is
-    given as the cotangent of an output, can be read in place of each tensor."""
+    """Return the oracle of a derivation in whose vjp other tensors of the same shape, a square
+    matrix with its subscripts exchanged, or what is given as the cotangent of an output, can be
+    read in place of each tensor."""
     derived = {*d.cotangents.values(), *d.tangents.values()}
     given = [d.cotangents[y] for y in d.program.declared.seeded if y in d.cotangents]
     integers = d.program.declared.integers
@@ -141,11 +142,12 @@ def weighted_reads(d: Derivation) -> Weighted:
         value, reads = step.value, dict(step.reads)
         for symbol, read in step.reads.items():
             others = given if read.tensor in derived else tensors
-            mixed = symbol
-            for other in others:
-                if other == read.tensor or shape(other) != shape(read.tensor):
-                    continue
-                instead = Read(other, read.subscripts)
+            mixed, own = symbol, shape(read.tensor)
+            alike = [t for t in others if t != read.tensor and shape(t) == own]
+            found = [Read(t, read.subscripts) for t in alike]
+            if len(own) == 2 and own[0] == own[1]:
+                found.append(Read(read.tensor, read.subscripts[::-1]))
+            for instead in found:
                 reads[read_symbol(instead)] = instead
                 w = weights.new(symbol, instead=read_symbol(instead))
                 mixed += w * (read_symbol(instead) - symbol)

@@ -63,6 +63,11 @@ class Case:
         return {**dict(self.sizes), **dict(self.constants)}
 
     @property
+    def ordinary(self) -> bool:
+        """Whether values, parameters and cotangents are neither large nor small nor special."""
+        return (self.values, self.params, self.cotangent) == ("ordinary", "ordinary", "signed")
+
+    @property
     def weight(self) -> tuple[int, int]:
         """How far the case is from the simplest one; a smaller case shows more."""
         plain = (self.dtype == "float64") + (self.layout == "C") + (self.values == "ordinary")

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
+import numpy as np
+
 from gradverify.cases import Array
 from gradverify.checks.agreement import (
     Answer,
@@ -67,9 +69,26 @@ def differences(trial: Trial, first: Answer, again: Answer, lent: Lent) -> Itera
             else:
                 yield _by_layout(trial, lent, name)
         elif name in one.gradients and not same(trial, one, twice, name):
-            yield failed("accumulates", name, ADDS_UP.format(what.removeprefix("the ")))
+            yield called_twice(trial, name, one.gradients[name], twice[name])
         else:
             yield failed("repeatable", name, repeated(trial, name))
+
+
+def called_twice(trial: Trial, name: str, once: Array, twice: Array) -> Observation:
+    """Judge a pullback that gives another gradient when it is called again: what adds up or is
+    used up does so by as much the next time, what is drawn at random does not."""
+    fresh, later = _call(trial, as_drawn(trial), twice=True)
+    first, second = fresh.gradients.get(name), later.get(name)
+    with np.errstate(all="ignore"):
+        if (
+            first is None
+            or second is None
+            or not agree(
+                trial, name, np.asarray(twice - once, float), np.asarray(second - first, float)
+            )
+        ):
+            return failed("repeatable", name, repeated(trial, name))
+    return failed("accumulates", name, ADDS_UP.format(told(trial, name).removeprefix("the ")))
 
 
 def repeated(trial: Trial, name: str) -> str:

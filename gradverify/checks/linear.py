@@ -144,8 +144,8 @@ def _sum(
     for name, expected in sums.items():
         if name not in found or found[name].shape != expected.shape:
             continue
-        if overflowed(trial, found[name], expected):
-            continue
+        if overflowed(trial, found[name], expected) or not np.all(np.isfinite(expected)):
+            continue  # a sum with what is not finite tells nothing
         if found[name].dtype != trial.case.dtype:
             continue  # another dtype is told of elsewhere; how far it rounds is no news
         if agree(trial, name, expected, found[name], scale):

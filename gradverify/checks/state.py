@@ -17,7 +17,7 @@ from gradverify.checks.agreement import (
     pulled,
     told,
 )
-from gradverify.checks.blame import ADDS_UP, differences, refusal, same
+from gradverify.checks.blame import called_twice, differences, refusal, repeated, same
 from gradverify.checks.memory import Lent, as_drawn, chosen_layouts, lend, values_of
 from gradverify.checks.observation import Observation, failed, passed
 from gradverify.layer import Pullback
@@ -125,10 +125,14 @@ def _late(trial: Trial, first: Answer, late: Mapping[str, Array]) -> Iterator[Ob
         what = told(trial, name)
         if name not in wrong:
             yield passed("stale", name)
-        elif name in once and name in twice and agree(trial, name, once[name], twice[name]):
+        elif name not in once or name not in twice:
+            yield failed("repeatable", name, repeated(trial, name))
+        elif not agree(trial, name, once[name], twice[name]):
+            yield called_twice(trial, name, once[name], twice[name])
+        elif agree(trial, name, first.gradients[name], once[name]):
             yield failed("stale", name, STALE.format(what))
-        else:
-            yield failed("accumulates", name, ADDS_UP.format(what.removeprefix("the ")))
+        else:  # whatever has run in between
+            yield failed("repeatable", name, repeated(trial, name))
 
 
 def _watched(

@@ -13,7 +13,7 @@ from gradverify.cases import Case
 from gradverify.checks.finite_difference import slope
 from gradverify.checks.observation import Observation
 from gradverify.diagnose import shapes, state, terms, where
-from gradverify.diagnose.cause import Cause, Instead, Scaled
+from gradverify.diagnose.cause import Both, Cause, Instead, Scaled
 from gradverify.diagnose.sample import CLOSELY, Evidence, Sample, gradient_sample, output_sample
 from gradverify.diagnose.where import Condition
 from gradverify.numerics.finite_difference import Estimate
@@ -25,14 +25,16 @@ UNEXPLAINED = Cause(
     "unexplained: no one change of a term, a factor, an axis or a constant gives it, and what "
     "fails has nothing in common that what passes has not",
 )
-# So many cases are compared; more would only say the same.
-MOST_CASES = 60
+# So many cases are compared, most of them failing ones; more would only say the same.
+MOST_FAILING, MOST_OTHERS = 40, 20
 # Without a definition every element is differenced: of small tensors, in a few cases.
 DIFFERENCED, DIFFERENCED_CASES = 24, 6
 # An error that vanishes with a constant falls by this much when the constant does by a thousand.
 VANISHES = 0.05
-# Constants that are added so that nothing divides by zero are this small.
-SMALL = 0.05
+# Relative to what is right it falls to rounding.
+CLOSE = 1e-9
+# ... and by no more than this, if it does so in proportion.
+PROPORTIONAL = 1e-5
 
 
 class Diagnoses:
@@ -54,10 +56,10 @@ class Diagnoses:
         tensor = seen.tensor
         if check in ("contract", "buffers") or (check == "kinks" and tensor not in self.causes):
             # Where there is nothing to add, the question itself has said it.
-            return state.of_contract(trial, seen) or Cause(seen.question, "")
+            return state.of_contract(trial, seen, failing) or Cause(seen.question, "")
         if tensor in self.causes:
             return self.causes[tensor]
-        tried = sorted(self.cases, key=lambda c: (c not in failing, c.weight))
+        tried = _compared(self.cases, failing)
         found = self._from_contract(trial, tensor, tried)
         if found is None and tensor is not None:
             found = _diagnosed(trial, tensor, tried)
@@ -84,14 +86,29 @@ class Diagnoses:
             evidence = Evidence.of(_samples(trial, tensor, cases))
             if found := shapes.rounded(evidence.failing[:CLOSELY]):
                 return found
+        if (
+            question in state.STATE
+            and tensor is not None
+            and (cause := state.unsteady(trial, tensor))
+        ):
+            return cause
         cause = state.KINDS[question]
         return Cause(cause.kind, f"{cause.text} (see contract)")
+
+
+def _compared(cases: Sequence[Case], failing: Collection[Case]) -> list[Case]:
+    """Return the cases to look at, failing ones first and smaller ones before larger."""
+    ordered = sorted(cases, key=lambda c: c.weight)
+    failed = [c for c in ordered if c in failing]
+    return failed[:MOST_FAILING] + [c for c in ordered if c not in failing][:MOST_OTHERS]
 
 
 def _diagnosed(trial: Trial, tensor: str, cases: Sequence[Case]) -> Cause | None:
     """Return what is wrong with a tensor, None where it is as expected in all cases."""
     if trial.failure is not None:
         return None
+    if cause := state.unsteady(trial, tensor):
+        return cause
     evidence = Evidence.of(_samples(trial, tensor, cases))
     if not evidence.failing:
         return None
@@ -112,10 +129,12 @@ def _samples(trial: Trial, tensor: str, cases: Iterable[Case]) -> Iterator[Sampl
             yield from _differenced(trial, tensor, cases)
         return
     of = gradient_sample if gradient else output_sample
-    for case in list(dict.fromkeys((trial.case, *cases)))[:MOST_CASES]:
+    for case in dict.fromkeys((trial.case, *cases)):
         other = trial if case == trial.case else Trial(
             trial.layer, case, trial.oracle, trial.redundant
         )  # fmt: skip
+        if other.kinked:
+            continue  # another gradient may be as right there as the derived one
         found = of(other, tensor)
         if found is not None:
             yield found
@@ -154,7 +173,7 @@ def _everywhere(evidence: Evidence) -> Cause | None:
     """Return a cause that holds in every case."""
     first = evidence.closely.failing[0]
     for cause in _causes(first):
-        found = cause.explains(evidence.closely, first.trial.spec.dims + _integers(first))
+        found = cause.explains(evidence.closely, first.counts)
         if found is not None:
             return found
     return None
@@ -167,13 +186,6 @@ def _of_numbers(evidence: Evidence) -> Cause | None:
     return shapes.rounded(evidence.failing[:CLOSELY]) or _vanishing(evidence)
 
 
-def _integers(sample: Sample) -> tuple[str, ...]:
-    constants = sample.trial.spec.constants
-    return tuple(
-        k for k, v in constants.items() if all(type(n) is int for n in v)
-    )  # a kernel's size counts as well
-
-
 def _simple_causes(first: Sample) -> Iterator[Scaled | Instead]:
     """Yield causes that need few numbers to be told apart, likeliest first."""
     yield terms.whole(first.tensor, gradient=first.of_gradient)
@@ -183,7 +195,7 @@ def _simple_causes(first: Sample) -> Iterator[Scaled | Instead]:
         yield from shapes.of_another_tensor(first)
 
 
-def _causes(first: Sample) -> Iterator[Scaled | Instead]:
+def _causes(first: Sample) -> Iterator[Scaled | Both | Instead]:
     yield from _simple_causes(first)
     if first.trial.oracle is None:
         return
@@ -199,10 +211,7 @@ def _causes(first: Sample) -> Iterator[Scaled | Instead]:
 
 def _somewhere(evidence: Evidence, elements: Condition | None) -> Cause | None:
     """Return where it is wrong, and what is wrong there if that can be told."""
-    spec = evidence.failing[0].trial.spec
-    failing, passing = ([s.case for s in samples] for samples in (evidence.failing,
-                                                                  evidence.passing))  # fmt: skip
-    cases = where.of_cases(failing, passing, spec)
+    cases = where.of_cases(evidence.failing, evidence.passing)
     found = elements or cases
     if found is None:
         return None
@@ -222,7 +231,7 @@ def _there(evidence: Evidence, elements: Condition | None, cases: Condition | No
         close = close.within([m for m in masks if m is not None])
     first = close.failing[0]
     for cause in _simple_causes(first):
-        if inner := cause.explains(close, first.trial.spec.dims):
+        if inner := cause.explains(close, first.counts):
             found = elements or cases
             assert found is not None
             return Cause(found.kind, f"{_only(elements, cases)}; there {inner.text}")
@@ -230,41 +239,49 @@ def _there(evidence: Evidence, elements: Condition | None, cases: Condition | No
 
 
 def _vanishing(evidence: Evidence) -> Cause | None:
-    """Return that a constant is in the wrong place: the error vanishes as the constant does."""
+    """Return that a small constant is in the wrong place: the error vanishes as it does."""
     first = evidence.closely.failing[0]
     for name, values in first.trial.spec.constants.items():
-        if not all(isinstance(v, float) and v > 0 for v in values):
+        if not shapes.small(values):
             continue
         largest = max(values)
-        # Beside ordinary values such a constant is small.
         samples = [s for s in evidence.failing if s.case.at[name] == largest
                    and s.case.values == "ordinary"]  # fmt: skip
         samples = sorted(samples, key=lambda s: -s.expected.size)[:3]
-        if samples and all(_falls(s, name, largest) for s in samples):
-            kind = "eps" if largest < SMALL else "constant"
-            return Cause(kind, f"{name} is left out or in the wrong place: the error vanishes as "
-                               f"{name} does")  # fmt: skip
+        errors = [_errors(s, name, largest) for s in samples]
+        falls = [
+            _falls(absolute, s.tolerance) for s, (absolute, _) in zip(samples, errors, strict=True)
+        ]
+        # A gradient that vanishes with the constant is not wrong in it.
+        if falls and all(falls) and any(_falls(relative, CLOSE) for _, relative in errors):
+            return Cause("eps", f"{name} is left out or in the wrong place: the error vanishes as "
+                                f"{name} does")  # fmt: skip
     return None
 
 
-def _falls(sample: Sample, name: str, largest: float) -> bool:
-    """Whether the relative error in a case falls with a constant, far below what it is."""
-    errors = [_error(sample, name, largest * f) for f in (1.0, 1e-3, 1e-6)]
-    if None in errors:
-        return False
-    a, b, c = (e or 0.0 for e in errors)
-    return a > 0 and b <= VANISHES * a and c <= VANISHES * b + sample.tolerance
+def _falls(errors: Sequence[float], slack: float) -> bool:
+    """Whether errors at a constant, a thousandth and a millionth of it fall as it does."""
+    a, b, c = errors
+    # What is not there at all with any other value of the constant does not vanish with it.
+    return PROPORTIONAL * a <= b <= VANISHES * a and c <= VANISHES * b + slack
 
 
-def _error(sample: Sample, name: str, value: float) -> float | None:
-    """Return the largest error with another value of a constant, relative to what is right."""
+def _errors(sample: Sample, name: str, largest: float) -> tuple[list[float], list[float]]:
+    """Return the largest errors with smaller and smaller values of a constant, and the same
+    relative to what is right; nan where there is no result."""
+    found = [_error(sample, name, largest * f) for f in (1.0, 1e-3, 1e-6)]
+    return [error for error, _ in found], [error / (right or 1.0) for error, right in found]
+
+
+def _error(sample: Sample, name: str, value: float) -> tuple[float, float]:
+    """Return the largest error with another value of a constant, and what is right at most."""
     trial = sample.trial
     assert trial.oracle is not None
     constants = {**trial.constants, name: value}
     given = {k: np.array(v) for k, v in trial.wide.tensors.items()}
     found = call(trial.layer, given, constants, [np.array(dy) for dy in trial.wide.cotangents])
     if not isinstance(found, Call):
-        return None
+        return np.nan, np.nan
     outputs, pullback = viewed(trial.oracle, trial.view).run(
         trial.wide.tensors, constants, trial.sizes
     )
@@ -276,9 +293,9 @@ def _error(sample: Sample, name: str, value: float) -> float | None:
         got = dict(zip(names, found.outputs, strict=True))[sample.tensor]
         right = dict(zip(names, outputs, strict=True))[sample.tensor]
     if got is None or not trial.fits(sample.tensor, got):
-        return None
-    error = float(np.max(np.abs(np.asarray(got, float) - right), initial=0.0))
-    return error / float(np.max(np.abs(right), initial=0.0) or 1.0)
+        return np.nan, np.nan
+    error = np.max(np.abs(np.asarray(got, float) - right), initial=0.0)
+    return float(error), float(np.max(np.abs(right), initial=0.0))
 
 
 __all__ = ["UNEXPLAINED", "Cause", "Diagnoses"]

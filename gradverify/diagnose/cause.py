@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice, product
 
 import numpy as np
 
@@ -13,6 +14,10 @@ from gradverify.diagnose.sample import Evidence, Sample
 # What a term may be multiplied by where it enters more than once, as over time: then no factor
 # can be measured, but these can be tried.
 TRIED = (Fraction(0), Fraction(-1), Fraction(2), Fraction(1, 2))
+# Two parts of a result are told apart where they differ by more than this fraction.
+APART = 1e-6
+# Of the factors that fit what was measured, so many are tried.
+LIKELY = 4
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class Scaled:
             factor = 1 + float(np.sum(sample.difference * part)) / square
             if not sample.explained(sample.expected + (factor - 1) * part):
                 return self._tried(evidence)
-            measured.append(Measured(sample.case.at, factor, sample.tolerance / largest))
+            measured.append(Measured(sample.sizes, factor, sample.tolerance / largest))
         return self._first(evidence, coefficients(measured, sizes))
 
     def _tried(self, evidence: Evidence) -> Cause | None:
@@ -63,12 +68,53 @@ class Scaled:
     def _holds(self, evidence: Evidence, factor: Coefficient) -> bool:
         def fits(sample: Sample) -> bool:
             try:
-                value = factor.value(sample.case.at)
+                value = factor.value(sample.sizes)
             except ZeroDivisionError:
                 return False
+            if np.isnan(value):  # N/(N-1) at N = 1, where whoever writes it does something else
+                return not sample.failing
             return sample.explained(self.at(sample, value))
 
         return all(map(fits, (*evidence.failing, *evidence.passing)))
+
+
+@dataclass(frozen=True)
+class Both:
+    """That two things are multiplied by unknown factors at once: `at(sample, a, b)` is the result
+    then."""
+
+    one: Scaled
+    other: Scaled
+    at: Callable[[Sample, float, float], Array]
+
+    def explains(self, evidence: Evidence, sizes: Sequence[str]) -> Cause | None:
+        """Return the cause if two factors, numbers or ones of sizes, explain every sample."""
+        measured: tuple[list[Measured], list[Measured]] = ([], [])
+        for sample in evidence.failing:
+            parts = [self.at(sample, 1, 1) - self.at(sample, *zero) for zero in ((0, 1), (1, 0))]
+            if any(p.shape != sample.got.shape or not np.all(np.isfinite(p)) for p in parts):
+                return None
+            if sample.looked_at is not None:
+                parts = [np.where(sample.looked_at, p, 0.0) for p in parts]
+            columns = np.stack([p.ravel() for p in parts], axis=1)
+            change, _, rank, lengths = np.linalg.lstsq(columns, sample.difference.ravel(), APART)
+            left = sample.difference.ravel() - columns @ change
+            if not np.all(np.abs(left) <= sample.tolerance):
+                return None
+            if rank == len(parts):  # else the two look the same here
+                slack = sample.tolerance * np.sqrt(len(left)) / lengths[-1]
+                for known, by in zip(measured, change, strict=True):
+                    known.append(Measured(sample.sizes, 1 + float(by), float(slack)))
+        if not measured[0]:
+            return None
+        factors = [list(islice(coefficients(known, sizes), LIKELY)) for known in measured]
+        samples = (*evidence.failing, *evidence.passing)
+        for a, b in product(*factors):
+            if all(s.explained(self.at(s, a.value(s.sizes), b.value(s.sizes)))
+                   for s in samples):  # fmt: skip
+                found = self.one.told(a), self.other.told(b)
+                return Cause(found[0].kind, " and ".join(cause.text for cause in found))
+        return None
 
 
 @dataclass(frozen=True)
@@ -80,8 +126,11 @@ class Instead:
 
     def explains(self, evidence: Evidence, sizes: Sequence[str]) -> Cause | None:
         """Return the cause if it explains every sample."""
-        for sample in (*evidence.failing, *evidence.passing):
+        for sample in evidence.failing:
             predicted = self.at(sample)
             if predicted is None or not sample.explained(predicted):
                 return None
-        return self.cause
+        # What cannot be there at all, for its shape, is wrong in other cases only.
+        found = ((sample, self.at(sample)) for sample in evidence.passing)
+        fits = all(predicted is None or sample.explained(predicted) for sample, predicted in found)
+        return self.cause if fits else None

@@ -13,23 +13,25 @@ DENOMINATOR = 12
 DECIMAL = (5, 10)
 
 At = Mapping[str, Any]
+Power = int | Fraction
+HALF = Fraction(1, 2)
 
 
 @dataclass(frozen=True)
 class Coefficient:
-    """A factor: `powers` of sizes times a number, and for `less` a size minus 1 on one side."""
+    """A factor: `powers` of sizes times a number, and for `less` a power of a size minus 1."""
 
     number: Fraction | float
-    powers: tuple[tuple[str, int], ...] = ()
-    less: tuple[str, int] | None = None
+    powers: tuple[tuple[str, Power], ...] = ()
+    less: tuple[str, Power] | None = None
 
     def value(self, at: At) -> float:
         """Return the factor at sizes and constants by name."""
-        found = float(self.number) * prod(float(at[d]) ** p for d, p in self.powers)
+        found: float = float(self.number) * prod(float(at[d]) ** float(p) for d, p in self.powers)
         if self.less is not None:
             name, side = self.less
             # At size 1 a division by N - 1 is one by 0: no such case is looked at.
-            found *= (float(at[name]) - 1 or float("nan")) ** side
+            found *= (float(at[name]) - 1 or float("nan")) ** float(side)
         return found
 
     @property
@@ -38,10 +40,11 @@ class Coefficient:
         return bool(self.powers or self.less)
 
     def __str__(self) -> str:
-        over = [d for d, p in self.powers for _ in range(p) if p > 0]
-        under = [d for d, p in self.powers for _ in range(-p) if p < 0]
+        powers = [*self.powers]
         if self.less is not None:
-            (over if self.less[1] > 0 else under).append(f"({self.less[0]}-1)")
+            powers.append((f"({self.less[0]}-1)", self.less[1]))
+        over = [part for d, p in powers if p > 0 for part in _written(d, p)]
+        under = [part for d, p in powers if p < 0 for part in _written(d, -p)]
         number = Fraction(self.number) if isinstance(self.number, Fraction) else None
         front = []
         if number is None or number.denominator in DECIMAL:
@@ -54,6 +57,12 @@ class Coefficient:
         if not under:
             return text
         return f"{text}/{under[0]}" if len(under) == 1 else f"{text}/({'*'.join(under)})"
+
+
+def _written(size: str, power: Power) -> list[str]:
+    """Return the factors of a positive power of a size, a half one as a root."""
+    root = [f"sqrt{size}" if size.startswith("(") else f"sqrt({size})"]
+    return [size] * int(power) + root * (power % 1 != 0)
 
 
 @dataclass(frozen=True)
@@ -93,7 +102,7 @@ def fitting(measured: Sequence[Measured], found: Iterable[Coefficient]) -> Itera
 
 
 def sized(at: At, sizes: Sequence[str]) -> Iterator[Coefficient]:
-    """Yield factors that depend on sizes: N, 1/N, N/(N-1), H*W, ... with small numbers."""
+    """Yield factors that depend on sizes: N, 1/N, N/(N-1), H*W, 1/sqrt(D), with small numbers."""
     names = [d for d in sizes if isinstance(at.get(d), int) and not isinstance(at.get(d), bool)]
     numbers = [Fraction(1), Fraction(-1), Fraction(2), Fraction(1, 2)]
     for number in numbers:
@@ -108,6 +117,10 @@ def sized(at: At, sizes: Sequence[str]) -> Iterator[Coefficient]:
         for d in names:
             for p in (-2, 2):
                 yield Coefficient(number, ((d, p),))
+        for d in names:
+            for half in (-HALF, HALF):  # as in the scale of attention
+                yield Coefficient(number, ((d, half),))
+                yield Coefficient(number, ((d, half),), (d, -half))
     for three in combinations(names, 3):
         for p in (-1, 1):
             yield Coefficient(Fraction(1), tuple((d, p) for d in three))

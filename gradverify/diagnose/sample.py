@@ -2,12 +2,15 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 
 from gradverify.cases import Array, Case
+from gradverify.notation.dims import evaluate
+from gradverify.notation.tree import Expr, text
+from gradverify.spec import Spec
 from gradverify.trial import Trial
 
 # Where a difference is explained, what is left of it is rounding: this much of it at most.
@@ -20,6 +23,8 @@ MOST_ELEMENTS = 20_000
 MUCH_WORK = 2_000
 # How many failing and passing cases are looked at closely.
 CLOSELY = 6
+# So many values of a constant show that something is proportional to it.
+FEWEST_VALUES = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +45,24 @@ class Sample:
     def case(self) -> Case:
         """The case."""
         return self.trial.case
+
+    @cached_property
+    def sizes(self) -> dict[str, Any]:
+        """What a count may depend on, by name: dimensions, constants, and the sizes that shapes
+        make of them, such as (H-R)//S+1."""
+        at = self.case.at
+        return at | {name: evaluate(size, at) for name, size in _made(self.trial.spec).items()}
+
+    @property
+    def counts(self) -> tuple[str, ...]:
+        """The names of sizes, those of them that are whole numbers.
+
+        Of a constant with two values nobody can tell a factor of it from two numbers.
+        """
+        spec = self.trial.spec
+        constants = (k for k, v in spec.constants.items()
+                     if len(v) >= FEWEST_VALUES and all(type(n) is int for n in v))  # fmt: skip
+        return (*spec.dims, *constants, *_made(spec))
 
     @property
     def of_gradient(self) -> bool:
@@ -132,8 +155,11 @@ class Evidence:
     def of(cls, samples: Iterable[Sample]) -> "Evidence":
         """Sort samples into those that fail and those that pass."""
         listed = list(samples)
+        failing = [s for s in listed if s.failing]
+        # Of what is not finite nothing can be said but where it is.
+        finite = [s for s in failing if np.all(np.isfinite(s.difference))]
         return cls(
-            tuple(s for s in listed if s.failing),
+            tuple(finite or failing),
             tuple(s for s in listed if not s.failing and np.any(s.visible)),
         )
 
@@ -163,3 +189,11 @@ def _various(samples: Sequence[Sample]) -> list[Sample]:
         found.setdefault((sample.case.sizes, sample.case.constants), sample)
     # What explains nothing is seen soonest in the cheapest.
     return sorted(list(found.values())[:CLOSELY], key=lambda s: s.work)
+
+
+@lru_cache(maxsize=32)
+def _made(spec: Spec) -> dict[str, Expr]:
+    """Return the sizes in a spec's shapes that are no products of dimensions and constants, by
+    name."""
+    sizes = {f"({text(size)})": size for shape in spec.shapes.values() for size in shape}
+    return {name: size for name, size in sizes.items() if any(sign in name for sign in "+-/")}

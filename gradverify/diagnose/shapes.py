@@ -15,10 +15,14 @@ from gradverify.view import seen
 
 # One rounded step does at least this fraction of what the rounding of all of them does.
 SINGLE = 1e-2
+# What is computed in a precision is off by so many roundings at most, beside its largest element.
+ROUNDINGS = 100
 # Inputs are moved by this fraction: far more than a rounding of float32, far less than matters.
 NUDGE = 1e-4
 # Permutations of more axes are more than anyone tries by mistake.
 MOST_AXES = 4
+# Constants that are added so that nothing divides by zero are below this.
+SMALL = 0.05
 
 
 def rearranged(sample: Sample) -> Iterator[Instead]:
@@ -39,11 +43,13 @@ def rearranged(sample: Sample) -> Iterator[Instead]:
             if order != tuple(axes):
                 told = f"{what} is transposed: its axes are in the order {order}"
                 yield instead(lambda a, o=order: a.transpose(o), "transposed", told)  # type: ignore[misc]
+    for count in range(1, min(len(axes), MOST_AXES) + 1):
+        for over in combinations(axes, count):
+            yield instead(
+                lambda a, o=over: np.flip(a, o),  # type: ignore[misc]
+                "axis", f"{what} is reversed along axis {', '.join(map(str, over))}",
+            )  # fmt: skip
     for axis in axes:
-        yield instead(
-            lambda a, k=axis: np.flip(a, k),  # type: ignore[misc]
-            "axis", f"{what} is reversed along axis {axis}",
-        )  # fmt: skip
         for step in (1, -1):
             yield instead(
                 lambda a, k=axis, s=step: np.roll(a, s, k),  # type: ignore[misc]
@@ -73,6 +79,11 @@ def of_another_tensor(sample: Sample) -> Iterator[Instead]:
         yield Instead(at, Cause("swapped", f"{sample.tensor} gets the gradient of {other}"))
 
 
+def small(values: Sequence[Any]) -> bool:
+    """Whether a constant is one that is added so that nothing divides by zero."""
+    return all(isinstance(v, float) and 0 < v < SMALL for v in values)
+
+
 def other_constants(sample: Sample) -> Iterator[Instead]:
     """Yield that a constant is not the one that is given."""
     spec = sample.trial.spec
@@ -86,7 +97,7 @@ def other_constants(sample: Sample) -> Iterator[Instead]:
                 return _with_constants(s, {name: value})
 
             told = "is left out" if value == 0 else f"is {value:g} whatever is given"
-            yield Instead(at, Cause("eps" if value == 0 else "constant", f"{name} {told}"))
+            yield Instead(at, Cause("eps" if small(values) else "constant", f"{name} {told}"))
 
 
 def _with_constants(sample: Sample, changed: dict[str, Any]) -> Array | None:
@@ -108,6 +119,12 @@ def rounded(samples: Sequence[Sample]) -> Cause | None:
     """Return that a step is computed in a lower precision, if no error in float64 is larger than
     what such steps do, and some are as large."""
     precise = [s for s in samples if s.case.dtype == "float64"]
+    # Elsewhere a precision of fewer digits ends, at its largest number or at its smallest.
+    plain = [s for s in precise if s.case.ordinary] or precise
+    for dtype in ("float16", "float32"):
+        if plain and all(_representable(s, dtype) for s in plain):
+            what = plain[0].tensor
+            return Cause("precision", f"{what} is computed in {dtype}: all its digits fit in that")
     for dtype in ("float32", "float16"):
         parts = [_of_rounding(s, dtype) for s in precise]
         erratic = any(map(_erratic, precise))
@@ -115,6 +132,15 @@ def rounded(samples: Sequence[Sample]) -> Cause | None:
             return Cause("precision", f"a step is computed in {dtype}: the error is of the size "
                                       "of its rounding")  # fmt: skip
     return None
+
+
+def _representable(sample: Sample, dtype: str) -> bool:
+    """Whether what was got is nearly right and has no more digits than a dtype, in any range."""
+    unit, largest = unit_roundoff(dtype), np.max(np.abs(sample.got))
+    if not np.all(np.abs(sample.difference) <= ROUNDINGS * unit * largest):
+        return False
+    digits = np.frexp(sample.got)[0] / unit
+    return bool(np.all(digits == np.round(digits)))
 
 
 def _of_rounding(sample: Sample, dtype: str) -> float:

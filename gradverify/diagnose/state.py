@@ -1,14 +1,19 @@
 """Causes that show in the order of calls, in types and in shapes: what `contract` has found."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
-from gradverify.cases import Array, draw
+from gradverify.cases import Array, Case, draw
 from gradverify.checks.observation import Observation
 from gradverify.diagnose.cause import Cause
+from gradverify.layer import Pullback
 from gradverify.trial import Trial, real_array
 
+# As many calls show whether a layer gives the same each time, or every other time.
+CALLS = 4
 # What a question of `contract` is about, where no experiment can say it better.
 KINDS = {
     "stale": Cause("stale", "what the forward keeps for its pullback does not belong to that call"),
@@ -43,17 +48,26 @@ SHARED = (*STATE, *LINEARITY, "layout")
 def follows(question: str, tensor: str | None, told: Collection[tuple[str, str | None]]) -> bool:
     """Whether an answer of `contract` only follows from another that it has `told` already: what
     depends on the calls before is linear in nothing and looks like lost digits."""
+    if question == "stale" and ("repeatable", tensor) in told:
+        return True  # what is another at every call is so after another one as well
     mistaken = any((q, t) in told for q in STATE for t in (tensor, None))
     return mistaken and question in (*LINEARITY, "precision", "layout")
 
 
-def of_contract(trial: Trial, seen: Observation) -> Cause | None:
-    """Return the cause of what `contract` says, None where it is told already."""
+def of_contract(trial: Trial, seen: Observation, failing: Iterable[Case]) -> Cause | None:
+    """Return the cause of what `contract` says, here and in other cases; None where it is told
+    already."""
     found = KINDS.get(seen.question)
     if seen.tensor is None or trial.failure is not None:
         return found
     if seen.question == "shape":
-        return _of_shape(trial, seen.tensor) or found
+        # In a case of many sizes of 1 every shape looks like every other.
+        largest = max(failing, key=lambda c: c.weight, default=trial.case)
+        for case in (largest, trial.case):
+            at = replace(trial, case=case)
+            if at.failure is None and (told := _of_shape(at, seen.tensor)):
+                return told
+        return found
     if seen.question in ("stale", "accumulates", "repeatable"):
         return _of_calls(trial, seen.tensor) or found
     return found
@@ -69,26 +83,45 @@ def _of_calls(trial: Trial, tensor: str) -> Cause | None:
     for k in trial.spec.differentiable:
         others[k] = np.asarray(0.5 * others[k] + 0.25, others[k].dtype)
     others = {k: np.asarray(v, mine.tensors[k].dtype) for k, v in trial.within(others).items()}
-
-    def gradient(pullback: object) -> Array:
-        found = layer.gradients(pullback, draw(trial.spec, trial.case).cotangents)  # type: ignore[arg-type]
-        return np.array(real_array(found[tensor]), float)
-
     try:
         with np.errstate(all="ignore"):
             _, pullback = layer.forward(mine.tensors, constants)
-            first, second = gradient(pullback), gradient(pullback)
+            first, second = (_gradient(trial, tensor, pullback) for _ in range(2))
             _, between = layer.forward(others, constants)
-            late, other = gradient(pullback), gradient(between)
+            late, other = (_gradient(trial, tensor, back) for back in (pullback, between))
     except (Exception, SystemExit):  # a layer that fails here is told of already
         return None
     if np.allclose(second, 2 * first) and np.any(first):
         return Cause("accumulated", "called again, the pullback returns the sum of both calls")
-    if np.allclose(late, first):
-        return None
-    if np.allclose(late, other):
+    if not np.allclose(late, first) and np.allclose(late, other):
         return Cause("stale", "it is the gradient at the values of another call, the last one")
-    return None
+    return unsteady(trial, tensor)
+
+
+def unsteady(trial: Trial, tensor: str) -> Cause | None:
+    """Return that a gradient is another at every call, or at every other, None where it is not."""
+    if tensor not in trial.spec.differentiable:
+        return None
+    found = []
+    try:
+        with np.errstate(all="ignore"):
+            for _ in range(CALLS):
+                arrays = draw(trial.spec, trial.case)
+                _, pullback = trial.layer.forward(arrays.tensors, trial.constants)
+                found.append(_gradient(trial, tensor, pullback))
+    except (Exception, SystemExit):
+        return None
+    steps = [later - before for before, later in pairwise(found)]
+    if all(np.allclose(found[0], g, equal_nan=True) for g in found):
+        return None
+    if all(np.allclose(steps[0], step) for step in steps):
+        return Cause("accumulated", "it grows by as much with every call")
+    return KINDS["repeatable"]
+
+
+def _gradient(trial: Trial, tensor: str, pullback: Pullback) -> Array:
+    found = trial.layer.gradients(pullback, draw(trial.spec, trial.case).cotangents)
+    return np.array(real_array(found[tensor]), float)
 
 
 def _of_shape(trial: Trial, tensor: str) -> Cause | None:

@@ -12,7 +12,7 @@ from gradverify.calculus.typeset import Printer
 from gradverify.calculus.unicode import Unicode
 from gradverify.calculus.weighted import Term, Weighted
 from gradverify.cases import Array, view_of
-from gradverify.diagnose.cause import Cause, Instead, Scaled
+from gradverify.diagnose.cause import Both, Cause, Instead, Scaled
 from gradverify.diagnose.coefficient import Coefficient, sized
 from gradverify.diagnose.sample import Sample
 from gradverify.trial import make_oracle
@@ -24,6 +24,8 @@ MOST_TERMS = 120
 MOST_TRIED = 30
 # An un-summed term with more axes has too many sums to try.
 MOST_AXES = 5
+# Of the paths nearest to a tensor so many are paired.
+MOST_PATHS = 6
 
 Changed = Callable[[Sample, dict[str, float]], Array]
 
@@ -71,8 +73,14 @@ def whole(tensor: str, *, gradient: bool) -> Scaled:
 
 def scaled_terms(sample: Sample) -> Iterator[Scaled]:
     """Yield, nearest to the tensor first, that a path or a summand of the derivation is scaled."""
+    made = _summands(_oracle(sample))
+    for what, own in _groups(sample, made):
+        yield _scaled(made, what, own)
+
+
+def _groups(sample: Sample, made: Weighted) -> list[tuple[str, list[Term]]]:
+    """Return what may be scaled together, with what it is called: paths, and single terms."""
     oracle = _oracle(sample)
-    made = _summands(oracle)
     terms, printer = _near(made.terms, sample.tensor), Printer(oracle.derivation, Unicode())
     outputs = oracle.program.declared.wanted
     through: dict[str, list[Term]] = {}
@@ -86,8 +94,7 @@ def scaled_terms(sample: Sample) -> Iterator[Scaled]:
             path = f"the path through {term.source}"
         shown = path if term.whole else f"the term {printer.text(term.value)} of {path}"
         groups.append((shown, [term]))
-    for what, own in groups:
-        yield _scaled(made, what, own)
+    return groups
 
 
 def scaled_definition(sample: Sample) -> Iterator[Scaled]:
@@ -96,10 +103,10 @@ def scaled_definition(sample: Sample) -> Iterator[Scaled]:
     made, printer = _definition(oracle), Printer(oracle.derivation, Unicode())
     # A gradient that is wrong by a factor of sizes is so by one of its own terms.
     few = len(made.terms) <= MOST_TRIED and not sample.of_gradient
-    sizes = sample.trial.spec.dims if few else ()
+    sizes = sample.counts if few else ()
 
     def tries(first: Sample) -> Iterable[Coefficient]:
-        return sized(first.case.at, sizes)
+        return sized(first.sizes, sizes)
 
     for term in made.terms[:MOST_TERMS]:
         what = f"in the forward, {term.to}"
@@ -120,16 +127,18 @@ def _scaled(
     return Scaled(at, lambda factor: told(what, factor), tries)
 
 
-def two_paths(sample: Sample) -> Iterator[Instead]:
-    """Yield that two paths to the tensor are missing at once."""
+def two_paths(sample: Sample) -> Iterator[Both]:
+    """Yield that two of the paths nearest to the tensor are scaled at once."""
     made = _summands(_oracle(sample))
-    terms = [t for t in _near(made.terms, sample.tensor) if t.to != sample.tensor and t.whole]
-    for a, b in combinations(list(dict.fromkeys(t.to for t in terms))[:8], 2):
-        dropped = {t.weight: 0.0 for t in terms if t.to in (a, b)}
-        yield Instead(
-            lambda s, dropped=dropped: _changed(made, s, dropped),  # type: ignore[misc]
-            Cause("missing path", f"the paths through {a} and {b} are missing"),
-        )
+    paths = [(what, own) for what, own in _groups(sample, made) if all(t.whole for t in own)]
+    for (one, some), (other, more) in combinations(paths[:MOST_PATHS], 2):
+
+        def at(
+            s: Sample, a: float, b: float, some: Sequence[Term] = some, more: Sequence[Term] = more
+        ) -> Array:
+            return _changed(made, s, {t.weight: a for t in some} | {t.weight: b for t in more})
+
+        yield Both(_scaled(made, one, some), _scaled(made, other, more), at)
 
 
 def dropped_factors(sample: Sample) -> Iterator[Instead]:
@@ -152,9 +161,11 @@ def other_reads(sample: Sample) -> Iterator[Instead]:
     for term in _near(made.terms, sample.tensor):
         assert term.instead is not None
         value, instead = printer.text(term.value), printer.text(term.instead)
+        same = str(term.value).partition("[")[0] == str(term.instead).partition("[")[0]
+        kind = "transposed" if same else "swapped"
         yield Instead(
             lambda s, weight=term.weight: _changed(made, s, {weight: 1.0}),  # type: ignore[misc]
-            Cause("swapped", f"{instead} is read where {value} is derived, in what flows from "
+            Cause(kind, f"{instead} is read where {value} is derived, in what flows from "
                              f"{term.source} to {term.to}"),
         )  # fmt: skip
 
@@ -185,6 +196,13 @@ def other_sums(sample: Sample) -> Iterator[Instead]:
 
                 yield Instead(_of_terms(full, total), Cause(kind, text))
     reduced = tuple(k for k, i in enumerate(letters) if i in summed)
+
+    def average(terms: Array) -> Array:
+        return np.asarray(terms.sum(axis=reduced) / np.count_nonzero(terms, reduced).clip(1))
+
+    if reduced:
+        text = f"the gradient of {sample.tensor} is the mean of all terms that are not 0"
+        yield Instead(_of_terms(full, average), Cause("count", f"{text}; derived is their sum"))
     for place, which in ((0, "first"), (-1, "last")) if reduced else ():
 
         def one(terms: Array, place: int = place) -> Array:

@@ -2,6 +2,9 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -9,12 +12,13 @@ import numpy as np
 from gradverify.cases import Array, Case
 from gradverify.diagnose.sample import Evidence, Sample
 from gradverify.notation.tree import text
-from gradverify.spec import Spec
 
 # Of the elements that a condition names, this fraction has to be wrong where it would show.
 MOSTLY = 0.9
 # Fewer passing cases than this fraction of the failing ones have by chance what those have.
 BY_CHANCE = 0.3
+# So many values of one factor can have something in common.
+MOST_LISTED = 3
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Condition:
     mask: Callable[[Sample], Array | None] | None = None
 
 
-def of_cases(failing: Sequence[Case], passing: Sequence[Case], spec: Spec) -> Condition | None:
+def of_cases(failing: Sequence[Sample], passing: Sequence[Sample]) -> Condition | None:
     """Return what all failing cases have in common and no passing one has, None if nothing.
 
     A few passing ones may have it where nothing separates them all: what is wrong may agree with
@@ -35,7 +39,7 @@ def of_cases(failing: Sequence[Case], passing: Sequence[Case], spec: Spec) -> Co
     if not failing or not passing:
         return None
     best, fewest = None, 0.0
-    for kind, told, holds in _case_conditions(failing, passing, spec):
+    for kind, told, holds in _case_conditions(failing, passing):
         if not all(map(holds, failing)):
             continue
         chance = sum(map(holds, passing))
@@ -47,61 +51,112 @@ def of_cases(failing: Sequence[Case], passing: Sequence[Case], spec: Spec) -> Co
     return best
 
 
-_Holds = Callable[[Case], bool]
+_Holds = Callable[[Sample], bool]
+_Told = tuple[str, str, _Holds]
 
 
-def _case_conditions(
-    failing: Sequence[Case], passing: Sequence[Case], spec: Spec
-) -> Iterator[tuple[str, str, _Holds]]:
+def _case_conditions(failing: Sequence[Sample], passing: Sequence[Sample]) -> Iterator[_Told]:
     """Yield conditions on cases, the likeliest cause first."""
-    for kind, name in (("layout", "layout"), ("dtype", "dtype")):
-        yield from _listed(kind, name, lambda c, n=name: getattr(c, n), failing, passing)  # type: ignore[misc]
+    first = failing[0].case
+    spec = failing[0].trial.spec
+
+    def listed(kind: str, name: str, read: Callable[[Case], Any]) -> Iterator[_Told]:
+        yield from _listed(kind, name, lambda s: read(s.case), failing, passing)
+
+    for name in ("layout", "dtype"):
+        yield from listed(name, name, attrgetter(name))
     for name in spec.constants:
-        yield from _listed("constant", name, lambda c, n=name: c.at[n], failing, passing)  # type: ignore[misc]
-    for name, _ in failing[0].shapes:
-        yield from _listed("shape", name, lambda c, n=name: dict(c.shapes)[n], failing, passing)  # type: ignore[misc]
+        yield from listed("constant", name, lambda c, n=name: c.at[n])  # type: ignore[misc]
+    for name, _ in first.shapes:
+        yield from listed("shape", name, lambda c, n=name: dict(c.shapes)[n])  # type: ignore[misc]
     for name in spec.stars:
-        yield from _listed(
+        yield from listed(
             "size", f"the number of dimensions {name}",
-            lambda c, n=name: len(dict(c.leading)[n]), failing, passing,  # type: ignore[misc]
+            lambda c, n=name: len(dict(c.leading)[n]),  # type: ignore[misc]
         )  # fmt: skip
-    for d in spec.dims:
-        yield "size", f"{d} = 1", lambda c, d=d: c.at[d] == 1  # type: ignore[misc]
-    for k, a in enumerate(spec.dims):
-        for b in spec.dims[k + 1 :]:
-            yield "size", f"{a} = {b}", lambda c, a=a, b=b: c.at[a] == c.at[b]  # type: ignore[misc]
-            yield "size", f"{a} and {b} differ", lambda c, a=a, b=b: c.at[a] != c.at[b]  # type: ignore[misc]
-    for d in spec.dims:
-        most = max(c.at[d] for c in passing)
-        least = min(c.at[d] for c in failing)
-        if least > most:
-            told = f"{d} is {least} or more (right up to {most})"
-            yield "size", told, lambda c, d=d, m=most: c.at[d] > m  # type: ignore[misc]
-        low, high = min(c.at[d] for c in passing), max(c.at[d] for c in failing)
-        if high < low:
-            told = f"{d} is {high} or less (right from {low} on)"
-            yield "size", told, lambda c, d=d, m=low: c.at[d] < m  # type: ignore[misc]
-    for kind, name in (("values", "values"), ("cotangent", "cotangent")):
-        yield from _listed(kind, name, lambda c, n=name: getattr(c, n), failing, passing)  # type: ignore[misc]
+    tensors = [t for t in (failing[0].tensor, *spec.given) if t in failing[0].trial.wide.tensors]
+    tensors = list(dict.fromkeys(tensors))
+    yield from _of_sizes(spec.dims)
+    for name in tensors:
+        yield from _of_values(name)
+    # What separates numbers at all is more often chance than what has a name.
+    for name in spec.dims:
+        yield from _beyond("size", name, lambda s, n=name: s.case.at[n], failing, passing)  # type: ignore[misc]
+    for name in tensors:
+        largest = f"the largest |{name}|"
+        yield from _beyond("values", largest, partial(_largest, name), failing, passing)
+    for kind, name in (("values", "values"), ("values", "params"), ("cotangent", "cotangent")):
+        yield from listed(kind, name, attrgetter(name))
+
+
+def _of_sizes(dims: Sequence[str]) -> Iterator[_Told]:
+    def where(told: str, test: Callable[..., bool], *names: str) -> _Told:
+        return "size", told, lambda s: test(*(s.case.at[n] for n in names))
+
+    for d in dims:
+        yield where(f"{d} = 1", lambda n: n == 1, d)
+    for a, b in combinations(dims, 2):
+        yield where(f"{a} = {b}", lambda n, m: n == m, a, b)
+        yield where(f"{a} and {b} differ", lambda n, m: n != m, a, b)
+    for d in dims:
+        yield where(f"{d} is odd", lambda n: n % 2 == 1, d)
+        yield where(f"{d} is odd and not 1", lambda n: n % 2 == 1 and n > 1, d)
+        yield where(f"{d} is even", lambda n: n % 2 == 0, d)
+
+
+def _of_values(name: str) -> Iterator[_Told]:
+    """Yield conditions on all elements of a tensor together."""
+
+    def where(told: str, test: Callable[[Array], Any]) -> _Told:
+        return "values", told, lambda s: bool(test(s.trial.wide.tensors[name]))
+
+    equal = f"all elements of {name} are equal"
+    yield where(equal, lambda x: x.size > 1 and np.all(x == x.flat[0]))
+    yield where(f"{equal}, or there is one", lambda x: np.all(x == x.flat[:1]))
+    yield where(f"an element of {name} is 0", lambda x: np.any(x == 0))
+    yield where(f"no element of {name} is negative", lambda x: np.all(x >= 0))
+    yield where(f"no element of {name} is positive", lambda x: np.all(x <= 0))
+
+
+def _largest(name: str, sample: Sample) -> float:
+    return float(np.max(np.abs(sample.trial.wide.tensors[name]), initial=0.0))
+
+
+def _beyond(
+    kind: str,
+    what: str,
+    read: Callable[[Sample], float],
+    failing: Sequence[Sample],
+    passing: Sequence[Sample],
+) -> Iterator[_Told]:
+    """Yield that a number is larger in failing cases than in any passing one, or smaller."""
+    wrong, right = [read(s) for s in failing], [read(s) for s in passing]
+    low, high = min(right), max(right)
+    if min(wrong) > high:
+        told = f"{what} is {min(wrong):g} or more (right up to {high:g})"
+        yield kind, told, lambda s: read(s) > high
+    if max(wrong) < low:
+        told = f"{what} is {max(wrong):g} or less (right from {low:g} on)"
+        yield kind, told, lambda s: read(s) < low
 
 
 def _listed(
     kind: str,
     name: str,
-    read: Callable[[Case], Any],
-    failing: Sequence[Case],
-    passing: Sequence[Case],
-) -> Iterator[tuple[str, str, _Holds]]:
+    read: Callable[[Sample], Any],
+    failing: Sequence[Sample],
+    passing: Sequence[Sample],
+) -> Iterator[_Told]:
     """Yield that a factor has one of the values it has in failing cases, none in passing ones."""
-    wrong, right = {read(c) for c in failing}, {read(c) for c in passing}
+    wrong, right = {read(s) for s in failing}, {read(s) for s in passing}
     right -= wrong
-    if not right:
-        return
+    if not right or min(len(wrong), len(right)) > MOST_LISTED:
+        return  # what separates only many values from many says nothing
     if len(wrong) <= len(right):
         told = f"{name} = {' or '.join(sorted(map(str, wrong)))}"
     else:
         told = f"{name} is not {' or '.join(sorted(map(str, right)))}"
-    yield kind, told, lambda c: read(c) in wrong
+    yield kind, told, lambda s: read(s) in wrong
 
 
 def of_elements(evidence: Evidence) -> Condition | None:
