@@ -2,13 +2,14 @@
 
 `python tests/sweep_right.py [VERIFICATIONS] [PROFILE]`: as many verifications (default 10,000) of
 the layers in specs/ and tests/right, in float64, float32 and, where a layer has half precision,
-float16, each at a seed of its own, in two processes; exit code 1 if any has an error.
+float16, each at a seed of its own, in two processes that spend as long on each spec; exit code 1 if
+any has an error.
 """
 
 import sys
+import time
 from collections import Counter, defaultdict
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from itertools import count, islice
 from pathlib import Path
 
 from gradverify import Layer
@@ -43,39 +44,46 @@ def right_layers(paths):
     return layers + half
 
 
-def judged(paths, seed, profile):
-    """Return, for all right layers of one spec at one seed, (name, verdict, errors)."""
-    found = []
+def judged(spec, paths, seed, profile):
+    """Return, for all right layers of one spec at one seed, (name, verdict, errors), and how long
+    it took."""
+    began, found = time.perf_counter(), []
     for layer in right_layers(paths):
         result = verify_layer(layer, profile_of(profile), NAMES, seed)
         told = [f"{f.check}/{f.question} {f.tensor} at {f.case}" for f in result.errors]
-        found.append((f"{layer.spec.name} {layer.name}", str(result.verdict), told))
-    return found
+        found.append((f"{spec} {layer.name}", str(result.verdict), told))
+    return spec, seed, found, time.perf_counter() - began
 
 
 def main(wanted, profile):
     """Print the count of verifications and every error; return whether there is none."""
-    specs = list(files().values())
+    specs, spent, seeds = files(), Counter(), Counter()
     verdicts, errors, done = Counter(), [], 0
-    work = ((paths, seed) for seed in count() for paths in specs)
     with ProcessPoolExecutor(2) as pool:
-        running = {
-            pool.submit(judged, paths, seed, profile): seed for paths, seed in islice(work, 4)
-        }
+
+        def start():
+            spec = min(specs, key=lambda s: (seeds[s] > 0, spent[s]))
+            mean = spent[spec] / seeds[spec] if seeds[spec] else 1.0
+            spent[spec] += mean  # until it is known
+            seeds[spec] += 1
+            return pool.submit(judged, spec, specs[spec], seeds[spec] - 1, profile), mean
+
+        running = dict(start() for _ in range(4))
         while running:
             future = next(as_completed(running))
-            seed = running.pop(future)
-            for name, verdict, told in future.result():
+            spec, seed, found, seconds = future.result()
+            spent[spec] += seconds - running.pop(future)
+            for name, verdict, told in found:
                 done += 1
                 verdicts[verdict] += 1
                 for line in told:
                     errors.append(name)
                     print(f"ERROR {name} seed {seed}: {line}", flush=True)
             if done < wanted:
-                paths, seed = next(work)
-                running[pool.submit(judged, paths, seed, profile)] = seed
-            if done // 500 > (done - len(future.result())) // 500:
+                running.update([start()])
+            if done // 500 > (done - len(found)) // 500:
                 print(f"{done} verifications, {len(errors)} errors", flush=True)
+    print(f"seeds of each spec: {min(seeds.values())} to {max(seeds.values())}")
     tally = ", ".join(f"{n} {verdict}" for verdict, n in sorted(verdicts.items()))
     print(f"{done} verifications ({tally}) at profile {profile}: {len(errors)} errors")
     return not errors

@@ -90,7 +90,7 @@ def _by_value(spec: Spec, tensor: str) -> Iterator[Fault]:
     def divided(g: Array, point: Point) -> Array:
         return np.where(point.tensors[tensor] == 0, np.nan, g)
 
-    yield of_one("values", tensor, "nan", "values", f"d{tensor} is nan where {tensor} is 0",
+    yield of_one("values", tensor, "nan", "values|region", f"d{tensor} is nan where {tensor} is 0",
                  divided)  # fmt: skip
 
 

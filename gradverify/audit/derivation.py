@@ -107,7 +107,7 @@ def _of_path(spec: Spec, d: Derivation, k: int, step: Step) -> Iterator[Fault]:
     for j, part in enumerate(sorted(_parts(step.value), key=sympy.default_sort_key)):
         if any(step.reads[s].tensor in cotangents for s in part.free_symbols & step.reads.keys()):
             continue
-        yield _fault(spec, "missing factor", f"{place}:{j}", "missing path|factor",
+        yield _fault(spec, "missing factor", f"{place}:{j}", "missing path|factor|count",
                      f"{told} lacks {part}", with_value(_lacking(step.value, part)))  # fmt: skip
     for symbol, read in sorted(step.reads.items(), key=lambda item: str(item[0])):
         for other in () if read.tensor in cotangents else _alike(d, read):
@@ -191,7 +191,7 @@ def _of_constants(spec: Spec, d: Derivation) -> Iterator[Fault]:
             continue  # it may stand in shapes and subscripts
         kind, told = ("eps", "eps|constant") if "eps" in name else ("constant", "constant")
         for value in dict.fromkeys((0, 1, values[0])):
-            yield _fault(spec, kind, f"{name}:{value}", told,
+            yield _fault(spec, kind, f"{name}:{value}", told if value else f"{told}|missing path",
                          f"gradients are derived as if {name} were {value}",
                          changed(_everywhere(name, Number(Fraction(value)))))  # fmt: skip
         yield _fault(spec, kind, f"{name}:outside", told,

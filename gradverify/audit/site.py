@@ -167,14 +167,14 @@ def _cheapest_first(sites: Iterable[Site]) -> tuple[Site, ...]:
 
 @lru_cache(maxsize=4)
 def more_sites(spec: Spec) -> tuple[Site, ...]:
-    """Return sites that cases may miss: longer dimensions and special values."""
+    """Return sites that cases may miss: longer dimensions, special values, float32 where small."""
     oracle = make_oracle(spec)
     plainest = {name: values[0] for name, values in factors_of(spec, ("float64",)).items()}
     small = {d: 2 + k % 2 for k, d in enumerate(spec.dims)}
     wanted: list[tuple[dict[str, Any], dict[str, int]]] = []
     for constants in spec.constant_choices[:MOST_CHOICES]:
         row = plainest | constants
-        wanted += [(row, small), (row | {"layout": "F"}, small)]
+        wanted += [(row | one, small) for one in ({}, {"layout": "F"}, {"dtype": "float32"})]
         wanted += [(row, dict.fromkeys(spec.dims, others) | {dim: BEYOND})
                    for dim, others in product(spec.dims, (1, 2))]  # fmt: skip
     made = (solved(spec, row, sizes, SEED) for row, sizes in wanted)

@@ -13,8 +13,9 @@ from gradverify.layer import Layer
 
 # 50-digit evaluation takes some hundred microseconds a term: half a second for one gradient.
 MOST_TERMS = 5_000
-# Where float64 shows a difference it is looked at in 50 digits; that many times it may be wrong.
-TRIES = 3
+# Where float64 shows a difference it is looked at in 50 digits; that many times it may be wrong: in
+# the cheapest cases, of sizes of 1, many a gradient is 0 but for rounding.
+TRIES = 10
 
 
 @dataclass(frozen=True)

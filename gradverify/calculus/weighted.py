@@ -102,7 +102,8 @@ class _Weights:
                 parts.append(f)
             else:
                 w = self.new(f)
-                parts.append(1 - w + w * f)
+                inside = self.factors(f, kept) if isinstance(f, Select) else f
+                parts.append(1 - w + w * inside)
         return sympy.Mul(*parts)
 
 
@@ -145,7 +146,8 @@ def weighted_reads(d: Derivation) -> Weighted:
             mixed, own = symbol, shape(read.tensor)
             alike = [t for t in others if t != read.tensor and shape(t) == own]
             found = [Read(t, read.subscripts) for t in alike]
-            if len(own) == 2 and own[0] == own[1]:
+            plain = all(isinstance(s, Name) for s in read.subscripts)
+            if plain and len(own) == 2 and own[0] == own[1]:
                 found.append(Read(read.tensor, read.subscripts[::-1]))
             for instead in found:
                 reads[read_symbol(instead)] = instead

@@ -202,6 +202,7 @@ def _causes(first: Sample) -> Iterator[Scaled | Both | Instead]:
     yield from shapes.other_constants(first)
     if first.of_gradient:
         yield from terms.other_sums(first)
+        yield from shapes.own_elements(first)
         yield from terms.two_paths(first)
         yield from terms.dropped_factors(first)
         yield from terms.other_reads(first)

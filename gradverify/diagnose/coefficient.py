@@ -30,8 +30,9 @@ class Coefficient:
         found: float = float(self.number) * prod(float(at[d]) ** float(p) for d, p in self.powers)
         if self.less is not None:
             name, side = self.less
-            # At size 1 a division by N - 1 is one by 0: no such case is looked at.
-            found *= (float(at[name]) - 1 or float("nan")) ** float(side)
+            if at[name] == 1 and side < 0:
+                return float("nan")  # a division by 0
+            found *= (float(at[name]) - 1) ** float(side)
         return found
 
     @property

@@ -15,12 +15,16 @@ from gradverify.view import seen
 
 # One rounded step does at least this fraction of what the rounding of all of them does.
 SINGLE = 1e-2
+# So many numbers have few digits by chance once in thousands of times.
+ENOUGH = 8
 # What is computed in a precision is off by so many roundings at most, beside its largest element.
 ROUNDINGS = 100
 # Inputs are moved by this fraction: far more than a rounding of float32, far less than matters.
 NUDGE = 1e-4
 # Permutations of more axes are more than anyone tries by mistake.
 MOST_AXES = 4
+# A derivative of more elements by all others takes too long.
+MOST_DERIVED = 400
 # Constants that are added so that nothing divides by zero are below this.
 SMALL = 0.05
 
@@ -79,6 +83,33 @@ def of_another_tensor(sample: Sample) -> Iterator[Instead]:
         yield Instead(at, Cause("swapped", f"{sample.tensor} gets the gradient of {other}"))
 
 
+def own_elements(sample: Sample) -> Iterator[Instead]:
+    """Yield that each element is differentiated as if only its own element of an output depended
+    on it: the diagonal of the derivative, as of an elementwise function."""
+    for k, y in enumerate(sample.trial.spec.differentiable_outputs):
+        if sample.trial.view.shape(y) != sample.expected.shape:
+            continue
+
+        def at(s: Sample, k: int = k) -> Array | None:
+            trial, size = s.trial, s.expected.size
+            if size > MOST_DERIVED or trial.wide.cotangents[k].shape != s.expected.shape:
+                return None
+            assert trial.oracle is not None
+            _, pullback = seen(trial.oracle, trial.view).run(
+                trial.wide.tensors, trial.constants, trial.sizes
+            )
+            cotangents = [np.zeros_like(dy) for dy in trial.wide.cotangents]
+            found = np.empty(size)
+            for i, dy in enumerate(trial.wide.cotangents[k].flat):
+                cotangents[k].flat[i] = dy
+                found[i] = pullback(*cotangents)[s.tensor].flat[i]
+                cotangents[k].flat[i] = 0.0
+            return found.reshape(s.expected.shape)
+
+        text = f"{sample.tensor} reaches only its own elements of {y}: the terms across are missing"
+        yield Instead(at, Cause("missing path", text))
+
+
 def small(values: Sequence[Any]) -> bool:
     """Whether a constant is one that is added so that nothing divides by zero."""
     return all(isinstance(v, float) and 0 < v < SMALL for v in values)
@@ -122,7 +153,8 @@ def rounded(samples: Sequence[Sample]) -> Cause | None:
     # Elsewhere a precision of fewer digits ends, at its largest number or at its smallest.
     plain = [s for s in precise if s.case.ordinary] or precise
     for dtype in ("float16", "float32"):
-        if plain and all(_representable(s, dtype) for s in plain):
+        enough = sum(np.count_nonzero(s.got) for s in plain) >= ENOUGH
+        if enough and all(_representable(s, dtype) for s in plain):
             what = plain[0].tensor
             return Cause("precision", f"{what} is computed in {dtype}: all its digits fit in that")
     for dtype in ("float32", "float16"):

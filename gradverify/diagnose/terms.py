@@ -44,7 +44,7 @@ def told(what: str, factor: Coefficient) -> Cause:
 
 def _counted(factor: Coefficient) -> str:
     """Return what a factor of sizes says of a count, such as N-1 where N is derived."""
-    if factor.number != 1:
+    if factor.number != 1 or not factor.powers:
         return ""
     if factor.less is not None and factor.powers:
         name, side = factor.less
@@ -81,7 +81,7 @@ def scaled_terms(sample: Sample) -> Iterator[Scaled]:
 def _groups(sample: Sample, made: Weighted) -> list[tuple[str, list[Term]]]:
     """Return what may be scaled together, with what it is called: paths, and single terms."""
     oracle = _oracle(sample)
-    terms, printer = _near(made.terms, sample.tensor), Printer(oracle.derivation, Unicode())
+    terms, printer = _near(sample, made.terms), Printer(oracle.derivation, Unicode())
     outputs = oracle.program.declared.wanted
     through: dict[str, list[Term]] = {}
     for term in terms:
@@ -145,7 +145,7 @@ def dropped_factors(sample: Sample) -> Iterator[Instead]:
     """Yield that a factor of a term is forgotten."""
     oracle = _oracle(sample)
     made, printer = _factors(oracle), Printer(oracle.derivation, Unicode())
-    for term in _near(made.terms, sample.tensor):
+    for term in _near(sample, made.terms):
         what = printer.text(term.value)
         yield Instead(
             lambda s, weight=term.weight: _changed(made, s, {weight: 0.0}),  # type: ignore[misc]
@@ -158,14 +158,20 @@ def other_reads(sample: Sample) -> Iterator[Instead]:
     """Yield that another tensor of the same shape is read."""
     oracle = _oracle(sample)
     made, printer = _reads(oracle), Printer(oracle.derivation, Unicode())
-    for term in _near(made.terms, sample.tensor):
+    for term in _near(sample, made.terms):
         assert term.instead is not None
         value, instead = printer.text(term.value), printer.text(term.instead)
         same = str(term.value).partition("[")[0] == str(term.instead).partition("[")[0]
         kind = "transposed" if same else "swapped"
+
+        def at(s: Sample, weight: str = term.weight) -> Array | None:
+            try:
+                return _changed(made, s, {weight: 1.0})
+            except ValueError:  # a window of one tensor does not fit into the other
+                return None
+
         yield Instead(
-            lambda s, weight=term.weight: _changed(made, s, {weight: 1.0}),  # type: ignore[misc]
-            Cause(kind, f"{instead} is read where {value} is derived, in what flows from "
+            at, Cause(kind, f"{instead} is read where {value} is derived, in what flows from "
                              f"{term.source} to {term.to}"),
         )  # fmt: skip
 
@@ -267,14 +273,14 @@ def _changed(made: Weighted, sample: Sample, weights: dict[str, float]) -> Array
     return outputs[trial.spec.outputs.index(sample.tensor)]
 
 
-def _near(terms: Sequence[Term], tensor: str) -> list[Term]:
+def _near(sample: Sample, terms: Sequence[Term]) -> list[Term]:
     """Return the terms that a tensor's gradient depends on, those of the last steps first."""
+    flows = {(t.to, t.source) for t in _summands(_oracle(sample)).terms}
     found: list[Term] = []
-    reached, frontier = {tensor}, [tensor]
+    reached, frontier = {sample.tensor}, [sample.tensor]
     while frontier:
-        step = [t for t in terms if t.to in frontier]
-        found += [t for t in step if t not in found]
-        frontier = [s for t in step if (s := t.source) is not None and s not in reached]
-        frontier = list(dict.fromkeys(frontier))
+        found += [t for t in terms if t.to in frontier and t not in found]
+        sources = [s for to, s in flows if to in frontier and s is not None and s not in reached]
+        frontier = sorted(set(sources))
         reached |= set(frontier)
     return found[:MOST_TERMS]

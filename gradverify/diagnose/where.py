@@ -251,7 +251,7 @@ def _beyond_value(failing: Sequence[Sample], name: str) -> Iterator[Condition]:
     """Yield that only elements of large absolute value are wrong."""
     least, most = np.inf, 0.0
     for sample in failing:
-        value = np.abs(sample.trial.wide.tensors[name])
+        value = np.abs(np.asarray(sample.trial.wide.tensors[name], float))
         if value.shape != sample.wrong.shape:
             return
         right = value[~sample.wrong & sample.visible]
