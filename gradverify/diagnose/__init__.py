@@ -14,7 +14,7 @@ from gradverify.checks.finite_difference import slope
 from gradverify.checks.observation import Observation
 from gradverify.diagnose import shapes, state, terms, where
 from gradverify.diagnose.cause import Both, Cause, Instead, Scaled
-from gradverify.diagnose.sample import CLOSELY, Evidence, Sample, gradient_sample, output_sample
+from gradverify.diagnose.sample import Evidence, Sample, gradient_sample, output_sample
 from gradverify.diagnose.where import Condition
 from gradverify.numerics.finite_difference import Estimate
 from gradverify.trial import Call, LayerRaised, Trial, call
@@ -84,7 +84,7 @@ class Diagnoses:
         if question in state.LINEARITY and tensor is not None and trial.oracle is not None:
             # What rounds its cotangent is not linear in it either.
             evidence = Evidence.of(_samples(trial, tensor, cases))
-            if found := shapes.rounded(evidence.failing[:CLOSELY]):
+            if found := shapes.rounded(evidence.failing):
                 return found
         if (
             question in state.STATE
@@ -183,7 +183,7 @@ def _of_numbers(evidence: Evidence) -> Cause | None:
     """Return that rounding, or where a small constant stands, explains it."""
     if evidence.failing[0].trial.oracle is None:
         return None
-    return shapes.rounded(evidence.failing[:CLOSELY]) or _vanishing(evidence)
+    return shapes.rounded(evidence.failing) or _vanishing(evidence)
 
 
 def _simple_causes(first: Sample) -> Iterator[Scaled | Instead]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from gradverify.cases import Array
 from gradverify.diagnose.cause import Cause, Instead
-from gradverify.diagnose.sample import Sample
+from gradverify.diagnose.sample import CLOSELY, Sample
 from gradverify.numerics.allowance import FACTOR, reference, unit_roundoff
 from gradverify.trial import Call, call
 from gradverify.view import seen
@@ -157,6 +157,7 @@ def rounded(samples: Sequence[Sample]) -> Cause | None:
         if enough and all(_representable(s, dtype) for s in plain):
             what = plain[0].tensor
             return Cause("precision", f"{what} is computed in {dtype}: all its digits fit in that")
+    precise = precise[:CLOSELY]
     for dtype in ("float32", "float16"):
         parts = [_of_rounding(s, dtype) for s in precise]
         erratic = any(map(_erratic, precise))
