@@ -25,7 +25,7 @@ from gradverify.result import (
     Status,
     Verdict,
 )
-from gradverify.shrink import shrunk
+from gradverify.shrink import Shrinker
 from gradverify.spec import REGISTERED, Spec
 from gradverify.tally import MIN_POWERED, Seen, applicable, check_result
 from gradverify.trial import Trial, make_oracle
@@ -243,6 +243,7 @@ def _findings(
     told_of = set(seen["contract"].failures) if "contract" in seen else set()
     following = {(q, t) for q, t in told_of if _follows(q, t, seen)}
     diagnoses = Diagnoses(ground.cases if explore else (), told_of - following)
+    shrinker = Shrinker()
     for name, so_far in seen.items():
         wrong = {t for (_, t), told in so_far.failures.items() if told[0][1].severity == "error"}
         for (question, tensor), told in so_far.failures.items():
@@ -253,7 +254,7 @@ def _findings(
             case, observation = min(told, key=lambda t: t[0].weight)
             trial = Trial(layer, case, make_oracle(layer.spec), ground.zero)
             if explore:
-                trial, observation = shrunk(trial, CHECKS[name], observation)
+                trial, observation = shrinker.shrunk(trial, CHECKS[name], observation)
             observation = CHECKS[name].located(trial, observation)
             failing = {at for at, _ in told}
             cause = diagnoses.of(trial, name, observation, failing)

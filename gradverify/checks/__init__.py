@@ -83,7 +83,7 @@ _CHECKS = (
     Check("finite_difference", finite_difference.examine, _widest, _gradients, sampled=True,
           absent=stopped.absent, locate=finite_difference.worst_element),
     Check("exact", exact.examine, exact.wants, _gradients, sampled=True, most=10,
-          absent=stopped.absent),
+          absent=stopped.absent, locate=exact.worst_element),
     Check("kinks", kinks.examine, _widest, _gradients, sampled=True, at_kinks=True,
           absent=kinks.absent),
     Check("buffers", buffers.examine, _any, buffers.tensors, sampled=True, at_kinks=True,

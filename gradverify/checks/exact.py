@@ -94,20 +94,28 @@ def examine(trial: Trial) -> Iterator[Observation]:
     """Compare both products along one random direction of all tensors, or else of each."""
     if not trial.shaped:
         return
-    coarse = tuple(Replay(trial, COARSE, moved) for moved in range(1, DRAWS + 1))
     try:
-        yield from _compared(trial, _Comparison(Replay(trial), coarse))
+        yield from _compared(trial, _comparison(trial))
     except Stopped as stopped:
         yield Observation("adjoint", None, Status.UNAVAILABLE, str(stopped), powered=False)
 
 
-def _compared(trial: Trial, comparison: _Comparison) -> list[Observation]:
+def _comparison(trial: Trial) -> _Comparison:
+    coarse = tuple(Replay(trial, COARSE, moved) for moved in range(1, DRAWS + 1))
+    return _Comparison(Replay(trial), coarse)
+
+
+def _directions(trial: Trial, comparison: _Comparison) -> dict[str, Array]:
     rng = np.random.default_rng([trial.case.seed, 8])
-    directions = {
+    return {
         k: rng.choice([-1.0, 1.0], g.shape) * rng.uniform(0.5, 1.5, g.shape)
         for k, g in comparison.fine.gradients.items()
         if g.size
     }
+
+
+def _compared(trial: Trial, comparison: _Comparison) -> list[Observation]:
+    directions = _directions(trial, comparison)
     if not directions:
         return []
     pairing = comparison.along(directions)
@@ -133,8 +141,12 @@ def _alone(trial: Trial, comparison: _Comparison, name: str, v: Array) -> Observ
     if pairing.holds:
         return _passed(comparison, name, v, pairing)
     measured = slope(trial, name, v)
+    failed = Observation(
+        "adjoint", name, Status.FAILED, "along a random direction", None, pairing.fine.forward,
+        pairing.fine.backward, pairing.allowed, pairing.why,
+    )  # fmt: skip
     if measured is not None and not _agrees(measured, pairing.fine.backward):
-        return _worst_element(comparison, name, v, pairing)
+        return failed
     # Differences do not see it: the derivative of the code need not be that of what it computes.
     # Bisection finds a value by comparisons, which carry no derivative; a series that is right to
     # the digits of float64 has another one than what it stands for.
@@ -145,15 +157,14 @@ def _alone(trial: Trial, comparison: _Comparison, name: str, v: Array) -> Observ
         )  # fmt: skip
     if _derived(trial, comparison, name, v, pairing):
         return Observation("adjoint", name, Status.VACUOUS, powered=False)
-    found = _worst_element(comparison, name, v, pairing)
     if trial.oracle is not None:
-        return found
+        return failed
     # log(p + 1e-12) whose gradient leaves the 1e-12 out, or an iteration that ends somewhere.
     message = (
         f"differences cannot tell the gradient of {name} from the derivative of the layer's "
         "forward, but 50 digits can"
     )
-    return replace(found, question="inaccurate", severity="warning", message=message)
+    return replace(failed, question="inaccurate", severity="warning", message=message)
 
 
 def _derived(trial: Trial, comparison: _Comparison, name: str, v: Array, pairing: _Pairing) -> bool:
@@ -170,7 +181,19 @@ def _agrees(found: Estimate | None, value: float) -> bool:
     return found is not None and abs(found.value - value) <= found.allowed
 
 
-def _worst_element(comparison: _Comparison, name: str, v: Array, pairing: _Pairing) -> Observation:
+def worst_element(trial: Trial, seen: Observation) -> Observation:
+    """Return a failure along a direction with the element that is wrong most, as it is where no
+    one element is."""
+    assert seen.tensor is not None
+    try:
+        comparison = _comparison(trial)
+        v = _directions(trial, comparison)[seen.tensor]
+        return _with_element(comparison, v, seen, seen.tensor)
+    except Stopped:
+        return seen
+
+
+def _with_element(comparison: _Comparison, v: Array, seen: Observation, name: str) -> Observation:
     def part(group: Sequence[int]) -> dict[str, Array]:
         kept = np.zeros(v.size)
         kept[list(group)] = v.reshape(-1)[list(group)]
@@ -181,14 +204,12 @@ def _worst_element(comparison: _Comparison, name: str, v: Array, pairing: _Pairi
 
     element = locate(discrepancy, range(v.size), MOST_ELEMENTS)
     one = comparison.along(part([element]))
+    if not one.finite or one.holds:
+        return seen
     index = tuple(int(i) for i in np.unravel_index(element, v.shape))
-    if one.finite and not one.holds:
-        scale = float(v[index])
-        return Observation(
-            "adjoint", name, Status.FAILED, "", index, one.fine.forward / scale,
-            one.fine.backward / scale, one.allowed / abs(scale), one.why,
-        )  # fmt: skip
-    return Observation(
-        "adjoint", name, Status.FAILED, "along a random direction", None, pairing.fine.forward,
-        pairing.fine.backward, pairing.allowed, pairing.why,
+    scale = float(v[index])
+    return replace(
+        seen, message="" if seen.severity == "error" else seen.message, index=index,
+        expected=one.fine.forward / scale, got=one.fine.backward / scale,
+        allowed=one.allowed / abs(scale), why=one.why,
     )  # fmt: skip
