@@ -20,6 +20,10 @@ from gradverify.view import Seen, View, seen
 EXACT_COST = 20_000
 # How often a case is drawn anew before it is given up.
 REDRAWS = 20
+# Without a definition a kink is looked for along so many directions, by steps of which the smaller
+# is a hundredth: on a kink the bend is the same, where it is smooth a hundredth too, and in between
+# is the border. What is rounded is a sum of outputs.
+DIRECTIONS, BENDING_STEPS, BENT, ROUNDINGS = 3, (1e-3, 1e-5), 0.1, 1000
 # At so many other values of a kind is it asked whether a result is finite.
 OTHERS = 4
 
@@ -136,6 +140,18 @@ class Trial:
     def wide(self) -> Arrays:
         """The same numbers in float64."""
         return widened(self.arrays)
+
+    def in_dtype(self, dtype: str) -> "Trial":
+        """Return the trial in another precision at the same values, as near as it has them."""
+        wide = self.wide
+        given = Arrays(
+            {
+                k: np.asarray(v, dtype) if v.dtype.kind == "f" else v
+                for k, v in wide.tensors.items()
+            },
+            tuple(np.asarray(dy, dtype) for dy in wide.cotangents),
+        )
+        return replace(self, case=replace(self.case, dtype=dtype), given=given)
 
     def narrowed(self, arrays: Iterable[Array]) -> list[Array]:
         """Return arrays of real numbers in the dtype that the layer is called with."""
@@ -303,9 +319,46 @@ class Trial:
     @cached_property
     def kinked(self) -> bool:
         """Whether the case is on a kink, where several gradients are right; without a definition,
-        whether it may be on one."""
-        drawn = self.case.values in AT_KINKS
-        return drawn and (self.oracle is None or on_a_kink(self.point))
+        whether its own forward bends there."""
+        if self.oracle is None:
+            return self.case.special and self._bends
+        return self.case.values in AT_KINKS and on_a_kink(self.point)
+
+    @cached_property
+    def _bends(self) -> bool:
+        """Whether the forward jumps or bends along any of a few random directions.
+
+        Where it is smooth, its change from one side to the other and the difference of the slopes
+        to both sides fall in proportion to the step; on a jump or a kink they do not.
+        """
+        if self.failure is not None or not self.shaped:
+            return True
+        tensors, rng = self.wide.tensors, np.random.default_rng([self.case.seed, 15])
+
+        def loss(direction: Mapping[str, Array], h: float) -> tuple[float, float]:
+            moved = {k: v + h * direction[k] if k in direction else v for k, v in tensors.items()}
+            pairs = zip(self.forward(self.within(moved)), self.wide.cotangents, strict=True)
+            terms = [y * dy for y, dy in pairs]
+            return float(sum(np.sum(t) for t in terms)), norm(terms)
+
+        try:
+            middle, size = loss({}, 0.0)
+            noise = ROUNDINGS * self.unit * size
+            for _ in range(DIRECTIONS):
+                along = {
+                    k: np.asarray(rng.standard_normal(tensors[k].shape))
+                    for k in self.spec.differentiable
+                }
+                sides = [[loss(along, h)[0] for h in (step, -step)] for step in BENDING_STEPS]
+                jumps = [abs(a - b) for a, b in sides]
+                bends = [abs(a + b - 2 * middle) / h
+                         for (a, b), h in zip(sides, BENDING_STEPS, strict=True)]  # fmt: skip
+                if not (jumps[1] <= BENT * jumps[0] + noise
+                        and bends[1] <= BENT * bends[0] + noise / BENDING_STEPS[1]):  # fmt: skip
+                    return True
+        except LayerRaised:
+            return True
+        return False
 
     def switches(self, tensors: Mapping[str, Array]) -> Switches:
         """Return the sides of all kinks at float64 tensors; only with a definition."""

@@ -267,6 +267,16 @@ def test_one_operand_in_float32_is_told():
     assert set(found) == {("precision", "w")}
 
 
+def test_another_formula_for_float32_is_told_without_a_definition():
+    """The results of float64 are the measure of those in float32."""
+    found = findings(changed(w=lambda x, w, dy: (x * dy).sum(axis=0) * (1 + (x.itemsize == 4))),
+                     unknown, profile="default")  # fmt: skip
+    assert set(found) == {("dtypes", "w")}
+    assert told(found["dtypes", "w"]) == (
+        "the gradient of w in float32 is another than in float64 at the same values"
+    )
+
+
 def quantised(x, w):
     """Steps are what it is meant to compute, and they are wider than what float32 can tell."""
     return np.round(x * 16) / 16, lambda dy: {"x": dy + 0, "w": 0 * w}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gradverify import Layer, Spec, Status, verify
-from gradverify.cases import draw, parse_case
+from gradverify.cases import Arrays, draw, parse_case
 from gradverify.checks import finite_difference
 from gradverify.loading import catalogue_folder, load
 from gradverify.numerics.finite_difference import CAP, Estimate, contradicted, derivative, locate
@@ -350,6 +350,37 @@ def test_without_a_definition_a_wrong_relu_is_seen():
 
     result, _ = judged(Layer(undefined("relu"), leaks), "default")
     assert {f.tensor for f in result.errors} == {"x"}
+
+
+def test_without_a_definition_equal_values_and_zeros_are_looked_at():
+    """Where the forward does not bend at them, more than one gradient cannot be right."""
+
+    def leaves_out_zeros(x):
+        return np.tanh(x), lambda dy: {"x": np.where(x == 0, 0, dy * (1 - np.tanh(x) ** 2))}
+
+    result, _ = judged(Layer(undefined("relu"), leaves_out_zeros), "default")
+    assert {f.tensor for f in result.errors} == {"x"}
+    assert all("values=ties" in f.case for f in result.errors)
+
+
+@pytest.mark.parametrize(
+    ("function", "bends"),
+    [
+        (np.tanh, False), (np.abs, True), (lambda x: x * np.abs(x), False), (np.sign, True),
+        (lambda x: np.maximum(x, 0), True), (lambda x: np.maximum(x, 0) ** 2, False),
+        (lambda x: np.linalg.norm(x, axis=1, keepdims=True) + 0 * x, True),
+    ],
+    ids=["smooth", "abs", "x|x|", "step", "relu", "relu squared", "norm at 0"],
+)  # fmt: skip
+def test_without_a_definition_a_kink_is_found_by_its_bend(function, bends):
+    """At zeros, by the forward alone: the slopes to both sides are others."""
+    spec, line = (
+        undefined("relu"),
+        "N=3 C=2 dtype=float64 layout=C values=ties cotangent=signed seed=1",
+    )
+    given = Arrays({"x": np.zeros((3, 2))}, (np.ones((3, 2)),))
+    layer = Layer(spec, lambda x: (function(x), lambda dy: {"x": dy}))
+    assert Trial(layer, parse_case(line, spec), None, given=given).kinked == bends
 
 
 def test_a_forward_that_raises_near_its_input_is_told():

@@ -178,6 +178,39 @@ def test_a_missing_term_in_float16_is_seen():
     assert {(f.tensor, f.severity) for f in result.findings} == {("x", "error")}
 
 
+def two_parts(x, t, *, delta):
+    """Huber's loss, whose slope delta + (|e| - delta) carries the rounding of delta."""
+    size = np.abs(x - t)
+    quadratic = np.minimum(size, delta)
+    linear = size - quadratic
+    losses = quadratic**2 / 2 + delta * linear
+
+    def pullback(dloss):
+        dlinear = delta * np.full_like(losses, dloss / losses.size)
+        dsize = dlinear + (quadratic * dloss / losses.size - dlinear) * (size < delta)
+        return dsize * np.sign(x - t), None
+
+    return losses.mean(), pullback
+
+
+def test_digits_lost_at_unusual_values_are_a_warning_of_one_check():
+    """In 50 digits the formula is right: at tiny values it is inaccurate, whatever by, and no
+    check that sees the lost digits as well fails the layer."""
+    result = judged(Layer(catalog("huber"), two_parts, dtypes=["float64"]))
+    assert result.verdict is Verdict.VERIFIED
+    (finding,) = result.findings
+    assert (finding.check, finding.question, finding.tensor) == ("symbolic", "inaccurate", "x")
+    assert "in 50-digit arithmetic it gives the derived gradient" in finding.message
+    assert "values=tiny" in finding.case
+
+
+def test_digits_lost_at_ordinary_values_are_an_error():
+    """A step in float32 is seen where nothing excuses it, though 50 digits do not show it."""
+    wrong = changed("linear", ["float64"], w=lambda g, *_: g.astype(np.float32).astype(float))
+    result = judged(wrong, checks=["symbolic"])
+    assert {(f.tensor, f.severity) for f in result.findings} == {("w", "error")}
+
+
 def test_what_exceeds_float16_on_its_way_is_a_warning():
     """A right formula whose cube of 1/||v|| is beyond 65504 for tiny v only is not failed; it is
     told that such values overflow."""

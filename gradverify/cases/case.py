@@ -68,6 +68,11 @@ class Case:
         return (self.values, self.params, self.cotangent) == ("ordinary", "ordinary", "signed")
 
     @property
+    def special(self) -> bool:
+        """Whether values or parameters are such as may be on kinks: equal ones, and zeros."""
+        return self.values in AT_KINKS or self.params in ("zeros", "equal")
+
+    @property
     def weight(self) -> tuple[int, int]:
         """How far the case is from the simplest one; a smaller case shows more."""
         plain = (self.dtype == "float64") + (self.layout == "C") + (self.values == "ordinary")

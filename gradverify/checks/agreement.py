@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gradverify.cases import Array
+from gradverify.cases import AT_KINKS, Array
 from gradverify.checks.observation import Observation, failed
 from gradverify.layer import Pullback
 from gradverify.trial import Trial, real_array
@@ -125,6 +125,9 @@ def allowed(trial: Trial, name: str, value: Array, scale: float = 1.0) -> float:
     found = 64 * unit * largest([value])
     found += UNDERFLOW * float(info.smallest_subnormal) * max(scale, 1.0)
     if trial.oracle is None:
+        if trial.case.dtype == "float16" and trial.case.values in AT_KINKS:
+            # The rounding of equal values is all their variance, and not far below an eps.
+            return np.inf
         terms = _surroundings(trial, name)
         found += min(HIDDEN * unit, MOST_HIDDEN) * terms * scale
     else:

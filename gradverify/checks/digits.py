@@ -1,11 +1,13 @@
-"""A forward that rounds what it is given to a lower precision, seen without a definition."""
+"""What a lower precision does, seen without a definition: a forward that rounds to it what it is
+given, and a layer that has another formula for it."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from gradverify.cases import Array
-from gradverify.checks.agreement import Answer, copies, forward
+from gradverify.checks.agreement import Answer, agree, copies, forward, told
 from gradverify.checks.observation import Observation, failed, passed
 from gradverify.trial import Trial
 
@@ -18,16 +20,47 @@ SEEN = 2.0**-26
 
 
 def examine(trial: Trial, first: Answer) -> Iterator[Observation]:
-    """Ask whether a thousandth of a change in a tensor changes the outputs by a thousandth.
+    """Ask for all digits in float64, and in float32 for the results of float64.
 
-    Only in float64, away from saturation and from kinks, and only without a definition, which
-    tells more.
+    Away from saturation and from kinks, and only without a definition, which tells more.
     """
-    names = [k for k in trial.spec.differentiable if trial.arrays.tensors[k].size]
-    case = trial.case
-    if trial.oracle is not None or case.dtype != "float64" or case.values not in VALUES:
+    if trial.oracle is not None or trial.case.values not in VALUES:
         return
-    name = names[(case.seed >> 3) % len(names)]
+    if trial.case.dtype == "float64":
+        yield from _all_digits(trial)
+    elif trial.case.dtype == "float32" and trial.layer.widest == "float64":
+        yield from _as_in_float64(trial)
+
+
+def _as_in_float64(trial: Trial) -> Iterator[Observation]:
+    """Compare the results with those in float64 at the same values."""
+    if trial.case.values == "offset" or trial.case.params in ("large", "tiny"):
+        return  # where many digits may be lost
+    wrong = _others(trial)
+    if wrong:
+        # What is another at these values by chance is not at others.
+        wrong &= _others(replace(trial, case=replace(trial.case, seed=trial.case.seed ^ 1)))
+    for name in (*trial.spec.outputs, *trial.spec.differentiable):
+        if name in wrong:
+            yield failed("dtypes", name, f"{told(trial, name)} in float32 is another than in "
+                         "float64 at the same values")  # fmt: skip
+        else:
+            yield passed("dtypes", name)
+
+
+def _others(trial: Trial) -> set[str]:
+    """Return those results that are others than in float64, by more than what digits are lost."""
+    wide = trial.in_dtype("float64")
+    if trial.failure is not None or wide.failure is not None:
+        return set()
+    own, known = trial.outputs | trial.gradients, wide.outputs | wide.gradients
+    return {k for k in own.keys() & known.keys() if not agree(trial, k, known[k], own[k])}
+
+
+def _all_digits(trial: Trial) -> Iterator[Observation]:
+    """Ask whether a thousandth of a change in a tensor changes the outputs by a thousandth."""
+    names = [k for k in trial.spec.differentiable if trial.arrays.tensors[k].size]
+    name = names[(trial.case.seed >> 3) % len(names)]
     # Where a kink lies between, the changes differ; not so twice.
     if all(_rounded(trial, name, seed) for seed in (13, 14)):
         yield failed("precision", name, f"the outputs do not follow changes of {name} that float64 "

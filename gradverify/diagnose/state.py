@@ -26,6 +26,7 @@ KINDS = {
     "mutates": Cause("mutation", "an array of the caller is written to"),
     "repeatable": Cause("nondeterministic", "the same call gives different results"),
     "dtype": Cause("dtype", "the result is of another dtype than what is given"),
+    "dtypes": Cause("dtype", "a lower precision has a formula of its own"),
     "type": Cause("dtype", "the result is no array of real numbers"),
     "missing": Cause("missing", "no gradient is returned for a declared tensor"),
     "extra": Cause("missing", "a gradient is returned for what takes none"),
