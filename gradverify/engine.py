@@ -9,7 +9,7 @@ import numpy as np
 
 from gradverify import __version__
 from gradverify.attribution import odd_one_out
-from gradverify.cases import Case
+from gradverify.cases import AT_KINKS, Case
 from gradverify.checks import CHECKS
 from gradverify.checks.names import MAY_BE_UNAVAILABLE, NAMES, NEED_DEFINITION
 from gradverify.checks.observation import Observation
@@ -186,12 +186,14 @@ def _ask(
         said: list[tuple[str, Observation]] = []
         for name, so_far in seen.items():
             check = CHECKS[name]
-            if not check.wants(trial) or (trial.kinked and not check.at_kinks):
+            # Without a definition only what asks for it is asked at equal values and zeros.
+            tied = trial.oracle is None and case.values in AT_KINKS
+            kinked = trial.kinked or (tied and not check.at_ties)
+            if not check.wants(trial) or (kinked and not check.at_kinks):
                 continue
-            # Cases on kinks are few, and what is asked of them costs little; without a definition
-            # nothing else looks at equal values and at zeros.
+            # Such cases are few, and what is asked of them costs little.
             wanted = set(check.tensors(layer.spec)) - ground.zero
-            special = trial.kinked or (trial.oracle is None and case.special)
+            special = kinked or (tied and check.at_ties)
             if so_far.enough(check, wanted, case, profile.sampled) and not special:
                 continue
             if name != "contract" and (trial.failure is not None or trial.overflowed):
@@ -201,7 +203,8 @@ def _ask(
             so_far.cases += 1
             said += [(name, observation) for observation in check.observe(trial)]
             so_far.seconds += time.perf_counter() - began
-        inaccurate = {o.tensor for _, o in said if o.question == "inaccurate"}
+        inaccurate = {o.tensor for name, o in said
+                      if name == "symbolic" and o.question == "inaccurate"}  # fmt: skip
         found = False
         for name, observation in said:
             failed = observation.outcome is Status.FAILED

@@ -29,9 +29,10 @@ class Check:
     `wants` says of which trials it is asked, `tensors` for which tensors it must have an answer,
     `sampled` that it calls the layer so often that a profile limits its cases, and `most` how many
     cases are enough, whatever the profile, once they tell right from wrong for all tensors;
-    `at_kinks` says that it has something to ask where several gradients are right, and `absent`
-    returns why a spec has nothing for it to ask about, None where it has. `locate` finds the
-    element of a failure, where that is more than one failing case in many should cost.
+    `at_kinks` says that it has something to ask where several gradients are right, `at_ties` that
+    it looks at equal values and zeros without a definition too, and `absent` returns why a spec has
+    nothing for it to ask about, None where it has. `locate` finds the element of a failure, where
+    that is more than one failing case in many should cost.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Check:
     sampled: bool = False
     most: int | None = None
     at_kinks: bool = False
+    at_ties: bool = False
     absent: Callable[[Spec], str | None] = lambda spec: None
     locate: Callable[[Trial, Observation], Observation] = lambda trial, seen: seen
 
@@ -88,7 +90,7 @@ _CHECKS = (
           lambda spec: spec.outputs),
     Check("symbolic", symbolic.examine, _any, _gradients),
     Check("finite_difference", finite_difference.examine, _differences, _gradients, sampled=True,
-          absent=stopped.absent, locate=finite_difference.worst_element),
+          at_ties=True, absent=stopped.absent, locate=finite_difference.worst_element),
     Check("exact", exact.examine, exact.wants, _gradients, sampled=True, most=10,
           absent=stopped.absent, locate=exact.worst_element),
     Check("kinks", kinks.examine, _widest, _gradients, sampled=True, at_kinks=True,
