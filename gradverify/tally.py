@@ -50,6 +50,10 @@ class Seen:
         known = len(self.declined) == self.cases or (told and _choices(case) <= self.met)
         if check.most is not None and self.asked >= check.most and known:
             return True
+        # A slow check that has failed in as many cases has no more to say.
+        failed = max(map(len, self.failures.values()), default=0) >= MIN_POWERED
+        if check.most is not None and failed:
+            return True
         return check.sampled and self.asked >= (sampled if told else MORE * sampled)
 
     def note(self, case: Case, seen: Observation) -> None:
