@@ -46,10 +46,11 @@ class _Pairing:
     fine: Products
     coarse: tuple[Products, ...]
     unit: float
+    least: float
 
     @property
     def allowed(self) -> float:
-        return FACTOR * (self.spread + self.unit * self.fine.terms)
+        return FACTOR * (self.spread + self.unit * self.fine.terms) + self.least
 
     @property
     def spread(self) -> float:
@@ -80,8 +81,11 @@ class _Comparison:
 
     def along(self, directions: Mapping[str, Array]) -> _Pairing:
         """Return the products, with moved constants only if they differ without."""
-        unit = unit_roundoff(self.fine.trial.case.dtype)
-        found = _Pairing(self.fine.products(directions), (), unit)
+        trial = self.fine.trial
+        unit = unit_roundoff(trial.case.dtype)
+        # 1 - s, where s is saturated, is 0 in 50 digits too.
+        least = 10.0**-COARSE * sum(float(np.sum(np.abs(dy))) for dy in trial.wide.cotangents)
+        found = _Pairing(self.fine.products(directions), (), unit, least)
         for replay in self.coarse:
             if found.holds or not found.finite:
                 break

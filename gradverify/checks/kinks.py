@@ -114,6 +114,8 @@ def _judged(legal: Subgradients, tensor: str, got: Array) -> Observation:
     vacuous = Observation("subgradient", tensor, Status.VACUOUS, powered=False)
     if not allowed <= CAP * max(size, terms):
         return vacuous
+    if not np.all(np.isfinite(got)) and legal.trial.overflowed:
+        return vacuous
     passed = Observation("subgradient", tensor, Status.PASSED, powered=allowed <= CAP * size)
     if any(np.all(np.abs(got - g) <= allowed) for g in usual):
         return passed
