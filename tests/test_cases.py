@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from itertools import combinations, product
+from itertools import combinations, islice, product
 
 import numpy as np
 import pytest
@@ -592,7 +592,7 @@ def test_learning_starts_where_it_is_declared_to():
 @every_spec
 def test_smaller_cases_are_simpler_and_allowed(spec):
     """What a failure is shrunk to is simpler in one respect, and a case of the spec."""
-    for c in cases(spec, BOTH, 5, 0):
+    for c in islice(cases(spec, BOTH, 0, 0), 0, None, 4):
         for simpler in smaller(spec, c):
             assert simpler.weight < c.weight
             assert parse_case(str(simpler), spec) == simpler

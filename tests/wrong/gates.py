@@ -13,10 +13,10 @@ def logistic(z):
 
 
 def pieces(x, w, b):
-    """Return maxout's pieces [N K M], where each is the largest, and the output [N K]."""
+    """Return maxout's pieces [N K M], which is the first of the largest, and the output [N K]."""
     z = np.einsum("nd,kmd->nkm", x, w) + b
-    y = z.max(axis=2)
-    return z, z == y[:, :, None], y
+    first = np.arange(z.shape[2]) == z.argmax(axis=2)[:, :, None]
+    return z, first, z.max(axis=2)
 
 
 @maxout.register
