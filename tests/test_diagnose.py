@@ -112,6 +112,25 @@ def test_two_wrong_paths_are_told_together():
     assert "the path through var is 2 times what is derived" in told
 
 
+def test_eps_outside_the_root_is_told_as_such():
+    """The error falls with eps where the gradient does not, and faster where that falls too."""
+
+    def layer(x, gamma, beta, *, eps):
+        sigma, std = np.sqrt(x.var(axis=0) + eps), x.std(axis=0) + x.dtype.type(eps)
+        xhat = (x - x.mean(axis=0)) / sigma
+
+        def pullback(dy):
+            g = gamma * dy
+            dx = (g - g.mean(axis=0) - xhat * (g * xhat).mean(axis=0)) / std
+            return dx, (dy * xhat).sum(axis=0), dy.sum(axis=0)
+
+        return gamma * xhat + beta, pullback
+
+    kind, told = diagnosed(Layer(batch_norm, layer), "x")
+    assert kind == "eps"
+    assert told == "eps is left out or in the wrong place: the error vanishes as eps does"
+
+
 def test_an_elementwise_derivative_of_what_is_not_elementwise_is_told():
     """y*(1 - y) is the diagonal of softmax's derivative."""
 

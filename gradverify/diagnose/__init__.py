@@ -33,8 +33,9 @@ DIFFERENCED, DIFFERENCED_CASES = 24, 6
 VANISHES = 0.05
 # Relative to what is right it falls to rounding.
 CLOSE = 1e-9
-# ... and by no more than this, if it does so in proportion.
-PROPORTIONAL = 1e-5
+# ... and by no more than this, the square of what is in proportion being a millionth: less is not
+# there at all.
+PROPORTIONAL = 1e-8
 
 
 class Diagnoses:
