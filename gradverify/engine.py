@@ -9,7 +9,7 @@ import numpy as np
 
 from gradverify import __version__
 from gradverify.attribution import odd_one_out
-from gradverify.cases import AT_KINKS, Case
+from gradverify.cases import Case
 from gradverify.checks import CHECKS
 from gradverify.checks.names import MAY_BE_UNAVAILABLE, NAMES, NEED_DEFINITION
 from gradverify.checks.observation import Observation
@@ -186,17 +186,14 @@ def _ask(
         said: list[tuple[str, Observation]] = []
         for name, so_far in seen.items():
             check = CHECKS[name]
-            # Without a definition only what asks for it is asked at equal values and zeros.
-            tied = trial.oracle is None and case.values in AT_KINKS
-            kinked = trial.kinked or (tied and not check.at_ties)
-            if not check.wants(trial) or (kinked and not check.at_kinks):
+            if not check.asks(trial):
                 continue
-            # Such cases are few, and what is asked of them costs little.
+            # Cases on kinks and ties are few, and what is asked of them costs little.
             wanted = set(check.tensors(layer.spec)) - ground.zero
-            special = kinked or (tied and check.at_ties)
+            special = trial.kinked or trial.tied
             if so_far.enough(check, wanted, case, profile.sampled) and not special:
                 continue
-            if name != "contract" and (trial.failure is not None or trial.overflowed):
+            if check.loses(trial):
                 so_far.lost += 1
                 continue
             began = time.perf_counter()

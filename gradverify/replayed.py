@@ -56,21 +56,6 @@ class Products:
     terms: float
 
 
-def off_derived(replay: "Replay", tensor: str) -> Array | None:
-    """Return by how much a layer's gradient is off the derived one in 50 digits, in float64; None
-    where either takes too long, or where the layer's code takes no such numbers."""
-    exact = replay.trial.exact if replay.trial.oracle is not None else None
-    if exact is None:
-        return None
-    try:
-        own = replay.gradients[tensor]
-    except Stopped:
-        return None
-    truth = exact.gradients[tensor].astype(str)
-    off = [float(g - Decimal(t)) for g, t in zip(own.flat, truth.flat, strict=True)]
-    return np.array(off).reshape(truth.shape)
-
-
 @dataclass(frozen=True)
 class Replay:
     """A layer at a case in arithmetic of so many digits, with `moved` as of Arithmetic.

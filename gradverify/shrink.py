@@ -24,7 +24,7 @@ class Shrinker:
     def shrunk(self, trial: Trial, check: Check, seen: Observation) -> tuple[Trial, Observation]:
         """Return a simpler trial at which a check fails likewise; not promised to be smallest."""
         for known in sorted(self._found.values(), key=lambda t: t.case.weight):
-            if SHRINKS and known.case.weight <= trial.case.weight:
+            if known.case.weight <= trial.case.weight:
                 found = self._again(known, check, seen)
                 if found is not None:
                     return known, found
@@ -63,8 +63,6 @@ class Shrinker:
 
 
 def _asked(trial: Trial, check: Check) -> tuple[Observation, ...]:
-    if not check.wants(trial) or (trial.kinked and not check.at_kinks):
-        return ()
-    if trial.failure is not None and check.name != "contract":
+    if not check.asks(trial) or check.loses(trial):
         return ()
     return tuple(check.observe(trial))

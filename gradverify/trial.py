@@ -324,6 +324,11 @@ class Trial:
             return self.case.special and self._bends
         return self.case.values in AT_KINKS and on_a_kink(self.point)
 
+    @property
+    def tied(self) -> bool:
+        """Whether values are equal or zero, and no definition says whether that is on a kink."""
+        return self.oracle is None and self.case.values in AT_KINKS
+
     @cached_property
     def _bends(self) -> bool:
         """Whether the forward jumps or bends along any of a few random directions.

@@ -46,6 +46,17 @@ class Check:
     absent: Callable[[Spec], str | None] = lambda spec: None
     locate: Callable[[Trial, Observation], Observation] = lambda trial, seen: seen
 
+    def asks(self, trial: Trial) -> bool:
+        """Whether it has something to ask of a trial: without a definition, at equal values and
+        zeros, only what is for them has."""
+        if not self.wants(trial):
+            return False
+        return self.at_kinks or not (trial.kinked or (trial.tied and not self.at_ties))
+
+    def loses(self, trial: Trial) -> bool:
+        """Whether there is nothing to look at, which `contract` tells."""
+        return self.name != "contract" and (trial.failure is not None or trial.overflowed)
+
     def observe(self, trial: Trial) -> Iterator[Observation]:
         """Examine a trial; that the layer raises at other values than the case's fails it."""
         try:
