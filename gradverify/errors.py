@@ -1,5 +1,6 @@
 """The errors a user can cause; each message says what is wrong, where, and what to do instead."""
 
+import sys
 from collections.abc import Iterable, Sequence
 
 
@@ -36,3 +37,8 @@ def caret(text: str, line: int, column: int) -> str:
     shown = lines[min(line, len(lines)) - 1]
     indent = len(shown) - len(shown.lstrip())
     return f"    {shown.strip()}\n    {' ' * max(column - indent, 0)}^"
+
+
+def complain(message: str) -> None:
+    """Tell the user of the command line, beside what the command prints."""
+    print(f"gradverify: {message}", file=sys.stderr)

@@ -36,6 +36,7 @@ ORDER = [
     ("report",),
     ("survey",),
     ("options",),
+    ("commands",),
     ("cli", "pytest_plugin", "__main__", "__init__"),
 ]
 

@@ -1,0 +1,66 @@
+"""`gradverify audit`: plant faults in layers that are right: how many are caught?"""
+
+import argparse
+import os
+import sys
+import tempfile
+
+from gradverify.commands.judge import load
+from gradverify.errors import complain
+from gradverify.options import ALL_WELL, EXIT_CODES, Command, sampling, share, timing
+from gradverify.survey import meant
+
+
+def add(command: Command) -> None:
+    """Add the command and its options."""
+    made = command("audit", "plant faults in layers that are right: how many are caught?",
+                   EXIT_CODES.replace(ALL_WELL, "enough of the faults are caught"))  # fmt: skip
+    made.set_defaults(run=run)
+    made.add_argument("targets", metavar="LAYER", nargs="*",
+                      help="path.py, path.py::name, a folder or a spec of the catalogue (default: "
+                      "those that [tool.gradverify] specs in pyproject.toml names)")  # fmt: skip
+    made.add_argument("--kind", metavar="KIND[,KIND]", action="append", default=[],
+                      help="plant only faults of these kinds (default: all)")  # fmt: skip
+    made.add_argument("--min-power", type=share, metavar="SHARE", default=0.0,
+                      help="exit with 1 if fewer of the faults are caught, e.g. 0.99")  # fmt: skip
+    sampling(made)
+    timing(made, 3600.0)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Audit the layers and return the exit code."""
+    files, choose = meant(options.targets)
+    from gradverify.audit.job import AuditJob, run_audits
+    from gradverify.audit.run import LayerAudit, checked_kinds, power
+    from gradverify.audit.show import as_json, as_text
+    from gradverify.engine import profile_of
+    from gradverify.report.deliver import views, write_views
+    from gradverify.workers import WorkerPool
+
+    os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", tempfile.gettempdir() + "/hypothesis")
+    wanted = views(options.format)
+    profile_of(options.profile)
+    kinds = checked_kinds([k.strip() for part in options.kind for k in part.split(",")])
+
+    def told(audit: LayerAudit) -> None:
+        print(
+            f"{audit.caught}/{audit.planted} caught in {audit.layer}", file=sys.stderr, flush=True
+        )
+
+    with WorkerPool(options.j or os.cpu_count() or 1, options.timeout) as pool:
+        found, problems = load(files, [], pool)
+        jobs = [AuditJob(f.path, f.digest, f.layer, options.profile, kinds, options.seed)
+                for f in (choose(found) if found else [])]  # fmt: skip
+        audits = run_audits(jobs, pool, told)
+    write_views(
+        lambda name, page: as_json(audits, options.profile, options.seed) if name == "json"
+        else as_text(audits, page.width, page.short),
+        wanted,
+    )  # fmt: skip
+    problems += [a.problem for a in audits if a.problem and "json" in options.format]
+    for problem in problems:
+        complain(problem)
+    share = power(audits)
+    if share is None:
+        return 2
+    return 1 if problems or any(a.problem for a in audits) or share < options.min_power else 0
