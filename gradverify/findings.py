@@ -1,8 +1,10 @@
 """From a failed observation to a finding: what, where, expected, got, allowed, how to see it."""
 
 import inspect
+from functools import lru_cache
 from pathlib import Path
 
+from gradverify.calculus.compile import Oracle
 from gradverify.calculus.show import gradient_equations
 from gradverify.checks.observation import Observation
 from gradverify.diagnose import Cause
@@ -55,7 +57,12 @@ def _derived(trial: Trial, check: str, seen: Observation) -> str | None:
         return None
     if check == "contract":
         return None
-    return gradient_equations(trial.oracle.derivation, seen.tensor)
+    return _equations(trial.oracle, seen.tensor)
+
+
+@lru_cache(maxsize=64)  # every check that fails tells them
+def _equations(oracle: Oracle, tensor: str) -> str:
+    return gradient_equations(oracle.derivation, tensor)
 
 
 def _location(trial: Trial, check: str, seen: Observation) -> str:

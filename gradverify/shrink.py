@@ -1,7 +1,10 @@
 """From a failing case to a simpler one at which the same thing is wrong."""
 
+from dataclasses import replace
+
 from gradverify.cases import Case, smaller
-from gradverify.checks import Check
+from gradverify.checks import CHECKS, Check
+from gradverify.checks.names import NEED_DEFINITION
 from gradverify.checks.observation import Observation
 from gradverify.result import Status
 from gradverify.trial import Trial, settled
@@ -14,12 +17,14 @@ class Shrinker:
     """Simplifies the failing cases of one layer, of which no check is asked twice.
 
     What is wrong in one way at a simple case is mostly wrong in other ways there: the cases that
-    were found for one failure are tried first for the next.
+    were found for one failure are tried first for the next. A check that calls the layer many times
+    tries no others for a tensor whose failure of another check has been simplified.
     """
 
     def __init__(self) -> None:
         self._answers: dict[tuple[Case, str], tuple[Observation, ...]] = {}
         self._found: dict[Case, Trial] = {}
+        self._tensors: set[str | None] = set()
 
     def shrunk(self, trial: Trial, check: Check, seen: Observation) -> tuple[Trial, Observation]:
         """Return a simpler trial at which a check fails likewise; not promised to be smallest."""
@@ -28,16 +33,19 @@ class Shrinker:
                 found = self._again(known, check, seen)
                 if found is not None:
                     return known, found
+        told = (seen.tensor is None and self._tensors) or seen.tensor in self._tensors
+        most = 0 if check.sampled and told else SHRINKS
+        self._tensors.add(seen.tensor)
         tried: set[Case] = set()
-        while len(tried) < SHRINKS:
+        while len(tried) < most:
             for simpler in smaller(trial.spec, trial.case):
-                if simpler in tried or len(tried) >= SHRINKS:
+                if simpler in tried or len(tried) >= most:
                     continue
                 tried.add(simpler)
                 usable = settled(trial.spec, trial.oracle, simpler)
                 if usable is None:
                     continue
-                other = Trial(trial.layer, usable, trial.oracle, trial.redundant)
+                other = replace(trial, case=usable)
                 found = self._again(other, check, seen)
                 if found is not None:
                     trial, seen = other, found
@@ -50,10 +58,7 @@ class Shrinker:
     def _again(self, trial: Trial, check: Check, seen: Observation) -> Observation | None:
         """Return how the same question about the same tensor fails in a trial, None if it does
         not."""
-        key = trial.case, check.name
-        if key not in self._answers:
-            self._answers[key] = _asked(trial, check)
-        for other in self._answers[key]:
+        for other in self.answers(trial, check.name):
             if other.outcome is Status.FAILED and (other.question, other.tensor) == (
                 seen.question,
                 seen.tensor,
@@ -61,8 +66,11 @@ class Shrinker:
                 return other
         return None
 
-
-def _asked(trial: Trial, check: Check) -> tuple[Observation, ...]:
-    if not check.asks(trial) or check.loses(trial):
-        return ()
-    return tuple(check.observe(trial))
+    def answers(self, trial: Trial, name: str) -> tuple[Observation, ...]:
+        """Return what a check says of a trial."""
+        key = trial.case, name
+        if key not in self._answers:
+            check, bare = CHECKS[name], trial.oracle is None and name in NEED_DEFINITION
+            asked = not bare and check.asks(trial) and not check.loses(trial)
+            self._answers[key] = tuple(check.observe(trial)) if asked else ()
+        return self._answers[key]

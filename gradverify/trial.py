@@ -65,11 +65,24 @@ class Results:
     gradients: dict[str, Array]
 
 
+@dataclass
+class Known:
+    """What earlier cases of a run have shown of a layer, and need not be shown again at a cost.
+
+    `wrong` are the outputs and gradients that are wrong beyond doubt, `formulas` the tensors whose
+    formula is wrong in 50-digit arithmetic too.
+    """
+
+    wrong: set[str] = field(default_factory=set)
+    formulas: set[str] = field(default_factory=set)
+
+
 @dataclass(frozen=True)
 class Trial:
     """A layer at a case. Everything is computed when first asked for, and once.
 
-    `given` are other tensors than the case is filled with.
+    `given` are other tensors than the case is filled with; `known` is common to the trials of a
+    run.
     """
 
     layer: Layer
@@ -77,6 +90,7 @@ class Trial:
     oracle: Oracle | None
     redundant: frozenset[str] = frozenset()
     given: Arrays | None = field(default=None, compare=False)
+    known: Known = field(default_factory=Known, compare=False)
 
     @property
     def spec(self) -> Spec:

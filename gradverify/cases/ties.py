@@ -1,6 +1,7 @@
 """Equal values: tensors with ties and exact zeros, and inputs that are constant along an axis."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -37,15 +38,24 @@ def tied(
 
 def _landmarks(spec: Spec, case: Case) -> Iterator[float]:
     """Yield the numbers, of either sign, that a definition compares something with."""
-    bodies = [s.body for s in spec.program.statements] if spec.program else []
     known = dict(case.constants)
-    for call in (e for body in bodies for e in walk(body)):
-        if isinstance(call, Call) and call.function in _SWITCHING:
-            for e in (part for arg in call.args for part in walk(arg)):
-                value = known.get(e.id) if isinstance(e, Name) else None
-                mark = float(e.value) if isinstance(e, Number) else float(value or 0)
-                if _MARKS[0] <= abs(mark) <= _MARKS[1]:
-                    yield from (mark, -mark)
+    for compared in _compared(spec):
+        mark = float((known.get(compared) if isinstance(compared, str) else compared) or 0)
+        if _MARKS[0] <= abs(mark) <= _MARKS[1]:
+            yield from (mark, -mark)
+
+
+@lru_cache(maxsize=32)  # every tensor of every case of ties asks
+def _compared(spec: Spec) -> tuple[str | float, ...]:
+    """Return the names and numbers in a definition's comparisons, in order."""
+    found: list[str | float] = []
+    for body in (s.body for s in spec.program.statements) if spec.program else ():
+        for call in walk(body):
+            if isinstance(call, Call) and call.function in _SWITCHING:
+                for e in (part for arg in call.args for part in walk(arg)):
+                    if isinstance(e, Name | Number):
+                        found.append(e.id if isinstance(e, Name) else float(e.value))
+    return tuple(found)
 
 
 def evened(value: Array, rng: np.random.Generator) -> Array:

@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 
 from gradverify.cases import Array, Arrays
 from gradverify.checks.observation import Observation, compare
-from gradverify.layer import Layer
 from gradverify.numerics.allowance import CAP, Allowance
 from gradverify.replayed import Replay, Stopped
 from gradverify.result import Status
@@ -50,18 +48,26 @@ def judged(trial: Trial, question: str, tensor: str, kind: Kind) -> Iterator[Obs
     """Compare an output or a gradient with what the definition gives.
 
     What is close to what is allowed is not accused before it has been measured with more care: in
-    50-digit arithmetic, and with more draws of rounding.
+    50-digit arithmetic, and with more draws of rounding. Where the tensor is wrong beyond doubt in
+    another case, that is not worth the time, and nothing is said.
     """
-    got, known = getattr(trial, kind)[tensor], trial.reference
-    allowance = getattr(known, f"allowed_{kind}")[tensor]
-    for seen in compare(question, tensor, getattr(known, kind)[tensor], got, allowance):
-        if seen.outcome is Status.FAILED and (seen.worst or 0.0) < DOUBT:
-            yield _with_care(trial, seen, kind)
+    got, right = getattr(trial, kind)[tensor], trial.reference
+    allowance = getattr(right, f"allowed_{kind}")[tensor]
+    for seen in compare(question, tensor, getattr(right, kind)[tensor], got, allowance):
+        failed = seen.outcome is Status.FAILED
+        if failed and (seen.worst or 0.0) < DOUBT:
+            if tensor in trial.known.wrong:
+                yield replace(seen, outcome=Status.VACUOUS, powered=False)
+            else:
+                yield _with_care(trial, seen, kind)
         elif not trial.case.ordinary and _vanishes_in_50_digits(trial, seen, allowance, kind):
             # At ordinary values a formula that loses so many digits is wrong as it is written.
             yield replace(seen, question="inaccurate", severity="warning", message=VANISHES)
         else:
-            yield in_precision(trial, seen, allowance, kind)
+            found = in_precision(trial, seen, allowance, kind)
+            if failed and found.severity == "error":
+                trial.known.wrong.add(tensor)
+            yield found
 
 
 def _with_care(trial: Trial, seen: Observation, kind: Kind) -> Observation:
@@ -93,7 +99,7 @@ def _vanishes_in_50_digits(
     assert seen.expected is not None
     assert seen.tensor is not None
     gross = not abs(seen.got - seen.expected) <= GROSS * allowance.terms
-    if gross or seen.tensor in _wrong_formulas(trial.layer):
+    if gross or seen.tensor in trial.known.formulas:
         return False
     try:
         own = Replay(trial).gradients[seen.tensor].astype(float)
@@ -101,16 +107,9 @@ def _vanishes_in_50_digits(
         return False
     off = np.abs(own - trial.reference.gradients[seen.tensor])
     if not np.all(off <= allowance.value):
-        _wrong_formulas(trial.layer).add(seen.tensor)
+        trial.known.formulas.add(seen.tensor)
         return False
     return True
-
-
-@lru_cache(maxsize=8)
-def _wrong_formulas(layer: Layer) -> set[str]:
-    """Return the tensors whose formula in a layer is known to be wrong, so that no other of many
-    failing cases is replayed: that may take a tenth of a second each."""
-    return set()
 
 
 def _grows_as_rounding(trial: Trial, tensor: str, kind: Kind) -> bool:

@@ -6,6 +6,7 @@ by where it is wrong: in which cases, in which elements. What neither explains i
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -131,9 +132,7 @@ def _samples(trial: Trial, tensor: str, cases: Iterable[Case]) -> Iterator[Sampl
         return
     of = gradient_sample if gradient else output_sample
     for case in dict.fromkeys((trial.case, *cases)):
-        other = trial if case == trial.case else Trial(
-            trial.layer, case, trial.oracle, trial.redundant
-        )  # fmt: skip
+        other = trial if case == trial.case else replace(trial, case=case)
         if other.kinked:
             continue  # another gradient may be as right there as the derived one
         found = of(other, tensor)

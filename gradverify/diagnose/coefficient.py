@@ -26,12 +26,12 @@ class Coefficient:
     less: tuple[str, Power] | None = None
 
     def value(self, at: At) -> float:
-        """Return the factor at sizes and constants by name."""
+        """Return the factor at sizes and constants by name, nan where it divides by 0."""
         found: float = float(self.number) * prod(float(at[d]) ** float(p) for d, p in self.powers)
         if self.less is not None:
             name, side = self.less
             if at[name] == 1 and side < 0:
-                return float("nan")  # a division by 0
+                return float("nan")
             found *= (float(at[name]) - 1) ** float(side)
         return found
 

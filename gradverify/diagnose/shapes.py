@@ -150,9 +150,9 @@ def rounded(samples: Sequence[Sample]) -> Cause | None:
     """Return that a step is computed in a lower precision, if no error in float64 is larger than
     what such steps do, and some are as large."""
     precise = [s for s in samples if s.case.dtype == "float64"]
-    # Elsewhere a precision of fewer digits ends, at its largest number or at its smallest.
-    plain = [s for s in precise if s.case.ordinary] or precise
     for dtype in ("float16", "float32"):
+        # Elsewhere a precision of fewer digits ends, at its largest number or at its smallest.
+        plain = [s for s in precise if _in_range(s, dtype)]
         enough = sum(np.count_nonzero(s.got) for s in plain) >= ENOUGH
         if enough and all(_representable(s, dtype) for s in plain):
             what = plain[0].tensor
@@ -165,6 +165,12 @@ def rounded(samples: Sequence[Sample]) -> Cause | None:
             return Cause("precision", f"a step is computed in {dtype}: the error is of the size "
                                       "of its rounding")  # fmt: skip
     return None
+
+
+def _in_range(sample: Sample, dtype: str) -> bool:
+    """Whether what is right is neither too large nor too small for all digits of a dtype."""
+    ends, largest = np.finfo(dtype), float(np.max(np.abs(sample.expected)))
+    return float(ends.tiny) <= largest < float(ends.max)
 
 
 def _representable(sample: Sample, dtype: str) -> bool:
