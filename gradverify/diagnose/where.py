@@ -248,19 +248,27 @@ def _like(mask: Array, name: str, sample: Sample) -> Array | None:
 
 
 def _beyond_value(failing: Sequence[Sample], name: str) -> Iterator[Condition]:
-    """Yield that only elements of large absolute value are wrong."""
-    least, most = np.inf, 0.0
+    """Yield that only elements of large absolute value are wrong, or only small ones."""
+    wrong, right = [], []
     for sample in failing:
         value = np.abs(np.asarray(sample.trial.wide.tensors[name], float))
         if value.shape != sample.wrong.shape:
             return
-        right = value[~sample.wrong & sample.visible]
-        least = min(least, float(np.min(value[sample.wrong], initial=np.inf)))
-        most = max(most, float(np.max(right, initial=0.0)))
-    if least > most > 0:
+        wrong.append(value[sample.wrong])
+        # What is exactly 0 is often told from what is next to it.
+        right.append(value[~sample.wrong & sample.visible & (value > 0)])
+    bad, good = np.concatenate(wrong), np.concatenate(right)
+    if not good.size:
+        return
+    if (least := float(bad.min())) > (most := float(good.max())):
         yield Condition(
             "region", f"where |{name}| is {least:.3g} or more (right up to {most:.3g})",
-            _of_tensor(name, lambda x, least=least: np.abs(x) >= least),  # type: ignore[misc]
+            _of_tensor(name, lambda x: np.abs(x) >= least),
+        )  # fmt: skip
+    if 0 < float(bad.min()) <= (most := float(bad.max())) < (least := float(good.min())):
+        yield Condition(
+            "region", f"where |{name}| is {most:.3g} or less (right from {least:.3g} on)",
+            _of_tensor(name, lambda x: (np.abs(x) > 0) & (np.abs(x) <= most)),
         )  # fmt: skip
 
 
