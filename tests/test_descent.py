@@ -4,6 +4,7 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
+from changed import changed
 
 from gradverify import Input, Layer, Output, Param, Spec, Status, Verdict, verify
 from gradverify.cases import parse_case
@@ -23,22 +24,6 @@ def judged(layer, profile="quick", **options):
     (result,) = verify(layer, profile=profile, checks=["descent"], **options).layers
     (check,) = (c for c in result.checks if c.check == "descent")
     return result, check
-
-
-def changed(name, spec=None, **change):
-    """Return a catalogue layer with some gradients replaced by functions of them and the call."""
-    right = RIGHT[name]
-
-    def layer(**given):
-        y, pullback = right.function(**given)
-
-        def wrong(*dy):
-            grads = pullback(*dy)
-            return grads | {k: f(grads[k], given) for k, f in change.items()}
-
-        return y, wrong
-
-    return Layer(spec or right.spec, layer, name="layer")
 
 
 def the_finding(layer, **options):
@@ -401,5 +386,5 @@ def test_without_a_definition_it_is_asked_as_well(name):
 )
 def test_without_a_definition_a_wrong_gradient_is_told(change, question):
     """A gradient of zero and a doubled one are told without a definition too."""
-    finding = the_finding(changed("prelu", undefined("prelu"), a=change))
+    finding = the_finding(changed("prelu", spec=undefined("prelu"), a=change))
     assert (finding.question, finding.tensor, finding.derived) == (question, "a", None)

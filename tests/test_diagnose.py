@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from changed import changed, right
 
 from gradverify import Input, Layer, Output, Param, Spec, catalog, verify
 from gradverify.diagnose.coefficient import Coefficient, Fraction, sized
@@ -16,28 +17,6 @@ def diagnosed(layer, tensor):
     (result,) = verify(layer, checks=DIAGNOSED).layers
     found = [f for f in result.findings if f.tensor == tensor and f.diagnosis]
     return found[-1].kind, found[-1].diagnosis
-
-
-def changed(spec, **change):
-    """Return the catalogue's layer with some gradients replaced by functions of them."""
-    right = catalogued(spec)
-
-    def layer(**given):
-        outputs, pullback = right.function(**given)
-
-        def wrong(*dy):
-            gradients = pullback(*dy)
-            return gradients | {k: f(gradients[k], given) for k, f in change.items()}
-
-        return outputs, wrong
-
-    return Layer(spec, layer)
-
-
-def catalogued(spec):
-    from gradverify.loading import catalogue_folder, load
-
-    return load(catalogue_folder() / f"{spec.name}.py")[0]
 
 
 # -- where it is wrong
@@ -158,7 +137,7 @@ def test_a_matrix_that_is_read_transposed_is_told():
 
 def test_a_forgotten_root_is_told():
     """Attention's scale left out of a gradient: a factor of the root of a size."""
-    wrong = changed(attention, q=lambda g, given: g * np.sqrt(g.shape[-1]).astype(g.dtype))
+    wrong = changed("attention", q=lambda g, given: g * np.sqrt(g.shape[-1]).astype(g.dtype))
     kind, told = diagnosed(wrong, "q")
     assert kind == "count"
     assert "is sqrt(D) times what is derived" in told
@@ -167,7 +146,7 @@ def test_a_forgotten_root_is_told():
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_the_precision_of_a_result_is_read_off_its_digits(dtype):
     """Though rounding is not linear either: a rounded cotangent is no clipped one."""
-    wrong = changed(softmax, x=lambda g, given: g.astype(dtype).astype(g.dtype))
+    wrong = changed("softmax", x=lambda g, given: g.astype(dtype).astype(g.dtype))
     assert diagnosed(wrong, "x") == ("precision", f"x is computed in {dtype}: all its digits fit "
                                                   "in that")  # fmt: skip
 
@@ -182,7 +161,7 @@ def test_a_random_gradient_is_nondeterministic():
     def noisy(g, given):
         return g * (1 + 0.001 * rng.standard_normal(g.shape)).astype(g.dtype)
 
-    (result,) = verify(changed(linear, w=noisy), checks=DIAGNOSED).layers
+    (result,) = verify(changed("linear", w=noisy), checks=DIAGNOSED).layers
     assert {f.kind for f in result.findings} == {"nondeterministic"}
     assert {f.question for f in result.findings if f.check == "contract"} == {"repeatable"}
 
@@ -190,11 +169,11 @@ def test_a_random_gradient_is_nondeterministic():
 def test_what_is_other_in_every_second_call_is_nondeterministic():
     """A layer that alternates gives the same in every other call: it is asked more often."""
     calls = []
-    right = catalogued(linear)
+    like = right("linear")
 
     def layer(**given):
         calls.append(None)
-        y, pullback = right.function(**given)
+        y, pullback = like.function(**given)
         factor = 1 + len(calls) % 2
         return y, lambda dy: {k: factor * g for k, g in pullback(dy).items()}
 

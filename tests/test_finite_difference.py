@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from changed import changed
 
 from gradverify import Layer, Spec, Status, verify
 from gradverify.cases import Arrays, draw, parse_case
@@ -166,21 +167,6 @@ def judged(layer, profile="quick", **options):
     return result, check
 
 
-def changed(name, **change):
-    """Return a catalogue layer with some gradients replaced by functions of them."""
-
-    def layer(**given):
-        y, pullback = RIGHT[name].function(**given)
-
-        def wrong(*dy):
-            grads = pullback(*dy)
-            return grads | {k: f(grads[k]) for k, f in change.items()}
-
-        return y, wrong
-
-    return Layer(RIGHT[name].spec, layer, name="layer")
-
-
 @pytest.mark.parametrize("name", RIGHT)
 def test_the_catalogue_passes(name):
     """Right gradients are the slopes of their forwards, also beside kinks and integers."""
@@ -193,7 +179,7 @@ def test_the_catalogue_passes(name):
 def test_a_wrong_element_is_located():
     """The finding names tensor, element, slope, gradient and who set what is allowed."""
 
-    def last(g):
+    def last(g, _):
         g[-1, -1] *= 1.01
         return g
 
@@ -216,7 +202,7 @@ def test_a_wrong_element_is_located():
 def test_an_element_of_a_large_tensor_is_located():
     """In a tensor of many elements the wrong one is found, and no other named."""
 
-    def one(g):
+    def one(g, _):
         g[7, 3] += 1
         return g
 
@@ -235,14 +221,14 @@ def test_an_element_of_a_large_tensor_is_located():
 def test_a_small_relative_error_is_seen():
     """An error of 1e-6, and even of 1e-9, in a smooth layer's gradient is no rounding."""
     for error in (1e-6, 1e-9):
-        result, _ = judged(changed("lstm_cell", wx=lambda g, e=error: g * g.dtype.type(1 + e)))
+        result, _ = judged(changed("lstm_cell", wx=lambda g, _, e=error: g * g.dtype.type(1 + e)))
         assert {f.tensor for f in result.errors} == {"wx"}
 
 
 def test_nan_is_no_slope():
     """A gradient that is not finite is wrong where the slope is finite."""
 
-    def bad(g):
+    def bad(g, _):
         g[0] = np.nan
         return g
 
@@ -257,14 +243,14 @@ def test_the_widest_precision_is_asked():
     """Differences need all digits: an error in float32 alone is the other checks' to find, but a
     layer that takes nothing wider is differenced there."""
     result, check = judged(
-        changed("linear", b=lambda g: g * (2 if g.dtype == np.float32 else 1)), "default"
+        changed("linear", b=lambda g, _: g * (2 if g.dtype == np.float32 else 1)), "default"
     )
     assert result.findings == ()
     assert check.status is Status.PASSED
     result, check = judged(Layer(linear, RIGHT["linear"].function, dtypes=["float32"]))
     assert result.findings == ()
     assert check.status is Status.PASSED
-    wrong = changed("linear", b=lambda g: g * (2 if g.dtype == np.float32 else 1))
+    wrong = changed("linear", b=lambda g, _: g * (2 if g.dtype == np.float32 else 1))
     result, check = judged(Layer(linear, wrong.function, dtypes=["float32"]))
     assert {f.tensor for f in result.errors} == {"b"}
 
@@ -327,7 +313,7 @@ def undefined(name):
 
 def test_without_a_definition_a_wrong_gradient_is_seen():
     """The layer's own forward is all that is needed."""
-    layer = Layer(undefined("linear"), changed("linear", b=lambda g: g / 2).function)
+    layer = Layer(undefined("linear"), changed("linear", b=lambda g, _: g / 2).function)
     result, _ = judged(layer)
     assert {f.tensor for f in result.errors} == {"b"}
     assert result.findings[0].derived is None

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from changed import changed
 
 from gradverify import Input, Layer, Output, Spec, Verdict, catalog, verify
 from gradverify.cases import parse_case
@@ -20,32 +21,16 @@ RIGHT = {
 }
 
 
-def changed(name, dtypes=None, **change):
-    """Return a catalogue layer with some gradients replaced by functions of them and the call."""
-    right = RIGHT[name]
-
-    def layer(**given):
-        y, pullback = right.function(**given)
-
-        def wrong(*dy):
-            grads = pullback(*dy)
-            return grads | {k: f(grads[k], given, *dy) for k, f in change.items()}
-
-        return y, wrong
-
-    return Layer(right.spec, layer, dtypes=dtypes)
-
-
 def judged(layer, **options):
     (result,) = verify(layer, **options).layers
     return result
 
 
 def factor(value, dtype=np.float32):
-    return lambda g, *_: g * g.dtype.type(value if g.dtype == dtype else 1)
+    return lambda g, _: g * g.dtype.type(value if g.dtype == dtype else 1)
 
 
-def rounded_to_half(g, *_):
+def rounded_to_half(g, _):
     digits, exponent = np.frexp(g)  # as float16, whose range is not the point
     return np.ldexp(np.round(digits * 2**11) / g.dtype.type(2**11), exponent)
 
@@ -65,11 +50,12 @@ def test_a_factor_in_float32_only_is_wrong(value):
 def test_a_term_left_out_in_float32_only_is_wrong():
     """A formula of its own for one precision, here without the path through the mean."""
 
-    def without_the_mean(g, given, dy):
+    def without_the_mean(g, given):
         if g.dtype != np.float32:
             return g
         sigma = np.sqrt(given["x"].var(axis=0) + np.float32(given["eps"]))
         xhat = (given["x"] - given["x"].mean(axis=0)) / sigma
+        dy = given["dy"]
         return given["gamma"] / sigma * (dy - xhat * (dy * xhat).mean(axis=0))
 
     result = judged(changed("batch_norm", x=without_the_mean), checks=["symbolic"])
@@ -80,8 +66,8 @@ def test_a_step_in_lower_precision_is_inaccurate():
     """Half precision within a layer costs float32 digits, other ones at every value: a warning;
     in float64 it is an error, since float64 decides what is wrong."""
 
-    def of_float32(g, *_):
-        return rounded_to_half(g) if g.dtype == np.float32 else g
+    def of_float32(g, _):
+        return rounded_to_half(g, _) if g.dtype == np.float32 else g
 
     result = judged(changed("linear", w=of_float32))
     (finding,) = result.findings
@@ -94,7 +80,7 @@ def test_a_step_in_lower_precision_is_inaccurate():
 
 def test_what_is_wrong_at_the_same_values_in_float64_is_no_matter_of_float32():
     """One finding, that does not speak of precision: a small error that both precisions have."""
-    wrong = changed("gelu", x=lambda g, *_: g + g.dtype.type(1e-4))
+    wrong = changed("gelu", x=lambda g, _: g + g.dtype.type(1e-4))
     findings = judged(wrong, checks=["symbolic"]).findings
     assert [f.severity for f in findings] == ["error"]
     assert "only seen" not in findings[0].message
@@ -151,7 +137,7 @@ def test_a_right_layer_of_one_precision_is_verified(name, dtype):
 @pytest.mark.parametrize("value", [-1.0, 2.0, 0.5, 1.001, 1.00003])
 def test_a_factor_in_the_only_precision_is_wrong(value):
     """Where there is no float64 to ask, an error that does not change with the values is wrong."""
-    result = judged(changed("linear", ["float32"], w=factor(value)), checks=["symbolic"])
+    result = judged(changed("linear", dtypes=["float32"], w=factor(value)), checks=["symbolic"])
     assert {(f.tensor, f.severity) for f in result.findings} == {("w", "error")}
 
 
@@ -159,7 +145,7 @@ def test_a_factor_in_the_only_precision_is_wrong(value):
 @pytest.mark.parametrize("value", [-1.0, 3.0])
 def test_gross_errors_in_float16_are_seen_by_each_check(check, value):
     """A wrong sign and a wrong factor are far more than what three digits lose."""
-    wrong = changed("linear", ["float16"], b=factor(value, np.float16))
+    wrong = changed("linear", dtypes=["float16"], b=factor(value, np.float16))
     result = judged(wrong, checks=[check])
     assert "b" in {f.tensor for f in result.errors}
     assert {f.check for f in result.errors} == {check}
@@ -168,12 +154,13 @@ def test_gross_errors_in_float16_are_seen_by_each_check(check, value):
 def test_a_missing_term_in_float16_is_seen():
     """Batch norm without the path through its mean is wrong, however few digits there are."""
 
-    def without_the_mean(g, given, dy):
+    def without_the_mean(g, given):
         sigma = np.sqrt(given["x"].var(axis=0) + given["eps"])
         xhat = (given["x"] - given["x"].mean(axis=0)) / sigma
+        dy = given["dy"]
         return (given["gamma"] / sigma * (dy - xhat * (dy * xhat).mean(axis=0))).astype(g.dtype)
 
-    wrong = changed("batch_norm", ["float16"], x=without_the_mean)
+    wrong = changed("batch_norm", dtypes=["float16"], x=without_the_mean)
     result = judged(wrong, checks=["symbolic"])
     assert {(f.tensor, f.severity) for f in result.findings} == {("x", "error")}
 
@@ -206,7 +193,7 @@ def test_digits_lost_at_unusual_values_are_a_warning_of_one_check():
 
 def test_digits_lost_at_ordinary_values_are_an_error():
     """A step in float32 is seen where nothing excuses it, though 50 digits do not show it."""
-    wrong = changed("linear", ["float64"], w=lambda g, *_: g.astype(np.float32).astype(float))
+    wrong = changed("linear", dtypes=["float64"], w=lambda g, _: g.astype(np.float32).astype(float))
     result = judged(wrong, checks=["symbolic"])
     assert {(f.tensor, f.severity) for f in result.findings} == {("w", "error")}
 
@@ -236,13 +223,13 @@ def test_what_exceeds_float16_on_its_way_is_a_warning():
 def test_what_exceeds_float16_at_ordinary_values_is_an_error():
     """A layer meant for float16 is finite at ordinary values, whatever the order of its steps."""
     big = np.float16(6e4)
-    result = judged(changed("linear", ["float16"], w=lambda g, *_: g * big * big / big / big))
+    result = judged(changed("linear", dtypes=["float16"], w=lambda g, _: g * big * big / big / big))
     assert {("w", "finite"), ("w", "gradient")} <= {(f.tensor, f.question) for f in result.errors}
 
 
 def test_the_wider_of_two_precisions_decides():
     """A layer of float32 and float16 is differenced in float32, and wrong where float32 is."""
-    wrong = changed("linear", ["float16", "float32"], b=factor(1.01))
+    wrong = changed("linear", dtypes=["float16", "float32"], b=factor(1.01))
     result = judged(wrong)
     assert {f.severity for f in result.findings} == {"error"}
     assert {f.check for f in result.findings} >= {"symbolic", "finite_difference"}

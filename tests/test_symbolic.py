@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from changed import changed
 
 from gradverify import Layer, Status, Verdict, verify
 from gradverify.cases import parse_case
@@ -26,26 +27,10 @@ def result_of(layer, checks=("forward", "symbolic"), profile="quick", **options)
     return result
 
 
-def findings(spec, function, **options):
+def findings(layer, **options):
     """Return the findings of forward and symbolic, by check, question and tensor."""
-    result = result_of(Layer(spec, function, name="layer"), **options)
+    result = result_of(layer, **options)
     return {(f.check, f.question, f.tensor): f for f in result.findings}
-
-
-def changed(name, **change):
-    """Return a catalogue layer with some gradients replaced by functions of it and the call."""
-    function = RIGHT[name].function
-
-    def layer(**given):
-        y, pullback = function(**given)
-
-        def wrong(*dy):
-            grads = pullback(*dy)
-            return grads | {k: f(grads[k], given) for k, f in change.items()}
-
-        return y, wrong
-
-    return layer
 
 
 def status(result, check):
@@ -74,7 +59,7 @@ def test_the_catalogue_passes(name):
 def test_a_wrong_gradient_is_shown_in_a_small_case():
     """The finding says tensor, element, both values, what is allowed, who says so, and where."""
     wrong = changed("linear", b=lambda g, given: g / 2)
-    found = findings(linear, wrong)
+    found = findings(wrong)
     assert list(found) == [("symbolic", "gradient", "b")]
     finding = found["symbolic", "gradient", "b"]
     assert (
@@ -97,7 +82,7 @@ def test_the_worst_element_is_the_one_shown():
         g[-1, -1] *= 1.5
         return g
 
-    found = findings(linear, changed("linear", w=last), sizes={"K": 3, "D": 2})
+    found = findings(changed("linear", w=last), sizes={"K": 3, "D": 2})
     finding = found["symbolic", "gradient", "w"]
     sizes = dict(part.split("=") for part in finding.case.split()[:3])
     assert finding.index == (int(sizes["K"]) - 1, int(sizes["D"]) - 1)
@@ -181,7 +166,7 @@ def test_a_gradient_right_for_some_layouts_only_is_told():
             np.arange(w.size).reshape(w.shape).ravel(order="F")
         )  # fmt: skip
 
-    found = findings(linear, changed("linear", w=as_it_lies), profile="default")
+    found = findings(changed("linear", w=as_it_lies), profile="default")
     finding = found["symbolic", "gradient", "w"]
     assert "layout=C" not in finding.case
     assert "layout=readonly" not in finding.case
@@ -204,14 +189,14 @@ def test_a_gradient_right_for_some_layouts_only_is_told():
 def test_a_gradient_right_for_some_sizes_or_values_only_is_told(condition, shown):
     """Wrong for some sizes or values is wrong; the case is shrunk to where it still shows."""
     wrong = changed("linear", b=lambda g, given: g * (2 if condition(given["x"]) else 1))
-    finding = findings(linear, wrong, profile="default")["symbolic", "gradient", "b"]
+    finding = findings(wrong, profile="default")["symbolic", "gradient", "b"]
     assert finding.case.startswith(f"{shown} dtype=float64 layout=C")
 
 
 def test_a_gradient_right_for_one_constant_only_is_told():
     """Every declared value of a constant is tried, and the case says which it was."""
     wrong = changed("batch_norm", x=lambda g, given: g * (1 + 1e-3 * (given["eps"] == 1e-2)))
-    finding = findings(batch_norm, wrong)["symbolic", "gradient", "x"]
+    finding = findings(wrong)["symbolic", "gradient", "x"]
     assert finding.case.startswith("N=2 C=1 eps=0.01 dtype=float64")
 
 
@@ -238,7 +223,7 @@ def test_a_wrong_output_is_told_though_its_backward_fits():
 
 def test_a_wrong_gradient_does_not_blame_the_output():
     """Where the forward is right, forward says so."""
-    result = result_of(Layer(linear, changed("linear", x=lambda g, given: -g)))
+    result = result_of(changed("linear", x=lambda g, given: -g))
     assert status(result, "forward") is Status.PASSED
     assert status(result, "symbolic") is Status.FAILED
 
@@ -251,7 +236,7 @@ def test_each_of_several_outputs_is_compared():
         (h_next, c_next), pullback = right.function(**given)
         return (h_next, c_next + np.float64(1e-9).astype(c_next.dtype)), pullback
 
-    found = findings(right.spec, layer)
+    found = findings(Layer(right.spec, layer))
     assert list(found) == [("forward", "output", "c_next")]
     assert found["forward", "output", "c_next"].index == (0, 0)
 
@@ -263,7 +248,7 @@ def test_one_step_in_float32_is_seen_in_the_output():
         _y, pullback = RIGHT["linear"].function(x, w, b)
         return (x @ np.float32(w).astype(w.dtype).T + b).astype(x.dtype), pullback
 
-    finding = findings(linear, layer)["forward", "output", "y"]
+    finding = findings(Layer(linear, layer))["forward", "output", "y"]
     assert finding.case.startswith("N=1 D=1 K=1 dtype=float64")
     assert 1e-10 < abs(finding.got - finding.expected) < 1e-7
 
@@ -278,7 +263,7 @@ def by_dtype(dtype, factor, g, given):
 def test_what_is_grossly_wrong_in_float32_only_is_wrong():
     """An error of a tenth is no rounding, though float64 is right."""
     wrong = changed("linear", w=partial(by_dtype, np.float32, 1.1))
-    result = result_of(Layer(linear, wrong))
+    result = result_of(wrong)
     (finding,) = result.findings
     assert finding.message.startswith(
         "the gradient of w is not the derived one; only seen in float3"
@@ -297,7 +282,7 @@ def in_half_precision(g, given):
 def test_a_wrong_factor_in_float32_only_is_wrong():
     """An error of a thousandth is as small as a rounding, and yet the same at other values."""
     wrong = changed("linear", w=partial(by_dtype, np.float32, 1.001))
-    result = result_of(Layer(linear, wrong), checks=None, profile="default")
+    result = result_of(wrong, checks=None, profile="default")
     (finding,) = result.findings
     assert finding.severity == "error"
     assert finding.message.startswith(
@@ -309,7 +294,7 @@ def test_a_wrong_factor_in_float32_only_is_wrong():
 def test_what_is_inaccurate_in_float32_is_a_warning():
     """An error of a thousandth that changes with the values is a rounding, and fails nothing."""
     wrong = changed("linear", w=in_half_precision)
-    result = result_of(Layer(linear, wrong), checks=None, profile="default")
+    result = result_of(wrong, checks=None, profile="default")
     (finding,) = result.findings
     assert (finding.question, finding.tensor, finding.severity) == ("inaccurate", "w", "warning")
     assert finding.message.startswith(
@@ -320,14 +305,14 @@ def test_what_is_inaccurate_in_float32_is_a_warning():
 
 def test_what_is_wrong_is_not_called_inaccurate_as_well():
     """A formula that is wrong in both precisions is one finding, not two."""
-    found = findings(linear, changed("linear", w=lambda g, given: g * g.dtype.type(1.001)))
+    found = findings(changed("linear", w=lambda g, given: g * g.dtype.type(1.001)))
     assert list(found) == [("symbolic", "gradient", "w")]
 
 
 def test_the_only_precision_is_no_lower_one():
     """Where a layer takes float32 alone, what is inaccurate there is wrong."""
-    wrong = changed("linear", w=partial(by_dtype, np.float32, 1.001))
-    result = result_of(Layer(linear, wrong, dtypes=["float32"]))
+    wrong = changed("linear", dtypes=["float32"], w=partial(by_dtype, np.float32, 1.001))
+    result = result_of(wrong)
     (finding,) = result.findings
     assert (finding.question, finding.severity) == ("gradient", "error")
     assert "only seen in float32" in finding.message
