@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from gradverify.cases import Case
 from gradverify.checks import CHECKS
 from gradverify.checks.names import MAY_BE_UNAVAILABLE, NAMES, NEED_DEFINITION
 from gradverify.checks.observation import Observation
+from gradverify.config import PROFILES, Profile
 from gradverify.diagnose import Diagnoses
 from gradverify.diagnose.state import follows
 from gradverify.errors import UsageError, nearest
@@ -40,24 +40,6 @@ DIFFERENCES = ("finite_difference", "exact", "kinks", "descent")
 FEW = 2 * MIN_POWERED
 # What a check is that a layer need not be able to answer, and that does not answer.
 UNKNOWN = (Status.UNAVAILABLE, Status.VACUOUS)
-
-
-@dataclass(frozen=True)
-class Profile:
-    """How much to try: rows of the covering set (None: all), cases that Hypothesis draws after
-    it, and how many cases the checks that call the layer many times look at."""
-
-    covering: int | None
-    drawn: int
-    sampled: int
-
-
-_PROFILES = {
-    "quick": Profile(14, 0, 6),
-    "default": Profile(None, 25, 24),
-    "thorough": Profile(None, 400, 120),
-}
-PROFILES = tuple(_PROFILES)
 
 
 def verify(
@@ -104,11 +86,13 @@ def _check_sizes(spec: Spec, sizes: Mapping[str, int]) -> None:
         raise UsageError(f"{spec.name} does not allow the sizes {told}")
 
 
-def profile_of(name: str) -> Profile:
+def profile_of(profile: Profile | str) -> Profile:
     """Return a profile by its name; UsageError names the nearest for a wrong one."""
-    if name not in _PROFILES:
-        raise UsageError(f"there is no profile {name!r}; {nearest(name, PROFILES)}")
-    return _PROFILES[name]
+    if isinstance(profile, Profile):
+        return profile
+    if profile not in PROFILES:
+        raise UsageError(f"there is no profile {profile!r}; {nearest(profile, PROFILES)}")
+    return PROFILES[profile]
 
 
 def _registered(function: Callable[..., Any]) -> Layer:

@@ -33,7 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def _profile(name: str) -> str:
     if name != "default":
-        from gradverify.engine import PROFILES
+        from gradverify.config import PROFILES
         from gradverify.errors import nearest
 
         if name not in PROFILES:

@@ -13,6 +13,7 @@ PACKAGE = Path(gradverify.__file__).parent
 # Each layer of the package, lowest first; one may import from those below it and from itself.
 ORDER = [
     ("errors", "result"),
+    ("config",),
     ("notation",),
     ("calculus",),
     ("declare",),
@@ -44,6 +45,7 @@ ORDER = [
 ONLY = {
     "errors": set(),
     "result": set(),
+    "config": {"errors"},
     "numerics": {"errors", "notation", "calculus"},
     "report": {"errors", "result"},
     "workers": {"errors"},

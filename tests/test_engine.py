@@ -170,12 +170,12 @@ def test_one_case_can_be_judged_again():
     """The case of a finding, put to the layer alone, gives the same finding and verifies nothing."""
     from gradverify.cases import parse_case
     from gradverify.checks.names import NAMES
-    from gradverify.engine import _PROFILES, verify_layer
+    from gradverify.engine import profile_of, verify_layer
 
     layer = Layer(catalog_like(), halved)
     finding = verify(layer).findings[0]
     case = parse_case(finding.case, layer.spec)
-    again = verify_layer(layer, _PROFILES["default"], NAMES, 0, case=case)
+    again = verify_layer(layer, profile_of("default"), NAMES, 0, case=case)
     same = next(f for f in again.findings if (f.check, f.tensor) == (finding.check, finding.tensor))
     assert (same.index, same.expected, same.got) == (finding.index, finding.expected, finding.got)
     assert again.verdict is Verdict.FAILED

@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     """Judge the layers and return the exit code."""
     files = files_under(options.paths)  # before what is slow to import
     from gradverify.checks.names import NAMES
-    from gradverify.engine import PROFILES
+    from gradverify.config import PROFILES
 
     if options.profile not in PROFILES:
         raise UsageError(
