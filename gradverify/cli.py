@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from gradverify.commands import COMMANDS
 from gradverify.errors import GradverifyError, complain
 from gradverify.options import parser
+from gradverify.report import Page
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # argparse has shown a help text
         return stop.code if isinstance(stop.code, int) else 2
     except GradverifyError as error:
-        complain(str(error))
+        complain(Page().short(str(error)))
         return 2
     except KeyboardInterrupt:
         complain("interrupted")

@@ -1,7 +1,7 @@
 """What pyproject.toml, the environment and options say, as the data that everything else reads."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from datetime import date
 from fnmatch import fnmatchcase
@@ -87,12 +87,21 @@ class GatePolicy:
 
 
 @dataclass(frozen=True)
+class OfLayer:
+    """What is asked of one layer: the reasons of checks that are `ignored`, and what to remark."""
+
+    profile: Profile
+    ignored: Mapping[str, str]
+    remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Config:
     """The settings of a project. Paths in it are relative to `root`, the folder of `file`.
 
     `timeout` is in seconds for each layer and `jobs` the number of processes (None: one per
-    processor). `origin` says of each key where its value comes from: "default", "pyproject.toml",
-    an environment variable or an option.
+    processor). `origin` says of each key, such as "seed" or "gate.record", where its value comes
+    from: "default", "pyproject.toml", an environment variable or an option.
     """
 
     root: Path
@@ -121,13 +130,33 @@ class Config:
         """The profile that is asked for; UsageError where there is none of that name."""
         return self.profile_named(self.profile, self._place("profile"))
 
-    def profile_named(self, name: str, place: str) -> Profile:
+    def profile_named(self, name: str, place: str = "") -> Profile:
         """Return a profile, built in or the project's own; UsageError says the place of the name
         and the nearest one."""
         known = {**PROFILES, **self.profiles}
         if name not in known:
-            raise UsageError(f"{place}: there is no profile {name!r}; {nearest(name, known)}")
+            head = f"{place}: " if place else ""
+            raise UsageError(f"{head}there is no profile {name!r}; {nearest(name, known)}")
         return known[name]
+
+    def of_layer(self, layer: str, selected: Iterable[str] = ()) -> "OfLayer":
+        """Return what is asked of a layer.
+
+        Overrides stand in the file: a profile of the environment or of an option goes before
+        theirs, and so do the checks that an option has `selected`.
+        """
+        profile, ignored, remarks = self.chosen, dict[str, str](), list[str]()
+        for override in self.overrides:
+            if not fnmatchcase(layer, override.layer):
+                continue
+            if override.profile and self.origin.get("profile") in (None, DEFAULT, IN_FILE):
+                profile = self.profile_named(override.profile, "overrides")
+                remarks.append(f"profile {profile.name}: {override.reason}")
+            checks = [check for check in override.ignore if check not in selected]
+            ignored |= dict.fromkeys(checks, override.reason)
+            if checks:
+                remarks.append(f"{', '.join(checks)} ignored: {override.reason}")
+        return OfLayer(profile, ignored, tuple(remarks))
 
     def _place(self, key: str) -> str:
         origin = self.origin.get(key, "default")
@@ -155,7 +184,7 @@ def read_config(start: Path, environment: Mapping[str, str] = os.environ) -> Con
     file = next((f for f in files if f.is_file()), None)
     root = folder if file is None else file.parent
     table = {} if file is None else _our_table(file)
-    origin = {key: IN_FILE if key in table else DEFAULT for key in _KINDS[Config]}
+    origin = dict(_origins(table))
     config = Config(root, file, origin=origin)
     if file is not None and table:
         config = _made(Config, table, _Place(file, "tool.gradverify"), vars(config))
@@ -164,6 +193,18 @@ def read_config(start: Path, environment: Mapping[str, str] = os.environ) -> Con
         if text := environment.get(variable):
             config = config.given(**{key: (variable, _from_text(key, text, variable))})
     return config
+
+
+def _origins(table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield where each key's value comes from, as far as the file says; those in tables dotted."""
+    inner = [("gate", _KINDS[GatePolicy], table.get("gate"))]
+    profiles = table.get("profiles")
+    for name, profile in profiles.items() if isinstance(profiles, dict) else ():
+        inner.append((f"profiles.{name}", _KINDS[Profile], profile))
+    for head, kinds, given in (("", _KINDS[Config], table), *inner):
+        for key in kinds:
+            there = isinstance(given, dict) and key in given
+            yield f"{head}.{key}".lstrip("."), IN_FILE if there else DEFAULT
 
 
 def require_known(config: Config, checks: Iterable[str], dtypes: Iterable[str]) -> None:
@@ -190,9 +231,15 @@ def require_known(config: Config, checks: Iterable[str], dtypes: Iterable[str]) 
                 )
 
 
-def matches(glob: str, layer: str) -> bool:
-    """Whether a glob of the settings means a layer."""
-    return fnmatchcase(layer, glob)
+def require_matches(config: Config, layers: Iterable[str]) -> None:
+    """Raise UsageError where an override matches none of the layers, all of a project."""
+    names = sorted(set(layers))
+    for k, override in enumerate(config.overrides, 1):
+        if not any(fnmatchcase(name, override.layer) for name in names):
+            raise UsageError(
+                f"{config.file}: [[tool.gradverify.overrides]] no. {k} layer = "
+                f"{override.layer!r} matches no layer; {nearest(override.layer, names)}"
+            )
 
 
 def _our_table(file: Path) -> dict[str, Any]:
@@ -213,12 +260,14 @@ def _our_table(file: Path) -> dict[str, Any]:
 
 
 def _check_profiles(config: Config) -> None:
-    """Raise UsageError where the file names a profile that there is not."""
+    """Raise UsageError where the file names a profile that there is not, or changes nothing."""
     config.profile_named(config.profile, config._place("profile"))
     for k, override in enumerate(config.overrides, 1):
+        place = f"{config.file}: [[tool.gradverify.overrides]] no. {k}"
         if override.profile is not None:
-            place = f"{config.file}: [[tool.gradverify.overrides]] no. {k} profile"
-            config.profile_named(override.profile, place)
+            config.profile_named(override.profile, f"{place} profile")
+        elif not override.ignore:
+            raise UsageError(f"{place} changes nothing: give it a profile, or checks to ignore")
 
 
 @dataclass(frozen=True)

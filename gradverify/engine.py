@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,14 +14,16 @@ from gradverify.cases import Case
 from gradverify.checks import CHECKS
 from gradverify.checks.names import MAY_BE_UNAVAILABLE, NAMES, NEED_DEFINITION
 from gradverify.checks.observation import Observation
-from gradverify.config import PROFILES, Profile
+from gradverify.config import PROFILES, Profile, read_config
 from gradverify.diagnose import Diagnoses
 from gradverify.diagnose.state import follows
 from gradverify.errors import UsageError, nearest
 from gradverify.findings import finding_for
-from gradverify.ground import Ground, ground_of, single, takes_floats
+from gradverify.ground import Ground, ground_of, shortened, single
 from gradverify.layer import Layer, from_registration
 from gradverify.result import (
+    IGNORED,
+    CheckResult,
     Finding,
     LayerResult,
     Report,
@@ -40,20 +44,22 @@ DIFFERENCES = ("finite_difference", "exact", "kinks", "descent")
 FEW = 2 * MIN_POWERED
 # What a check is that a layer need not be able to answer, and that does not answer.
 UNKNOWN = (Status.UNAVAILABLE, Status.VACUOUS)
+GOOD = (Status.PASSED, Status.NOT_APPLICABLE)
 
 
 def verify(
     layer: Layer | Callable[..., Any],
     *,
-    profile: str = "default",
+    profile: str | Profile = "default",
     checks: Sequence[str] | None = None,
     seed: int = 0,
     sizes: Mapping[str, int] | None = None,
 ) -> Report:
     """Verify one layer in this process and return the Report; never raises for a wrong layer.
 
-    `layer` is a Layer or a registered function; `checks` names those to ask (default: all) and
-    `sizes` fixes dimensions. Raises UsageError for a name that is not known, and for sizes that
+    `layer` is a Layer or a registered function; `profile` one that is built in, one by its name
+    in the pyproject.toml that is here, or a Profile; `checks` names those to ask (default: all)
+    and `sizes` fixes dimensions. Raises UsageError for a name that is not known, and for sizes that
     the spec does not allow.
     """
     found = layer if isinstance(layer, Layer) else _registered(layer)
@@ -61,8 +67,9 @@ def verify(
     if seed < 0:
         raise UsageError(f"seed={seed}: a seed is 0 or more")
     _check_sizes(found.spec, sizes or {})
-    result = verify_layer(found, profile_of(profile), names, seed, sizes=sizes)
-    return Report(__version__, profile, seed, (result,))
+    chosen = profile_of(profile)
+    result = verify_layer(found, chosen, names, seed, sizes=sizes)
+    return Report(__version__, chosen.name, seed, (result,))
 
 
 def checked_names(checks: Sequence[str] | None) -> tuple[str, ...]:
@@ -87,12 +94,13 @@ def _check_sizes(spec: Spec, sizes: Mapping[str, int]) -> None:
 
 
 def profile_of(profile: Profile | str) -> Profile:
-    """Return a profile by its name; UsageError names the nearest for a wrong one."""
+    """Return a profile by its name, built in or the project's own that is here; UsageError names
+    the nearest for a wrong one."""
     if isinstance(profile, Profile):
         return profile
-    if profile not in PROFILES:
-        raise UsageError(f"there is no profile {profile!r}; {nearest(profile, PROFILES)}")
-    return PROFILES[profile]
+    if profile in PROFILES:
+        return PROFILES[profile]
+    return read_config(Path.cwd()).profile_named(profile)
 
 
 def _registered(function: Callable[..., Any]) -> Layer:
@@ -119,28 +127,35 @@ def verify_layer(
     *,
     sizes: Mapping[str, int] | None = None,
     case: Case | None = None,
+    ignored: Mapping[str, str] | None = None,
 ) -> LayerResult:
-    """Put the checks to a layer over the cases of a profile, or over one given case."""
+    """Put the checks to a layer over the cases of a profile, or over one given case.
+
+    Checks that are `ignored`, with the reason, are not required; one source of gradients is.
+    """
+    began = time.perf_counter()
     spec, oracle = layer.spec, make_oracle(layer.spec)
     ground = (
         single(layer, case) if case is not None
-        else ground_of(layer, profile.covering, profile.drawn, seed, sizes)
+        else ground_of(layer, profile.covering, profile.drawn, seed, sizes, tried=profile.dtypes)
     )  # fmt: skip
+    seen, asked = _ask(layer, ground, names, profile, began)
+    ground = shortened(ground, spec, asked, profile, sizes)
     remarks = list(ground.remarks)
-    if layer.dtypes is None and ground.dtypes == ("float64",) and takes_floats(spec):
-        remarks.insert(0, "float32 input is not accepted; verified in float64 only")
-    seen = _ask(layer, ground, names, profile)
     least = 0 if case is not None else MIN_POWERED
-    results = tuple(check_result(CHECKS[n], layer, seen.get(n), ground.zero, least) for n in NAMES)
+    told = (check_result(CHECKS[n], layer, seen.get(n), ground.zero, least) for n in NAMES)
+    results = tuple(_with_reason(result, ignored or {}) for result in told)
     findings = tuple(_findings(layer, ground, seen, explore=case is None))
     needed = [
         r for r in results
         if (oracle is not None or r.check not in NEED_DEFINITION)
         and not (r.check in MAY_BE_UNAVAILABLE and r.status in UNKNOWN)
+        and not r.ignored
     ]  # fmt: skip
+    compared = any(r.status is not Status.SKIPPED for r in results if r.check in SOURCES)
     if any(f.severity == "error" for f in findings):
         verdict = Verdict.FAILED
-    elif case is None and all(r.status in (Status.PASSED, Status.NOT_APPLICABLE) for r in needed):
+    elif case is None and compared and all(r.status in GOOD for r in needed):
         verdict = Verdict.VERIFIED
     else:
         verdict = Verdict.INCOMPLETE
@@ -159,17 +174,29 @@ def verify_layer(
     )
 
 
+def _with_reason(result: CheckResult, ignored: Mapping[str, str]) -> CheckResult:
+    """Return the result of a check with the reason, where it was not asked since it is ignored."""
+    if result.status is Status.SKIPPED and result.check in ignored:
+        return replace(result, reason=IGNORED + ignored[result.check])
+    return result
+
+
 def _ask(
     layer: Layer,
     ground: Ground,
     names: Sequence[str],
     profile: Profile,
+    began: float,
     *,
     until_error: bool = False,
-) -> dict[str, Seen]:
+) -> tuple[dict[str, Seen], int]:
+    """Return what the checks said, and in how many cases there was time to ask them."""
     seen = {n: Seen() for n in names if applicable(CHECKS[n], layer) is None}
+    until = float("inf") if profile.seconds is None else began + profile.seconds
     known = Known()
-    for case in ground.cases:
+    for asked, case in enumerate(ground.cases):
+        if asked >= ground.covering and time.perf_counter() > until:
+            return seen, asked
         trial = Trial(layer, case, make_oracle(layer.spec), ground.zero, known=known)
         sampled = FEW if known.wrong else profile.sampled
         said: list[tuple[str, Observation]] = []
@@ -185,10 +212,10 @@ def _ask(
             if check.loses(trial):
                 so_far.lost += 1
                 continue
-            began = time.perf_counter()
+            start = time.perf_counter()
             so_far.cases += 1
             said += [(name, observation) for observation in check.observe(trial)]
-            so_far.seconds += time.perf_counter() - began
+            so_far.seconds += time.perf_counter() - start
         inaccurate = {o.tensor for name, o in said
                       if name == "symbolic" and o.question == "inaccurate"}  # fmt: skip
         found = False
@@ -200,7 +227,7 @@ def _ask(
             found |= failed and observation.severity == "error"
         if until_error and found:
             break
-    return seen
+    return seen, len(ground.cases)
 
 
 def _sees_digits(name: str, observation: Observation) -> bool:
@@ -216,10 +243,11 @@ def first_error(
 
     Checks that call the layer many times are asked after all others.
     """
-    ground = ground_of(layer, profile.covering, profile.drawn, seed)
+    began = time.perf_counter()
+    ground = ground_of(layer, profile.covering, profile.drawn, seed, tried=profile.dtypes)
     for sampled in (False, True):
         asked = [n for n in names if CHECKS[n].sampled == sampled]
-        seen = _ask(layer, ground, asked, profile, until_error=True)
+        seen, _ = _ask(layer, ground, asked, profile, began, until_error=True)
         for name, so_far in seen.items():
             for case, told in (pair for pairs in so_far.failures.values() for pair in pairs):
                 if told.severity == "error":

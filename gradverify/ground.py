@@ -7,7 +7,8 @@ from itertools import islice
 
 import numpy as np
 
-from gradverify.cases import Case, cases
+from gradverify.cases import Case, cases, covering_set, drawn_cases
+from gradverify.config import Profile
 from gradverify.coverage import coverage
 from gradverify.declare import DTYPES
 from gradverify.layer import Layer
@@ -27,13 +28,19 @@ DIGITS = f"to 40 digits, in 50-digit arithmetic at {ZERO_CASES} cases; no proof 
 
 @dataclass(frozen=True)
 class Ground:
-    """The cases of a run, the tensors whose derived gradient is zero, and what to say of both."""
+    """The cases of a run, the tensors whose derived gradient is zero, and what to say of both.
+
+    The first `covering` of the cases are those of the covering set; `changed` are cases at which
+    the definition was not finite or not away from its kinks, each with what came instead.
+    """
 
     dtypes: tuple[str, ...]
     cases: tuple[Case, ...]
     zero: frozenset[str]
     remarks: tuple[str, ...]
     coverage: Coverage | None = None
+    covering: int = 0
+    changed: tuple[tuple[Case, Case | None], ...] = ()
 
 
 def ground_of(
@@ -42,11 +49,41 @@ def ground_of(
     drawn: int,
     seed: int,
     sizes: Mapping[str, int] | None = None,
+    *,
+    tried: Sequence[str] | None = None,
 ) -> Ground:
-    """Return where a layer is judged: rows of the covering set (None: all) and cases drawn."""
-    dtypes = _accepted(layer, seed)
+    """Return where a layer is judged: rows of the covering set (None: all) and cases drawn, in
+    those dtypes that it accepts and that are `tried` (None: all)."""
+    accepted = _accepted(layer, seed)
+    dtypes = tuple(d for d in accepted if tried is None or d in tried)
+    remarks = []
+    if layer.dtypes is None and accepted == ("float64",) and takes_floats(layer.spec):
+        remarks.append("float32 input is not accepted; verified in float64 only")
+    if left_out := [d for d in accepted if d not in dtypes]:
+        remarks.append(
+            f"{', '.join(left_out)} not tried: the profile names {', '.join(tried or ())} only"
+        )
+    if not dtypes:
+        return Ground((), (), frozenset(), tuple(remarks))
     fixed = tuple(sorted((sizes or {}).items()))
-    return _ground(layer.spec, dtypes, covering, drawn, seed, fixed)
+    ground = _ground(layer.spec, dtypes, covering, drawn, seed, fixed)
+    return replace(ground, remarks=(*remarks, *ground.remarks))
+
+
+def shortened(
+    ground: Ground, spec: Spec, count: int, profile: Profile, sizes: Mapping[str, int] | None
+) -> Ground:
+    """Return the ground of the first cases, for which there was time, with a remark of the rest."""
+    left = len(ground.cases) - count
+    if not left:
+        return ground
+    remark = (
+        f"{left} of {len(ground.cases) - ground.covering} drawn cases left out: the "
+        f"{profile.seconds:g} s of profile {profile.name} were spent"
+    )
+    chosen = ground.cases[:count]
+    covered = coverage(spec, ground.dtypes, chosen, ground.changed, sizes or {})
+    return replace(ground, cases=chosen, coverage=covered, remarks=(*ground.remarks, remark))
 
 
 def single(layer: Layer, case: Case) -> Ground:
@@ -65,8 +102,11 @@ def _ground(
     seed: int,
     sizes: tuple[tuple[str, int], ...],
 ) -> Ground:
-    listed = cases(spec, dtypes, drawn, seed, dict(sizes))
-    chosen, changed = _settled(spec, islice(listed, covering) if covering else listed)
+    rows = islice(covering_set(spec, dtypes, seed, dict(sizes)), covering)
+    chosen, changed = _settled(spec, rows)
+    covered = len(chosen)
+    more, changed_more = _settled(spec, drawn_cases(spec, dtypes, drawn, seed, dict(sizes)))
+    chosen, changed = chosen + more, changed + changed_more
     remarks = []
     if given_up := [old for old, new in changed if new is None]:
         remarks.append(
@@ -75,8 +115,10 @@ def _ground(
         )
     known = derived_zero(spec, next(d for d in DTYPES if d in dtypes), chosen)
     remarks += _redundant(known)
-    covered = coverage(spec, dtypes, chosen, changed, dict(sizes))
-    return Ground(dtypes, tuple(chosen), frozenset(known), tuple(remarks), covered)
+    return Ground(
+        dtypes, tuple(chosen), frozenset(known), tuple(remarks),
+        coverage(spec, dtypes, chosen, changed, dict(sizes)), covered, tuple(changed),
+    )  # fmt: skip
 
 
 def _redundant(known: Mapping[str, str]) -> list[str]:

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gradverify.cases import parse_case
+from gradverify.config import Profile
 from gradverify.engine import profile_of, verify_layer
 from gradverify.errors import GradverifyError
 from gradverify.loading import content_hash, load
@@ -23,10 +24,12 @@ class Job:
     file: str
     digest: str
     layer: str
-    profile: str
+    profile: str | Profile
     checks: tuple[str, ...]
     seed: int
     case: str | None = None
+    ignored: tuple[tuple[str, str], ...] = ()  # checks, each with the reason
+    remarks: tuple[str, ...] = ()
 
 
 def run(
@@ -90,4 +93,6 @@ def run_job(job: Job) -> LayerResult:
         raise GradverifyError(f"{job.file} registers no layer {job.layer!r}")
     (layer,) = layers
     case = None if job.case is None else parse_case(job.case, layer.spec)
-    return verify_layer(layer, profile_of(job.profile), job.checks, job.seed, case=case)
+    result = verify_layer(layer, profile_of(job.profile), job.checks, job.seed, case=case,
+                          ignored=dict(job.ignored))  # fmt: skip
+    return replace(result, remarks=(*job.remarks, *result.remarks))

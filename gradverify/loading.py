@@ -1,44 +1,17 @@
-"""From paths and names to layers: spec files are loaded, each under its real path, once."""
+"""From files to layers: spec files are executed and modules imported, each under its real path."""
 
 import hashlib
+import importlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Iterable
-from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 
 from gradverify.errors import GradverifyError, SpecError, UsageError, nearest
 from gradverify.layer import Layer, from_registration
+from gradverify.project import module_of
 from gradverify.spec import REGISTERED, Spec
-
-
-def spec_files(paths: Iterable[str | Path]) -> list[Path]:
-    """Return the Python files under the paths, sorted; UsageError for a path that is not there."""
-    found: set[Path] = set()
-    for given in paths:
-        path = Path(given)
-        if path.is_dir():
-            inside = path.rglob("*.py")
-            found |= {p for p in inside if not _hidden(p.relative_to(path))}
-        elif path.suffix == ".py" and path.is_file():
-            found.add(path)
-        elif path.exists():
-            raise UsageError(f"{path} is not a Python file: name a spec file or a folder of them")
-        else:
-            near = get_close_matches(path.name, _siblings(path), 1)
-            hint = f"; did you mean {path.parent / near[0]}?" if near else ""
-            raise UsageError(f"{path} does not exist{hint}")
-    return sorted(found)
-
-
-def _hidden(inside: Path) -> bool:
-    return any(part.startswith((".", "__")) for part in inside.parts)
-
-
-def _siblings(path: Path) -> list[str]:
-    return [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
 
 
 def content_hash(path: Path) -> str:
@@ -47,14 +20,44 @@ def content_hash(path: Path) -> str:
 
 
 def load(path: Path) -> tuple[Layer, ...]:
-    """Execute a spec file and return the layers it registers, by name.
+    """Execute a spec file, or import it where it is a module that pyproject.toml names, and
+    return the layers it registers, by name.
 
     Raises SpecError, with file and line, for whatever goes wrong in it.
     """
-    execute(path)
+    loaded(path)
     file = str(path.resolve())
     entries = [entry for (where, _), entry in REGISTERED.items() if where == file]
     return tuple(from_registration(e) for e in sorted(entries, key=lambda e: e.name))
+
+
+def loaded(path: Path) -> ModuleType:
+    """Return the module that a spec file is, imported by its name where pyproject.toml has it."""
+    module = module_of(path)
+    return execute(path) if module is None else _imported(path, *module)
+
+
+# What the files of imported modules held then: they are not imported again when they change.
+_IMPORTED: dict[str, str] = {}
+
+
+def _imported(path: Path, name: str, folder: Path) -> ModuleType:
+    """Import a file by its name from a folder, which stays importable: functions import late."""
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    try:
+        module = importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        raise SpecError(_import_message(path, path.resolve(), error)) from None
+    if (other := Path(str(module.__file__))).resolve() != path.resolve():
+        raise SpecError(
+            f"{path}: the module {name} is imported from {other} instead: rename one of them, or "
+            "install the project in editable mode"
+        )
+    if _IMPORTED.setdefault(name, digest := content_hash(path)) != digest:
+        raise SpecError(f"{path} changed after this process had imported it as {name}: run again")
+    return module
 
 
 def execute(path: Path) -> ModuleType:

@@ -2,9 +2,11 @@
 
 import argparse
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import NoReturn, Protocol
 
 from gradverify import __version__
+from gradverify.config import Config, read_config
 from gradverify.errors import UsageError, nearest
 
 ALL_WELL = "every layer is verified"
@@ -93,27 +95,41 @@ def parser(commands: Iterable[Module]) -> argparse.ArgumentParser:
     return made
 
 
+def settled(options: argparse.Namespace) -> Config:
+    """Return the settings of the project that is here, below what the command line says."""
+    told = {"profile": "--profile", "seed": "--seed", "timeout": "--timeout", "jobs": "-j"}
+    given = {
+        key: (option, getattr(options, option.strip("-"), None)) for key, option in told.items()
+    }
+    return read_config(Path.cwd()).given(**given)
+
+
 def paths(made: argparse.ArgumentParser) -> None:
     """Add the files whose layers are meant."""
     made.add_argument("paths", metavar="PATH", nargs="*",
-                      help="spec files, or folders of them (default: those that "
-                      "[tool.gradverify] specs in pyproject.toml names)")  # fmt: skip
+                      help="spec files, or folders of them (default: those "
+                      "that [tool.gradverify] in pyproject.toml names)")  # fmt: skip
 
 
 def sampling(made: argparse.ArgumentParser) -> None:
     """Add which cases are tried, and in how many processes."""
-    made.add_argument("--profile", metavar="NAME", default="default",
-                      help="how many cases: quick, default or thorough")  # fmt: skip
-    made.add_argument("--seed", type=number(int, 0), default=0, metavar="N",
+    made.add_argument("--profile", metavar="NAME",
+                      help="how many cases: quick, default, thorough or one of pyproject.toml "
+                      "(default: default)")  # fmt: skip
+    made.add_argument("--seed", type=number(int, 0), metavar="N",
                       help="draw other cases (default: 0)")  # fmt: skip
     made.add_argument("-j", type=number(int, 1), metavar="N",
                       help="processes (default: one per processor)")  # fmt: skip
 
 
-def timing(made: argparse.ArgumentParser, seconds: float) -> None:
-    """Add how long a layer may take, and where the report goes."""
-    made.add_argument("--timeout", type=number(float, 0), default=seconds, metavar="SECONDS",
+def timing(made: argparse.ArgumentParser, seconds: float = 300.0) -> None:
+    """Add how long a layer may take."""
+    made.add_argument("--timeout", type=number(float, 0), metavar="SECONDS",
                       help=f"for each layer (default: {seconds:.0f})")  # fmt: skip
+
+
+def formats(made: argparse.ArgumentParser) -> None:
+    """Add where the report goes, and as what."""
     made.add_argument("--format", default="text", metavar="FORMAT[:FILE],...",
                       help="text or json, to FILE or to standard output "
                       "(default: text)")  # fmt: skip

@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gradverify.config import Config, read_config
 from gradverify.errors import GradverifyError, UsageError
+from gradverify.project import module_files, named_files
 
 if TYPE_CHECKING:
     from gradverify.layer import Layer
     from gradverify.result import CheckResult, Finding, LayerResult
 
+_SETTINGS = pytest.StashKey[Config]()
 _FILES = pytest.StashKey[frozenset[Path]]()  # the real paths of all configured spec files
 _RESULTS = pytest.StashKey[dict[str, "LayerResult"]]()  # by the node id of the layer
 
@@ -25,20 +28,11 @@ _RESULTS = pytest.StashKey[dict[str, "LayerResult"]]()  # by the node id of the 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of a run, which mean what they mean to `gradverify verify`."""
     group = parser.getgroup("gradverify", "verification of hand-written gradients")
-    group.addoption("--gradverify-profile", metavar="NAME", type=_profile, default="default",
-                    help="how many cases: quick, default or thorough")  # fmt: skip
-    group.addoption("--gradverify-seed", metavar="N", type=_seed, default=0,
+    group.addoption("--gradverify-profile", metavar="NAME",
+                    help="how many cases: quick, default, thorough or one of "
+                    "pyproject.toml")  # fmt: skip
+    group.addoption("--gradverify-seed", metavar="N", type=_seed,
                     help="draw other cases (default: 0)")  # fmt: skip
-
-
-def _profile(name: str) -> str:
-    if name != "default":
-        from gradverify.config import PROFILES
-        from gradverify.errors import nearest
-
-        if name not in PROFILES:
-            raise ArgumentTypeError(f"there is no profile {name!r}; {nearest(name, PROFILES)}")
-    return name
 
 
 def _seed(text: str) -> int:
@@ -50,17 +44,16 @@ def _seed(text: str) -> int:
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker, and see to it that the configured specs are collected."""
     config.addinivalue_line("markers", "gradverify: a check of a hand-written gradient")
-    if not (roots := _configured(config.rootpath)):
-        return
-    from gradverify.loading import spec_files
-
     try:
-        files = spec_files(roots)
+        settings = _settings(config)
+        if settings is None:
+            return
+        config.stash[_FILES] = frozenset(file.resolve() for file in named_files(settings))
+        roots = [Path(os.path.normpath(config.rootpath / spec)) for spec in settings.specs]
+        roots += module_files(settings)
     except UsageError as error:
-        raise pytest.UsageError(f"[tool.gradverify] specs: {error}") from None
-    if not files:
-        raise pytest.UsageError("[tool.gradverify] specs: there is no Python file in them")
-    config.stash[_FILES] = frozenset(file.resolve() for file in files)
+        raise pytest.UsageError(str(error)) from None
+    config.stash[_SETTINGS] = settings
     # Who names no path wants everything; who stands in a folder of the project wants that folder.
     here = config.invocation_params.dir
     if config.args_source is not pytest.Config.ArgsSource.ARGS and here == config.rootpath:
@@ -70,27 +63,25 @@ def pytest_configure(config: pytest.Config) -> None:
                 config.args.append(str(root))
 
 
-def _configured(folder: Path) -> list[Path]:
-    """Return what `[tool.gradverify] specs` of the folder's pyproject.toml names."""
-    file = folder / "pyproject.toml"
-    text = file.read_text("utf-8", errors="replace") if file.is_file() else ""
-    if "tool.gradverify" not in text:
-        return []
-    import tomllib
-
-    try:
-        specs = tomllib.loads(text).get("tool", {}).get("gradverify", {}).get("specs", [])
-    except ValueError as error:
-        raise pytest.UsageError(f"{file}: {error}") from None
-    if not (isinstance(specs, list) and all(isinstance(spec, str) for spec in specs)):
-        raise pytest.UsageError(f'{file}: [tool.gradverify] specs is a list: write ["specs"]')
-    return [Path(os.path.normpath(folder / spec)) for spec in specs]
+def _settings(config: pytest.Config) -> Config | None:
+    """Return the settings of the project, below the options of this run; None where they name
+    nothing to verify. UsageError for what is wrong in them."""
+    if not (config.rootpath / "pyproject.toml").is_file():
+        return None
+    options = {key: f"--gradverify-{key}" for key in ("profile", "seed")}
+    given = {key: (option, config.getoption(option)) for key, option in options.items()}
+    settings = read_config(config.rootpath).given(**given)
+    if not (settings.specs or settings.modules):
+        return None
+    settings.chosen  # noqa: B018 (an error here is better than one for each layer)
+    return settings
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
     """Say what it takes to see the same cases again."""
-    profile, seed = config.getoption("gradverify_profile"), config.getoption("gradverify_seed")
-    return f"gradverify: profile {profile}, seed {seed}" if _FILES in config.stash else None
+    if (settings := config.stash.get(_SETTINGS, None)) is None:
+        return None
+    return f"gradverify: profile {settings.profile}, seed {settings.seed}"
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> "SpecFile | None":
@@ -147,6 +138,9 @@ class CheckItem(pytest.Item):
 
     def runtest(self) -> None:
         """Pass, skip or fail as the check came out."""
+        own = self.config.stash[_SETTINGS].of_layer(self.layer.name)
+        if self.name in own.ignored:
+            pytest.skip(f"{self.layer.name}: ignored: {own.ignored[self.name]}")
         result = self._verified()
         (check,) = (c for c in result.checks if c.check == self.name)
         told: dict[str, list[Finding]] = {"error": [], "warning": []}
@@ -171,9 +165,12 @@ class CheckItem(pytest.Item):
 
         items = (item for item in self.session.items if isinstance(item, CheckItem))
         checks = [item.name for item in items if item._layer_id == key]
-        options = {o: self.config.getoption(f"gradverify_{o}") for o in ("profile", "seed")}
+        settings = self.config.stash[_SETTINGS]
+        own = settings.of_layer(self.layer.name)
+        checks = [name for name in checks if name not in own.ignored]
         try:
-            (results[key],) = verify(self.layer, checks=checks, **options).layers
+            report = verify(self.layer, checks=checks, profile=own.profile, seed=settings.seed)
+            (results[key],) = report.layers
         except Exception as error:
             if self.config.getoption("fulltrace"):
                 raise

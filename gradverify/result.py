@@ -7,6 +7,8 @@ from enum import StrEnum
 from typing import Any
 
 SCHEMA = 1
+# How the reason of a check starts that the project's settings ignore.
+IGNORED = "ignored: "
 
 
 class Status(StrEnum):
@@ -86,6 +88,11 @@ class CheckResult:
     cases: int = 0
     seconds: float = 0.0
     tensors: dict[str, TensorResult] = field(default_factory=dict)
+
+    @property
+    def ignored(self) -> bool:
+        """Whether it was not asked since the project's settings say so, with the reason."""
+        return self.status is Status.SKIPPED and self.reason.startswith(IGNORED)
 
 
 @dataclass(frozen=True)

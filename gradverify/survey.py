@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from gradverify.errors import UsageError, nearest
+from gradverify.config import Config
+from gradverify.errors import UsageError, complain, nearest
+from gradverify.project import named_files, spec_files, strays
 
 
 @dataclass(frozen=True)
@@ -44,46 +46,26 @@ def try_case(path: str, layer: str, case: str) -> None:
             parse_case(case, found.spec)
 
 
-def files_under(paths: Sequence[str]) -> list[str]:
-    """Return the spec files under the paths, or under those that pyproject.toml names."""
-    from gradverify.loading import spec_files
-
+def files_under(paths: Sequence[str], config: Config) -> list[str]:
+    """Return the spec files under the paths, or those that the settings name: specs, modules."""
     for path in paths:
         if "::" in path:
             file, _, layer = path.partition("::")
             raise UsageError(f"{path}: PATH is a file or a folder; write {file} --layer {layer}")
-    given = paths or _configured()
-    try:
-        files = {path.resolve(): str(path) for path in spec_files(given)}  # each once
-    except UsageError as error:
-        raise error if paths else UsageError(f"[tool.gradverify] specs: {error}") from None
-    if not files:
-        raise UsageError(f"nothing matched: there is no Python file in {', '.join(given)}")
-    return sorted(files.values())
-
-
-def _configured() -> list[str]:
-    """Return `[tool.gradverify] specs` of the nearest pyproject.toml, relative to here."""
-    import tomllib
-
-    here = Path.cwd()
-    file = next((f for d in (here, *here.parents) if (f := d / "pyproject.toml").is_file()), None)
-    table: object = {}
-    if file is not None:
-        try:
-            table = tomllib.loads(file.read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise UsageError(f"{file} cannot be read: {error}") from None
-    for key in ("tool", "gradverify", "specs"):
-        table = table.get(key) if isinstance(table, dict) else None
-    if file is None or table is None:
+    if not (paths or config.specs or config.modules):
         raise UsageError(
             "nothing matched: name a PATH, such as `gradverify verify specs`, or write "
             '[tool.gradverify] specs = ["specs"] in pyproject.toml'
         )
-    if not (isinstance(table, list) and table and all(isinstance(s, str) for s in table)):
-        raise UsageError(f'{file}: [tool.gradverify] specs is a list: write specs = ["specs"]')
-    return [os.path.relpath(file.parent / spec) for spec in table]
+    if paths:
+        found = spec_files(paths, config.root)
+        if not found:
+            raise UsageError(f"nothing matched: there is no Python file in {', '.join(paths)}")
+    else:
+        found = [Path(os.path.relpath(file)) for file in named_files(config)]
+    for stray in strays(paths or [config.root / spec for spec in config.specs], config.root):
+        complain(f"note: {stray} is a link out of the project: it is loaded only where it is named")
+    return sorted({path.resolve(): str(path) for path in found}.values())  # each once
 
 
 def by_glob(globs: Sequence[str]) -> Callable[[Sequence[Found]], list[Found]]:
@@ -112,9 +94,11 @@ def by_name(name: str) -> Callable[[Sequence[Found]], list[Found]]:
     return choose
 
 
-def meant(targets: Sequence[str]) -> tuple[list[str], Callable[[Sequence[Found]], list[Found]]]:
+def meant(
+    targets: Sequence[str], config: Config
+) -> tuple[list[str], Callable[[Sequence[Found]], list[Found]]]:
     """Return the files of targets, PATH, PATH::LAYER or a spec of the catalogue, and what chooses
-    their layers; without targets, the files that pyproject.toml names and all layers."""
+    their layers; without targets, the files that the settings name and all layers."""
     from gradverify.loading import catalog
 
     paths, wanted = [], []
@@ -128,7 +112,7 @@ def meant(targets: Sequence[str]) -> tuple[list[str], Callable[[Sequence[Found]]
             file = os.path.relpath(spec.location.rpartition(":")[0])
             paths.append(file)
             wanted.append((file, "", spec.name))
-    files = files_under(paths)
+    files = files_under(paths, config)
 
     def choose(found: Sequence[Found]) -> list[Found]:
         chosen: dict[Found, None] = {}

@@ -13,7 +13,7 @@ PACKAGE = Path(gradverify.__file__).parent
 # Each layer of the package, lowest first; one may import from those below it and from itself.
 ORDER = [
     ("errors", "result"),
-    ("config",),
+    ("config", "project"),
     ("notation",),
     ("calculus",),
     ("declare",),
@@ -46,6 +46,7 @@ ONLY = {
     "errors": set(),
     "result": set(),
     "config": {"errors"},
+    "project": {"errors", "config"},
     "numerics": {"errors", "notation", "calculus"},
     "report": {"errors", "result"},
     "workers": {"errors"},

@@ -222,7 +222,7 @@ def test_every_layer_gets_every_check(here, engine):
         ("a.py", "one"), ("a.py", "three"), ("b.py", "two"),
     ]  # fmt: skip
     assert {job.checks for job in jobs} == {NAMES}
-    assert {(job.profile, job.seed, job.case) for job in jobs} == {("default", 0, None)}
+    assert {(job.profile.name, job.seed, job.case) for job in jobs} == {("default", 0, None)}
 
 
 def test_options_reach_the_engine(here, engine):
@@ -232,7 +232,7 @@ def test_options_reach_the_engine(here, engine):
     assert main(["verify", ".", *asked.split(), "-j", "3", "--timeout", "1.5"]) == 0
     ((pool, *jobs),) = engine
     assert pool.asked == (3, 1.5)
-    assert {(job.checks, job.profile, job.seed) for job in jobs} == {
+    assert {(job.checks, job.profile.name, job.seed) for job in jobs} == {
         (("contract", "descent"), "quick", 5),
     }  # fmt: skip
 
@@ -269,9 +269,15 @@ def test_without_a_path_pyproject_names_the_files(here, engine, tmp_path, monkey
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("[tool", "pyproject.toml cannot be read: Expected ']' at the end of a table declaration"),
-        ("[tool.gradverify]\nspecs = 'specs'", "[tool.gradverify] specs is a list: write specs ="),
-        ("[tool.gradverify]\nspecs = []", "[tool.gradverify] specs is a list: write specs ="),
+        (
+            "[tool.gradverify",
+            "gradverify: pyproject.toml cannot be read: Expected ']' at the end of a table declaration",
+        ),
+        (
+            "[tool.gradverify]\nspecs = 'specs'",
+            """pyproject.toml: [tool.gradverify] specs = 'specs': it has to be a list, such as ["specs"]""",
+        ),
+        ("[tool.gradverify]\nspecs = []", "nothing matched: name a PATH"),
         (
             "[tool.gradverify]\nspecs = ['nowhere']",
             "[tool.gradverify] specs: nowhere does not exist",

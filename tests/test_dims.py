@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradverify.errors import SpecError
-from gradverify.loading import catalogue_folder, load, spec_files
+from gradverify.loading import catalogue_folder, load
 from gradverify.notation import dims
 from gradverify.notation.dims import (
     affine,
@@ -24,6 +24,7 @@ from gradverify.notation.dims import (
 )
 from gradverify.notation.parse import Source, parse_expression
 from gradverify.notation.tree import Name, text
+from gradverify.project import spec_files
 
 SPECS = {x.spec.name: x.spec for p in spec_files([catalogue_folder()]) for x in load(p)}
 

@@ -7,7 +7,8 @@ from textwrap import dedent
 import pytest
 
 from gradverify import SpecError, UsageError, catalog
-from gradverify.loading import catalogue_folder, content_hash, execute, load, spec_files
+from gradverify.loading import catalogue_folder, content_hash, execute, load
+from gradverify.project import spec_files
 from gradverify.spec import REGISTERED
 
 RELU = """\

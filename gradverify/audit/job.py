@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradverify.audit.run import LayerAudit, audit
+from gradverify.checks.names import NAMES
+from gradverify.config import Profile
 from gradverify.errors import GradverifyError
 from gradverify.loading import content_hash, load
 from gradverify.workers import WorkerDied, WorkerTimeout
@@ -18,9 +20,10 @@ class AuditJob:
     file: str
     digest: str
     layer: str
-    profile: str
+    profile: str | Profile
     kinds: tuple[str, ...]
     seed: int
+    checks: tuple[str, ...] = NAMES
 
 
 def run_audits(
@@ -47,4 +50,4 @@ def run_audit(job: AuditJob) -> LayerAudit:
     if content_hash(path) != job.digest:
         raise GradverifyError(f"{job.file} changed while it was being audited: run again")
     (layer,) = (layer for layer in load(path) if layer.name == job.layer)
-    return audit(layer, profile=job.profile, kinds=job.kinds, seed=job.seed)
+    return audit(layer, profile=job.profile, kinds=job.kinds, seed=job.seed, checks=job.checks)

@@ -10,6 +10,8 @@ from gradverify.audit.faults import KINDS, faults
 from gradverify.audit.site import Site, more_sites, sites_of
 from gradverify.audit.survival import reason_and_remedy
 from gradverify.audit.witness import Witness, witness
+from gradverify.checks.names import NAMES
+from gradverify.config import Profile
 from gradverify.engine import first_error, profile_of
 from gradverify.errors import UsageError, nearest
 from gradverify.ground import ground_of
@@ -72,24 +74,27 @@ def checked_kinds(asked: Sequence[str]) -> tuple[str, ...]:
 def audit(
     layer: Layer,
     *,
-    profile: str = "default",
+    profile: str | Profile = "default",
     kinds: Sequence[str] = KINDS,
     seed: int = 0,
     each: int = EACH,
+    checks: Sequence[str] = NAMES,
 ) -> LayerAudit:
-    """Plant faults in the gradients of a layer and ask the checks; `each` of a kind at most.
+    """Plant faults in the gradients of a layer and ask the `checks`; `each` of a kind at most.
 
     A fault that changes nothing, in any case the spec allows that was looked at, is left out.
     """
     chosen = profile_of(profile)
-    if (own := first_error(layer, chosen, seed=seed)) is not None:
+    if (own := first_error(layer, chosen, checks, seed)) is not None:
         where = f" (of {own.tensor})" if own.tensor else ""
         return LayerAudit(
             layer.name, layer.location, {}, (),
             f"{layer.name} is failed by {own.check}: {own.question}{where}, before any fault is "
             "planted, so that nothing could be told of one: verify it first",
         )  # fmt: skip
-    places = sites_of(layer.spec, ground_of(layer, chosen.covering, chosen.drawn, seed).cases)
+    places = sites_of(
+        layer.spec, ground_of(layer, chosen.covering, chosen.drawn, seed, tried=chosen.dtypes).cases
+    )
     counts: dict[str, tuple[int, int]] = {}
     survivors = []
     for fault in few(faults(layer, kinds), each, seed):
@@ -97,7 +102,7 @@ def audit(
         if shown is None:
             continue
         planted, caught = counts.get(fault.kind, (0, 0))
-        found = first_error(fault.layer(layer), chosen, seed=seed)
+        found = first_error(fault.layer(layer), chosen, checks, seed)
         counts[fault.kind] = planted + 1, caught + (found is not None)
         if found is None:
             told = reason_and_remedy(fault, layer, shown, places)

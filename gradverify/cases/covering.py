@@ -48,6 +48,15 @@ def cases(
     """Yield the covering set of a spec, then cases that Hypothesis draws, `count` more.
 
     `sizes` fixes some dimensions.
+    """
+    yield from covering_set(spec, dtypes, seed, sizes)
+    yield from drawn_cases(spec, dtypes, count, seed, sizes)
+
+
+def covering_set(
+    spec: Spec, dtypes: Sequence[str], seed: int, sizes: Mapping[str, int] | None = None
+) -> Iterator[Case]:
+    """Yield the covering set of a spec.
 
     The covering set holds every pair of values among constants, dtype, layout, values of inputs
     and of parameters, cotangent, ranks of starred dimensions and shapes of tensors that may be 1,
@@ -67,7 +76,6 @@ def cases(
         case = solved(spec, row, patterns[pattern], _mix(seed, k), sizes)
         if case is not None:
             yield case
-    yield from _hypothesis_cases(spec, factors, count, seed, sizes)
 
 
 def _mix(seed: int, k: int) -> int:
@@ -220,15 +228,17 @@ def _affordable(spec: Spec, row: Mapping[str, Any], preferred: Mapping[str, int]
     return sizes
 
 
-def _hypothesis_cases(
+def drawn_cases(
     spec: Spec,
-    factors: Mapping[str, Sequence[Any]],
+    dtypes: Sequence[str],
     count: int,
     seed: int,
-    given: Mapping[str, int] | None,
+    sizes: Mapping[str, int] | None = None,
 ) -> list[Case]:
+    """Return cases that Hypothesis draws."""
     if count < 1:
         return []
+    factors = factors_of(spec, dtypes)
     choices = [*factors.values(), *(range(1, 13) for _ in spec.dims)]
     found: list[Case] = []
     for drawn in numbers(len(choices), count, seed):
@@ -237,7 +247,7 @@ def _hypothesis_cases(
         preferred = dict(zip(spec.dims, values[len(factors) :], strict=True))
         preferred = _affordable(spec, row, preferred)
         # Sizes are solved from what was drawn, so that no draw is rejected.
-        case = solved(spec, row, preferred, _mix(seed, 1_000_000 + len(found)), given)
+        case = solved(spec, row, preferred, _mix(seed, 1_000_000 + len(found)), sizes)
         if case is not None:
             found.append(case)
     return found

@@ -6,9 +6,22 @@ import sys
 import tempfile
 
 from gradverify.commands.judge import load
+from gradverify.config import require_known
 from gradverify.errors import complain
-from gradverify.options import ALL_WELL, EXIT_CODES, Command, sampling, share, timing
+from gradverify.options import (
+    ALL_WELL,
+    EXIT_CODES,
+    Command,
+    formats,
+    sampling,
+    settled,
+    share,
+    timing,
+)
 from gradverify.survey import meant
+
+# An audit verifies a layer again for each fault: it may take this many times as long.
+MANY = 12
 
 
 def add(command: Command) -> None:
@@ -18,28 +31,33 @@ def add(command: Command) -> None:
     made.set_defaults(run=run)
     made.add_argument("targets", metavar="LAYER", nargs="*",
                       help="path.py, path.py::name, a folder or a spec of the catalogue (default: "
-                      "those that [tool.gradverify] specs in pyproject.toml names)")  # fmt: skip
+                      "those that [tool.gradverify] in pyproject.toml names)")  # fmt: skip
     made.add_argument("--kind", metavar="KIND[,KIND]", action="append", default=[],
                       help="plant only faults of these kinds (default: all)")  # fmt: skip
     made.add_argument("--min-power", type=share, metavar="SHARE", default=0.0,
                       help="exit with 1 if fewer of the faults are caught, e.g. 0.99")  # fmt: skip
     sampling(made)
-    timing(made, 3600.0)
+    timing(made, 300.0 * MANY)
+    formats(made)
 
 
 def run(options: argparse.Namespace) -> int:
     """Audit the layers and return the exit code."""
-    files, choose = meant(options.targets)
+    config = settled(options)
+    files, choose = meant(options.targets, config)
     from gradverify.audit.job import AuditJob, run_audits
     from gradverify.audit.run import LayerAudit, checked_kinds, power
     from gradverify.audit.show import as_json, as_text
-    from gradverify.engine import profile_of
+    from gradverify.checks.names import NAMES
+    from gradverify.declare import DTYPES
     from gradverify.report.deliver import views, write_views
     from gradverify.workers import WorkerPool
 
     os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", tempfile.gettempdir() + "/hypothesis")
     wanted = views(options.format)
-    profile_of(options.profile)
+    require_known(config, NAMES, DTYPES)
+    seconds = config.timeout * (1 if config.origin["timeout"] == "--timeout" else MANY)
+    profile = config.chosen
     kinds = checked_kinds([k.strip() for part in options.kind for k in part.split(",")])
 
     def told(audit: LayerAudit) -> None:
@@ -47,13 +65,18 @@ def run(options: argparse.Namespace) -> int:
             f"{audit.caught}/{audit.planted} caught in {audit.layer}", file=sys.stderr, flush=True
         )
 
-    with WorkerPool(options.j or os.cpu_count() or 1, options.timeout) as pool:
+    with WorkerPool(config.jobs or os.cpu_count() or 1, seconds) as pool:
         found, problems = load(files, [], pool)
-        jobs = [AuditJob(f.path, f.digest, f.layer, options.profile, kinds, options.seed)
-                for f in (choose(found) if found else [])]  # fmt: skip
+        jobs = []
+        for f in choose(found) if found else []:
+            own = config.of_layer(f.layer)
+            checks = tuple(name for name in NAMES if name not in own.ignored)
+            jobs.append(
+                AuditJob(f.path, f.digest, f.layer, own.profile, kinds, config.seed, checks)
+            )
         audits = run_audits(jobs, pool, told)
     write_views(
-        lambda name, page: as_json(audits, options.profile, options.seed) if name == "json"
+        lambda name, page: as_json(audits, profile.name, config.seed) if name == "json"
         else as_text(audits, page.width, page.short),
         wanted,
     )  # fmt: skip

@@ -8,6 +8,7 @@ from textwrap import indent
 from typing import TYPE_CHECKING
 
 from gradverify import __version__
+from gradverify.config import Config, require_known, require_matches
 from gradverify.errors import SpecError, UsageError, complain, few
 from gradverify.survey import Found, look, try_case
 
@@ -20,13 +21,20 @@ if TYPE_CHECKING:
 
 def judge(
     options: argparse.Namespace,
+    config: Config,
     files: Sequence[str],
     choose: Callable[[Sequence[Found]], list[Found]],
     checks: tuple[str, ...],
     case: str | None = None,
+    selected: Sequence[str] = (),
 ) -> int:
-    """Judge the layers of the files, deliver the report and return the exit code."""
+    """Judge the layers of the files, deliver the report and return the exit code.
+
+    The checks that were `selected` by name are made even where the settings ignore them.
+    """
     from gradverify import jobs as work
+    from gradverify.checks.names import NAMES
+    from gradverify.declare import DTYPES
     from gradverify.report.deliver import deliver, views
     from gradverify.report.progress import progress
     from gradverify.result import LayerResult, Report
@@ -35,25 +43,26 @@ def judge(
     # No example database is kept, yet Hypothesis would leave a folder in the user's project.
     os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", tempfile.gettempdir() + "/hypothesis")
     wanted = views(options.format)
+    require_known(config, NAMES, DTYPES)
+    profile = config.chosen
     problems: list[str] = []
     known: list[LayerResult] = []
     jobs: list[Job] = []
     interrupted = False
     try:
-        with WorkerPool(options.j or os.cpu_count() or 1, options.timeout) as pool:
+        with WorkerPool(config.jobs or os.cpu_count() or 1, config.timeout) as pool:
             found, problems = load(files, options.paths, pool)
             try:
                 # Where nothing could be loaded, the problems say why nothing is chosen.
                 chosen = choose(found) if found else []
             except UsageError as error:
                 raise UsageError("\n".join([str(error), *problems])) from None
+            if not options.paths and not problems:
+                require_matches(config, [f.layer for f in found])
             if case is not None:
                 for f in chosen:
                     pool.submit(try_case, f.path, f.layer, case).result()
-            jobs = [
-                work.Job(f.path, f.digest, f.layer, options.profile, checks, options.seed, case)
-                for f in chosen
-            ]
+            jobs = [_job(f, config, checks, selected, case) for f in chosen]
             with progress(len(jobs)) as advance:
 
                 def on_result(result: LayerResult) -> None:
@@ -64,7 +73,7 @@ def judge(
     except KeyboardInterrupt:
         interrupted = True
         results = _as_far(jobs, known)
-    report = Report(__version__, options.profile, options.seed, results, tuple(problems),
+    report = Report(__version__, profile.name, config.seed, results, tuple(problems),
                     interrupted)  # fmt: skip
     deliver(report, wanted, verbose=options.verbose)
     if any(remark.startswith(work.DEFECT) for r in report.layers for remark in r.remarks):
@@ -72,6 +81,18 @@ def judge(
     if report.ok or (case is not None and _clean(report)):
         return 0
     return 1 if report.layers or interrupted else 2
+
+
+def _job(
+    found: Found, config: Config, checks: Sequence[str], selected: Sequence[str], case: str | None
+) -> "Job":
+    """Return the work of judging a layer, as the settings have it."""
+    from gradverify.jobs import Job
+
+    own = config.of_layer(found.layer, selected)
+    asked = tuple(c for c in checks if c not in own.ignored)
+    return Job(found.path, found.digest, found.layer, own.profile, asked, config.seed, case,
+               ignored=tuple(own.ignored.items()), remarks=own.remarks)  # fmt: skip
 
 
 def _clean(report: "Report") -> bool:

@@ -3,7 +3,7 @@
 import argparse
 
 from gradverify.errors import SpecError, UsageError, complain, few
-from gradverify.options import Command, paths
+from gradverify.options import Command, paths, settled
 from gradverify.survey import Found, files_under, look
 
 
@@ -21,7 +21,7 @@ def run(options: argparse.Namespace) -> int:
 
     found: list[Found] = []
     problems = []
-    for file in (files := files_under(options.paths)):
+    for file in (files := files_under(options.paths, settled(options))):
         try:
             found.extend(look(file))
         except SpecError as error:

@@ -1,10 +1,11 @@
 """`gradverify replay`: judge one layer in one case, such as a finding names."""
 
 import argparse
+from dataclasses import replace
 
 from gradverify.commands.judge import judge
 from gradverify.errors import UsageError, nearest
-from gradverify.options import ALL_WELL, EXIT_CODES, Command, timing, verbosity
+from gradverify.options import ALL_WELL, EXIT_CODES, Command, formats, settled, timing, verbosity
 from gradverify.survey import by_name, files_under
 
 
@@ -16,7 +17,8 @@ def add(command: Command) -> None:
     made.add_argument("target", metavar="PATH::LAYER[::CHECK]",
                       help="the layer, and the check to make (default: all)")  # fmt: skip
     made.add_argument("case", metavar="CASE", help="the case, as a finding prints it")
-    timing(made, 300.0)
+    timing(made)
+    formats(made)
     verbosity(made)
 
 
@@ -30,6 +32,8 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"{options.target}: name the layer to replay: {path}::LAYER[::CHECK]")
     if check and check not in NAMES:
         raise UsageError(f"there is no check {check!r}; {nearest(check, NAMES)}")
-    options.profile, options.seed, options.j, options.paths = "default", 0, 1, []
+    # In one case nothing is drawn, and what is overridden is asked all the same.
+    config = replace(settled(options), profile="default", seed=0, jobs=1, overrides=(), origin={})
+    options.paths = [path]
     checks = (check,) if check else tuple(NAMES)
-    return judge(options, files_under([path]), by_name(layer), checks, options.case)
+    return judge(options, config, files_under([path], config), by_name(layer), checks, options.case)

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gradverify.config import read_config
 from gradverify.errors import UsageError, nearest
 from gradverify.survey import files_under
 
@@ -21,7 +22,7 @@ def add_target(made: argparse.ArgumentParser) -> None:
 def specs_of(target: str) -> list["Spec"]:
     """Return the specs that a target names; UsageError where there are none."""
     from gradverify.layer import from_registration
-    from gradverify.loading import catalog, execute
+    from gradverify.loading import catalog, loaded
     from gradverify.spec import REGISTERED, Spec
 
     path, _, name = target.partition("::")
@@ -29,9 +30,9 @@ def specs_of(target: str) -> list["Spec"]:
         return [catalog(path)]
     if os.path.isdir(path):
         raise UsageError(f"{path} is a folder: name a file in it, or {path}/FILE.py::NAME")
-    (file,) = files_under([path])
+    (file,) = files_under([path], read_config(Path.cwd()))
     real = str(Path(file).resolve())
-    found = [x for x in vars(execute(Path(file))).values() if isinstance(x, Spec)]
+    found = [x for x in vars(loaded(Path(file))).values() if isinstance(x, Spec)]
     # Specs that are parts of others stand in files of their own.
     own = [x for x in found if x.location.rpartition(":")[0] == real]
     named = {x.name: x for x in own or found}

@@ -4,7 +4,16 @@ import argparse
 
 from gradverify.commands.judge import judge
 from gradverify.errors import UsageError, nearest
-from gradverify.options import EXIT_CODES, Command, paths, sampling, timing, verbosity
+from gradverify.options import (
+    EXIT_CODES,
+    Command,
+    formats,
+    paths,
+    sampling,
+    settled,
+    timing,
+    verbosity,
+)
 from gradverify.survey import by_glob, files_under
 
 
@@ -20,21 +29,17 @@ def add(command: Command) -> None:
     made.add_argument("--layer", metavar="GLOB", action="append", default=[],
                       help="judge only layers of such a name; can be repeated")  # fmt: skip
     sampling(made)
-    timing(made, 300.0)
+    timing(made)
+    formats(made)
     verbosity(made)
 
 
 def run(options: argparse.Namespace) -> int:
     """Judge the layers and return the exit code."""
-    files = files_under(options.paths)  # before what is slow to import
+    config = settled(options)
+    files = files_under(options.paths, config)  # before what is slow to import
     from gradverify.checks.names import NAMES
-    from gradverify.config import PROFILES
 
-    if options.profile not in PROFILES:
-        raise UsageError(
-            f"--profile: there is no profile {options.profile!r}; "
-            f"{nearest(options.profile, PROFILES)}"
-        )
     listed = {
         option: [name.strip() for part in asked for name in part.split(",")]
         for option, asked in (("--select", options.select), ("--ignore", options.ignore))
@@ -47,4 +52,5 @@ def run(options: argparse.Namespace) -> int:
     checks = tuple(n for n in NAMES if n in selected and n not in listed["--ignore"])
     if not checks:
         raise UsageError("--ignore leaves no check of those selected")
-    return judge(options, files, by_glob(options.layer), checks)
+    return judge(options, config, files, by_glob(options.layer), checks,
+                 selected=listed["--select"])  # fmt: skip

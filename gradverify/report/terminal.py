@@ -117,7 +117,7 @@ def _notes(report: Report, page: Page) -> Iterator[Text]:
             yield _note(page, f"{name} · {', '.join(checks)}:", why)
     skipped = dict.fromkeys(
         check.check for layer in report.layers for check in layer.checks
-        if check.status is Status.SKIPPED
+        if check.status is Status.SKIPPED and not check.ignored
     )  # fmt: skip
     if skipped and not report.interrupted:
         names = ", ".join(skipped)
