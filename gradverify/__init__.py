@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from gradverify.config import Profile
     from gradverify.declare import Buffer, Constant, Input, Output, Param
     from gradverify.derivatives import oracle
     from gradverify.engine import verify
@@ -22,15 +23,15 @@ if TYPE_CHECKING:
 _HOMES = {
     "Buffer": "declare", "Constant": "declare", "Finding": "result", "GradverifyError": "errors",
     "Input": "declare", "Layer": "layer", "Output": "declare", "Param": "declare",
-    "Part": "parts", "Proof": "proof", "Report": "result", "Spec": "spec", "SpecError": "errors",
-    "Status": "result", "UsageError": "errors", "Verdict": "result", "catalog": "loading",
-    "oracle": "derivatives", "prove": "proof", "verify": "engine",
+    "Part": "parts", "Profile": "config", "Proof": "proof", "Report": "result", "Spec": "spec",
+    "SpecError": "errors", "Status": "result", "UsageError": "errors", "Verdict": "result",
+    "catalog": "loading", "oracle": "derivatives", "prove": "proof", "verify": "engine",
 }  # fmt: skip
 
 __all__ = [
     "Buffer", "Constant", "Finding", "GradverifyError", "Input", "Layer", "Output", "Param",
-    "Part", "Proof", "Report", "Spec", "SpecError", "Status", "UsageError", "Verdict", "catalog",
-    "oracle", "prove", "verify",
+    "Part", "Profile", "Proof", "Report", "Spec", "SpecError", "Status", "UsageError", "Verdict",
+    "catalog", "oracle", "prove", "verify",
 ]  # fmt: skip
 
 

@@ -29,6 +29,11 @@ class Profile:
     seconds: float | None = None
     name: str = "custom"
 
+    def __post_init__(self) -> None:
+        for key in ("covering", "drawn", "sampled", "seconds"):
+            if (value := getattr(self, key)) is not None and value < 0:
+                raise UsageError(f"Profile({key}={value}): it has to be 0 or more")
+
 
 PROFILES: Mapping[str, Profile] = {
     "quick": Profile(14, 0, 6, name="quick"),

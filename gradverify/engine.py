@@ -15,6 +15,7 @@ from gradverify.checks import CHECKS
 from gradverify.checks.names import MAY_BE_UNAVAILABLE, NAMES, NEED_DEFINITION
 from gradverify.checks.observation import Observation
 from gradverify.config import PROFILES, Profile, read_config
+from gradverify.declare import checked_dtypes
 from gradverify.diagnose import Diagnoses
 from gradverify.diagnose.state import follows
 from gradverify.errors import UsageError, nearest
@@ -68,6 +69,7 @@ def verify(
         raise UsageError(f"seed={seed}: a seed is 0 or more")
     _check_sizes(found.spec, sizes or {})
     chosen = profile_of(profile)
+    checked_dtypes(chosen.dtypes)
     result = verify_layer(found, chosen, names, seed, sizes=sizes)
     return Report(__version__, chosen.name, seed, (result,))
 
@@ -137,7 +139,8 @@ def verify_layer(
     spec, oracle = layer.spec, make_oracle(layer.spec)
     ground = (
         single(layer, case) if case is not None
-        else ground_of(layer, profile.covering, profile.drawn, seed, sizes, tried=profile.dtypes)
+        else ground_of(layer, profile.covering, profile.drawn, seed, sizes,
+                       tried=profile.dtypes, seconds=profile.seconds)
     )  # fmt: skip
     seen, asked = _ask(layer, ground, names, profile, began)
     ground = shortened(ground, spec, asked, profile, sizes)
@@ -244,7 +247,8 @@ def first_error(
     Checks that call the layer many times are asked after all others.
     """
     began = time.perf_counter()
-    ground = ground_of(layer, profile.covering, profile.drawn, seed, tried=profile.dtypes)
+    ground = ground_of(layer, profile.covering, profile.drawn, seed,
+                       tried=profile.dtypes, seconds=profile.seconds)  # fmt: skip
     for sampled in (False, True):
         asked = [n for n in names if CHECKS[n].sampled == sampled]
         seen, _ = _ask(layer, ground, asked, profile, began, until_error=True)

@@ -1,5 +1,6 @@
 """What layers of a spec are judged at: cases, what is covered, what is derived zero; each once."""
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -23,6 +24,8 @@ PROVEN = "proven for all sizes"
 ZERO, ZERO_CASES = 1e-40, 3
 # In float64 such a tensor is this small beside its terms; only then is it looked at exactly.
 NEARLY_ZERO = 1e-9
+# Cases that are drawn at once where time is short, and how far the seeds of such parts are apart.
+DRAWN_AT_ONCE, APART = 25, 1_000_003
 DIGITS = f"to 40 digits, in 50-digit arithmetic at {ZERO_CASES} cases; no proof was found"
 
 
@@ -30,8 +33,9 @@ DIGITS = f"to 40 digits, in 50-digit arithmetic at {ZERO_CASES} cases; no proof 
 class Ground:
     """The cases of a run, the tensors whose derived gradient is zero, and what to say of both.
 
-    The first `covering` of the cases are those of the covering set; `changed` are cases at which
-    the definition was not finite or not away from its kinks, each with what came instead.
+    The first `covering` of the cases are those of the covering set; `undrawn` more were to be drawn
+    when there was no time left for it. `changed` are cases at which the definition was not finite
+    or not away from its kinks, each with what came instead.
     """
 
     dtypes: tuple[str, ...]
@@ -40,6 +44,7 @@ class Ground:
     remarks: tuple[str, ...]
     coverage: Coverage | None = None
     covering: int = 0
+    undrawn: int = 0
     changed: tuple[tuple[Case, Case | None], ...] = ()
 
 
@@ -51,9 +56,13 @@ def ground_of(
     sizes: Mapping[str, int] | None = None,
     *,
     tried: Sequence[str] | None = None,
+    seconds: float | None = None,
 ) -> Ground:
     """Return where a layer is judged: rows of the covering set (None: all) and cases drawn, in
-    those dtypes that it accepts and that are `tried` (None: all)."""
+    those dtypes that it accepts and that are `tried` (None: all).
+
+    No more cases are drawn after half of the `seconds` that there are to judge it.
+    """
     accepted = _accepted(layer, seed)
     dtypes = tuple(d for d in accepted if tried is None or d in tried)
     remarks = []
@@ -66,7 +75,7 @@ def ground_of(
     if not dtypes:
         return Ground((), (), frozenset(), tuple(remarks))
     fixed = tuple(sorted((sizes or {}).items()))
-    ground = _ground(layer.spec, dtypes, covering, drawn, seed, fixed)
+    ground = _ground(layer.spec, dtypes, covering, drawn, seed, fixed, seconds)
     return replace(ground, remarks=(*remarks, *ground.remarks))
 
 
@@ -74,12 +83,13 @@ def shortened(
     ground: Ground, spec: Spec, count: int, profile: Profile, sizes: Mapping[str, int] | None
 ) -> Ground:
     """Return the ground of the first cases, for which there was time, with a remark of the rest."""
-    left = len(ground.cases) - count
+    left = len(ground.cases) - count + ground.undrawn
     if not left:
         return ground
+    drawn = len(ground.cases) - ground.covering + ground.undrawn
     remark = (
-        f"{left} of {len(ground.cases) - ground.covering} drawn cases left out: the "
-        f"{profile.seconds:g} s of profile {profile.name} were spent"
+        f"{left} of {drawn} drawn cases left out: the {profile.seconds:g} s of profile "
+        f"{profile.name} were spent"
     )
     chosen = ground.cases[:count]
     covered = coverage(spec, ground.dtypes, chosen, ground.changed, sizes or {})
@@ -90,7 +100,7 @@ def single(layer: Layer, case: Case) -> Ground:
     """Return one given case to judge a layer at."""
     known = derived_zero(layer.spec, case.dtype, [case])
     told = ("one case only: nothing is verified by it", *_redundant(known))
-    return Ground((case.dtype,), (case,), frozenset(known), told)
+    return Ground((case.dtype,), (case,), frozenset(known), told, covering=1)
 
 
 @lru_cache(maxsize=8)  # it is the same for all layers of a spec
@@ -101,12 +111,19 @@ def _ground(
     drawn: int,
     seed: int,
     sizes: tuple[tuple[str, int], ...],
+    seconds: float | None = None,
 ) -> Ground:
+    until = float("inf") if seconds is None else time.perf_counter() + seconds / 2
     rows = islice(covering_set(spec, dtypes, seed, dict(sizes)), covering)
     chosen, changed = _settled(spec, rows)
     covered = len(chosen)
-    more, changed_more = _settled(spec, drawn_cases(spec, dtypes, drawn, seed, dict(sizes)))
-    chosen, changed = chosen + more, changed + changed_more
+    undrawn = drawn
+    while undrawn and time.perf_counter() < until:
+        # In one go, or in parts where time may run out.
+        count = undrawn if seconds is None else min(undrawn, DRAWN_AT_ONCE)
+        listed = drawn_cases(spec, dtypes, count, seed + (drawn - undrawn) * APART, dict(sizes))
+        more, changed_more = _settled(spec, listed)
+        chosen, changed, undrawn = chosen + more, changed + changed_more, undrawn - count
     remarks = []
     if given_up := [old for old, new in changed if new is None]:
         remarks.append(
@@ -117,7 +134,7 @@ def _ground(
     remarks += _redundant(known)
     return Ground(
         dtypes, tuple(chosen), frozenset(known), tuple(remarks),
-        coverage(spec, dtypes, chosen, changed, dict(sizes)), covered, tuple(changed),
+        coverage(spec, dtypes, chosen, changed, dict(sizes)), covered, undrawn, tuple(changed),
     )  # fmt: skip
 
 
