@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gradverify.config import Config, read_config
 from gradverify.errors import GradverifyError, UsageError
-from gradverify.project import module_files, named_files
 
 if TYPE_CHECKING:
+    from gradverify.config import Config
     from gradverify.layer import Layer
     from gradverify.result import CheckResult, Finding, LayerResult
 
-_SETTINGS = pytest.StashKey[Config]()
+_SETTINGS = pytest.StashKey["Config"]()
 _FILES = pytest.StashKey[frozenset[Path]]()  # the real paths of all configured spec files
 _RESULTS = pytest.StashKey[dict[str, "LayerResult"]]()  # by the node id of the layer
 
@@ -48,6 +47,8 @@ def pytest_configure(config: pytest.Config) -> None:
         settings = _settings(config)
         if settings is None:
             return
+        from gradverify.project import module_files, named_files
+
         config.stash[_FILES] = frozenset(file.resolve() for file in named_files(settings))
         roots = [Path(os.path.normpath(config.rootpath / spec)) for spec in settings.specs]
         roots += module_files(settings)
@@ -63,11 +64,15 @@ def pytest_configure(config: pytest.Config) -> None:
                 config.args.append(str(root))
 
 
-def _settings(config: pytest.Config) -> Config | None:
+def _settings(config: pytest.Config) -> "Config | None":
     """Return the settings of the project, below the options of this run; None where they name
     nothing to verify. UsageError for what is wrong in them."""
-    if not (config.rootpath / "pyproject.toml").is_file():
+    file = config.rootpath / "pyproject.toml"
+    # This is all that it costs to have gradverify installed and not to use it.
+    if not file.is_file() or b"gradverify" not in file.read_bytes():
         return None
+    from gradverify.config import read_config
+
     options = {key: f"--gradverify-{key}" for key in ("profile", "seed")}
     given = {key: (option, config.getoption(option)) for key, option in options.items()}
     settings = read_config(config.rootpath).given(**given)

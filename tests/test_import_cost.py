@@ -84,3 +84,25 @@ def test_this_test_sees_what_a_configured_spec_imports(tmp_path):
     (tmp_path / "pyproject.toml").write_text('[tool.gradverify]\nspecs = ["spec.py"]\n')
     (tmp_path / "spec.py").write_text("import numpy\n")
     assert "numpy" in imported(tmp_path, *PLUGIN)
+
+
+def test_the_plugin_reads_settings_only_where_there_are_some(tmp_path):
+    """What reads the settings takes milliseconds to import, and is not imported without them."""
+    names = "{'gradverify.config', 'gradverify.project'} & {*sys.modules}"
+    (tmp_path / "seen.py").write_text(
+        f"import sys\ndef pytest_sessionfinish():\n    print('seen', *sorted({names}))\n"
+    )
+    run = [sys.executable, *PLUGIN, "-p", "seen"]
+
+    env = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
+
+    def seen():
+        done = subprocess.run(
+            run, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+        )
+        return [line for line in done.stdout.splitlines() if line.startswith("seen")]
+
+    assert seen() == ["seen"]
+    (tmp_path / "pyproject.toml").write_text('[tool.gradverify]\nspecs = ["spec.py"]\n')
+    (tmp_path / "spec.py").write_text("")
+    assert seen() == ["seen gradverify.config gradverify.project"]
