@@ -1,16 +1,29 @@
 """What pyproject.toml, the environment and options say, as the data that everything else reads."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, fields, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import date
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any
 
 from gradverify.errors import UsageError, nearest
-
-T = TypeVar("T")
+from gradverify.tables import (
+    BOOL,
+    DATE,
+    SECONDS,
+    SHARE,
+    TEXT,
+    Kinds,
+    Place,
+    made,
+    named_tables,
+    table,
+    tables,
+    texts,
+    whole,
+)
 
 
 @dataclass(frozen=True)
@@ -80,7 +93,7 @@ class Unregistered:
 
 @dataclass(frozen=True)
 class GatePolicy:
-    """What the gate demands: see the table of [tool.gradverify.gate] in the README."""
+    """What the gate demands of the layers of a project: [tool.gradverify.gate]."""
 
     paths: tuple[str, ...] = ()
     base_classes: tuple[str, ...] = ()
@@ -170,11 +183,36 @@ class Config:
 
 # The origins of values that are not variables or options.
 DEFAULT, IN_FILE = "default", "pyproject.toml"
+
+
+# What reads the keys of each table.
+_PROFILE: Kinds = {
+    "covering": whole(1), "drawn": whole(0), "sampled": whole(1), "dtypes": texts("float64"),
+    "seconds": SECONDS,
+}  # fmt: skip
+_OVERRIDE: Kinds = {"layer": TEXT, "profile": TEXT, "ignore": texts("exact"), "reason": TEXT}
+_KNOWN_FAILURE: Kinds = {
+    "layer": TEXT, "check": TEXT, "tensor": TEXT, "reason": TEXT, "expires": DATE,
+}  # fmt: skip
+_GATE: Kinds = {
+    "paths": texts("mylib"), "base_classes": texts("mylib.base.Layer"), "record": TEXT,
+    "require": texts("exact"), "require_definition": BOOL, "min_power": SHARE,
+    "unregistered": tables(Unregistered, {"name": TEXT, "reason": TEXT}),
+}  # fmt: skip
+_SETTINGS: Kinds = {
+    "specs": texts("specs"), "modules": texts("mylib.layers"), "profile": TEXT, "seed": whole(0),
+    "timeout": SECONDS, "jobs": whole(1),
+    "profiles": named_tables(Profile, _PROFILE, PROFILES["default"], PROFILES),
+    "overrides": tables(Override, _OVERRIDE),
+    "known_failures": tables(KnownFailure, _KNOWN_FAILURE),
+    "gate": table(GatePolicy, _GATE),
+}  # fmt: skip
+# The variables of the environment, and the key that each goes before.
 _VARIABLES = {
-    "GRADVERIFY_PROFILE": "profile",
-    "GRADVERIFY_SEED": "seed",
-    "GRADVERIFY_TIMEOUT": "timeout",
-    "GRADVERIFY_JOBS": "jobs",
+    "GRADVERIFY_PROFILE": ("profile", TEXT, str),
+    "GRADVERIFY_SEED": ("seed", whole(0), int),
+    "GRADVERIFY_TIMEOUT": ("timeout", SECONDS, float),
+    "GRADVERIFY_JOBS": ("jobs", whole(1), int),
 }
 
 
@@ -188,25 +226,30 @@ def read_config(start: Path, environment: Mapping[str, str] = os.environ) -> Con
     files = (d / "pyproject.toml" for d in (folder, *folder.parents))
     file = next((f for f in files if f.is_file()), None)
     root = folder if file is None else file.parent
-    table = {} if file is None else _our_table(file)
-    origin = dict(_origins(table))
-    config = Config(root, file, origin=origin)
-    if file is not None and table:
-        config = _made(Config, table, _Place(file, "tool.gradverify"), vars(config))
-        _check_profiles(config)
-    for variable, key in _VARIABLES.items():
+    found = {} if file is None else _our_table(file)
+    config = Config(root, file, origin=dict(_origins(found)))
+    if file is not None and found:
+        config = made(Config, _SETTINGS, found, Place(file, "tool.gradverify"), vars(config))
+        _check_overrides(config)
+    for variable, (key, kind, read) in _VARIABLES.items():
         if text := environment.get(variable):
-            config = config.given(**{key: (variable, _from_text(key, text, variable))})
+            try:
+                value = read(text)
+            except ValueError:
+                value = text
+            if not kind.test(value):
+                raise UsageError(f"{variable}={text}: it has to be {kind.what}")
+            config = config.given(**{key: (variable, value)})
     return config
 
 
-def _origins(table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _origins(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield where each key's value comes from, as far as the file says; those in tables dotted."""
-    inner = [("gate", _KINDS[GatePolicy], table.get("gate"))]
-    profiles = table.get("profiles")
+    inner = [("gate", _GATE, found.get("gate"))]
+    profiles = found.get("profiles")
     for name, profile in profiles.items() if isinstance(profiles, dict) else ():
-        inner.append((f"profiles.{name}", _KINDS[Profile], profile))
-    for head, kinds, given in (("", _KINDS[Config], table), *inner):
+        inner.append((f"profiles.{name}", _PROFILE, profile))
+    for head, kinds, given in (("", _SETTINGS, found), *inner):
         for key in kinds:
             there = isinstance(given, dict) and key in given
             yield f"{head}.{key}".lstrip("."), IN_FILE if there else DEFAULT
@@ -258,13 +301,13 @@ def _our_table(file: Path) -> dict[str, Any]:
         tool = tomllib.loads(raw.decode("utf-8")).get("tool")
     except (OSError, ValueError) as error:
         raise UsageError(f"{file} cannot be read: {error}") from None
-    table = tool.get("gradverify", {}) if isinstance(tool, dict) else {}
-    if not isinstance(table, dict):
-        _Place(file, "tool").expected("gradverify", "a table: [tool.gradverify]", table)
-    return table
+    found = tool.get("gradverify", {}) if isinstance(tool, dict) else {}
+    if not isinstance(found, dict):
+        Place(file, "tool").expected("gradverify", "a table: [tool.gradverify]", found)
+    return found
 
 
-def _check_profiles(config: Config) -> None:
+def _check_overrides(config: Config) -> None:
     """Raise UsageError where the file names a profile that there is not, or changes nothing."""
     config.profile_named(config.profile, config._place("profile"))
     for k, override in enumerate(config.overrides, 1):
@@ -273,149 +316,3 @@ def _check_profiles(config: Config) -> None:
             config.profile_named(override.profile, f"{place} profile")
         elif not override.ignore:
             raise UsageError(f"{place} changes nothing: give it a profile, or checks to ignore")
-
-
-@dataclass(frozen=True)
-class _Place:
-    """A table of a file, as messages name it; of an array of tables the `number`-th."""
-
-    file: Path
-    table: str
-    number: int = 0
-
-    def wrong(self, message: str) -> NoReturn:
-        head = f"[[{self.table}]] no. {self.number}" if self.number else f"[{self.table}]"
-        raise UsageError(f"{self.file}: {head} {message}")
-
-    def expected(self, key: str, what: str, value: object) -> NoReturn:
-        self.wrong(f"{key} = {value!r:.60}: it has to be {what}")
-
-
-# Reads the value of a key at a place.
-_Kind = Callable[[Any, _Place, str], Any]
-
-
-def _made(cls: type[T], table: object, place: _Place, base: Mapping[str, Any] | None = None) -> T:
-    """Return what a table says, and `base` or the defaults where it says nothing."""
-    kinds = _KINDS[cls]
-    if not isinstance(table, dict):
-        place.wrong(f"is {table!r:.60}: it has to be a table")
-    for key in table:
-        if key not in kinds:
-            place.wrong(f"there is no key {key!r}; {nearest(key, kinds)}")
-    read = {key: kinds[key](value, place, key) for key, value in table.items()}
-    values = {**(base or {}), **read}
-    for f in fields(cls):  # type: ignore[arg-type]
-        if f.name not in values and f.default is MISSING and f.default_factory is MISSING:
-            place.wrong(f"has no {f.name}, which is required")
-    return cls(**values)
-
-
-@dataclass(frozen=True)
-class _Is:
-    """Reads a single value: `what` it has to be, and how to test that."""
-
-    what: str
-    test: Callable[[Any], bool]
-    convert: Callable[[Any], Any] = lambda value: value
-
-    def __call__(self, value: Any, place: _Place, key: str) -> Any:
-        if not self.test(value):
-            place.expected(key, self.what, value)
-        return self.convert(value)
-
-
-def _whole(least: int) -> _Is:
-    return _Is(f"a whole number from {least}", lambda v: type(v) is int and v >= least)
-
-
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float)
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and bool(value.strip())
-
-
-def _texts(example: str) -> _Kind:
-    def kind(value: Any, place: _Place, key: str) -> tuple[str, ...]:
-        if not (isinstance(value, list) and all(map(_is_text, value))):
-            place.expected(key, f'a list, such as ["{example}"]', value)
-        return tuple(dict.fromkeys(value))
-
-    return kind
-
-
-def _table(cls: type[Any]) -> _Kind:
-    def kind(value: Any, place: _Place, key: str) -> Any:
-        return _made(cls, value, _Place(place.file, f"{place.table}.{key}"))
-
-    return kind
-
-
-def _tables(cls: type[Any]) -> _Kind:
-    def kind(value: Any, place: _Place, key: str) -> tuple[Any, ...]:
-        inner = f"{place.table}.{key}"
-        if not isinstance(value, list):
-            place.expected(key, f"a list of tables, each under [[{inner}]]", value)
-        return tuple(_made(cls, x, _Place(place.file, inner, k)) for k, x in enumerate(value, 1))
-
-    return kind
-
-
-def _profiles(value: Any, place: _Place, key: str) -> dict[str, Profile]:
-    if not isinstance(value, dict):
-        place.expected(key, f"tables, each under [{place.table}.{key}.NAME]", value)
-    found = {}
-    for name, table in value.items():
-        inner = _Place(place.file, f"{place.table}.{key}.{name}")
-        if name in PROFILES:
-            inner.wrong("has the name of a profile that is built in: choose another")
-        found[name] = _made(Profile, table, inner, {**vars(PROFILES["default"]), "name": name})
-    return found
-
-
-_TEXT = _Is("a text that is not empty", _is_text)
-_SECONDS = _Is(
-    "a number of seconds above 0", lambda v: _is_number(v) and 0 < v < float("inf"), float
-)
-_SHARE = _Is("a number from 0 to 1", lambda v: _is_number(v) and 0 <= v <= 1, float)
-_BOOL = _Is("true or false", lambda v: type(v) is bool)
-_DATE = _Is("a date without quotes, such as 2030-01-31", lambda v: type(v) is date)
-_CHECKS = _texts("exact")
-
-# What the keys of each table are, and how their values are read.
-_KINDS: Mapping[type[Any], Mapping[str, _Kind]] = {
-    Profile: {
-        "covering": _whole(1), "drawn": _whole(0), "sampled": _whole(1),
-        "dtypes": _texts("float64"), "seconds": _SECONDS,
-    },
-    Override: {"layer": _TEXT, "profile": _TEXT, "ignore": _CHECKS, "reason": _TEXT},
-    KnownFailure: {"layer": _TEXT, "check": _TEXT, "tensor": _TEXT, "reason": _TEXT,
-                   "expires": _DATE},
-    Unregistered: {"name": _TEXT, "reason": _TEXT},
-    GatePolicy: {
-        "paths": _texts("mylib"), "base_classes": _texts("mylib.base.Layer"), "record": _TEXT,
-        "require": _CHECKS, "require_definition": _BOOL,
-        "min_power": _SHARE, "unregistered": _tables(Unregistered),
-    },
-    Config: {
-        "specs": _texts("specs"), "modules": _texts("mylib.layers"), "profile": _TEXT,
-        "seed": _whole(0), "timeout": _SECONDS, "jobs": _whole(1), "profiles": _profiles,
-        "overrides": _tables(Override), "known_failures": _tables(KnownFailure),
-        "gate": _table(GatePolicy),
-    },
-}  # fmt: skip
-
-
-def _from_text(key: str, text: str, variable: str) -> Any:
-    """Return the value of a key that the environment gives as text."""
-    kind = _KINDS[Config][key]
-    assert isinstance(kind, _Is)
-    try:
-        value = {"profile": str, "timeout": float}.get(key, int)(text)
-    except ValueError:
-        value = text
-    if not kind.test(value):
-        raise UsageError(f"{variable}={text}: it has to be {kind.what}")
-    return kind.convert(value)

@@ -13,7 +13,9 @@ PACKAGE = Path(gradverify.__file__).parent
 # Each layer of the package, lowest first; one may import from those below it and from itself.
 ORDER = [
     ("errors", "result"),
-    ("config", "project"),
+    ("tables",),
+    ("config",),
+    ("project",),
     ("notation",),
     ("calculus",),
     ("declare",),
@@ -45,7 +47,8 @@ ORDER = [
 ONLY = {
     "errors": set(),
     "result": set(),
-    "config": {"errors"},
+    "tables": {"errors"},
+    "config": {"errors", "tables"},
     "project": {"errors", "config"},
     "numerics": {"errors", "notation", "calculus"},
     "report": {"errors", "result"},

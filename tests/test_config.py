@@ -160,7 +160,7 @@ FAILURE = '[[tool.gradverify.known_failures]]\nlayer = "x"\nreason = "y"\n'
         ("[tool]\ngradverify = 3", "[tool] gradverify = 3: it has to be a table: [tool.gradverify]"),
         ("[tool.gradverify.profiles.ci]\ndrawm = 3", "[tool.gradverify.profiles.ci] there is no key 'drawm'; did you mean 'drawn'?"),
         ("[tool.gradverify.profiles.ci]\ncovering = 0", "[tool.gradverify.profiles.ci] covering = 0: it has to be a whole number from 1"),
-        ("[tool.gradverify.profiles.quick]\n", "[tool.gradverify.profiles.quick] has the name of a profile that is built in"),
+        ("[tool.gradverify.profiles.quick]\n", "[tool.gradverify.profiles.quick] has a name that is built in: choose another"),
         ('[[tool.gradverify.overrides]]\nlayer = "x"', "[[tool.gradverify.overrides]] no. 1 has no reason, which is required"),
         ('[[tool.gradverify.overrides]]\nlayer = "x"\nreason = " "', "no. 1 reason = ' ': it has to be a text that is not empty"),
         ('[[tool.gradverify.overrides]]\nlayer = "x"\nreason = "y"\nprofile = "z"', "[[tool.gradverify.overrides]] no. 1 profile: there is no profile 'z'; known are"),

@@ -288,6 +288,24 @@ class TestSelection:
         project.run("specs/right.py::right::contract", "--gradverify-profile", "thorough")
         assert project.asked() == ["right thorough 0 contract"]
 
+    def test_settings_reach_the_engine(self, project):
+        """A module of the project, its own profile, and a check that is ignored with a reason."""
+        project.outcomes({})
+        project.write("src/lib/__init__.py", "")
+        project.write("src/lib/helper.py", "def same(x): return x\n")
+        project.write("src/lib/layers.py", f"from .helper import same\n{RIGHT}")
+        project.write(
+            "pyproject.toml",
+            PYPROJECT.replace('specs = ["specs"]', 'modules = ["lib.layers"]\nprofile = "ci"')
+            + "[tool.gradverify.profiles.ci]\ndrawn = 3\n"
+            + '[[tool.gradverify.overrides]]\nlayer = "r*"\nignore = ["exact"]\nreason = "why"\n',
+        )
+        result = project.run("-rs", "-k", "exact or forward or own")
+        result.assert_outcomes(passed=2, skipped=1, deselected=ALL - 2)
+        result.stdout.fnmatch_lines(["SKIPPED*right: ignored: why"])
+        assert project.asked() == ["right ci 0 forward"]
+        assert project.ids("src") == ids("src/lib/layers.py", "right")
+
     @pytest.mark.parametrize(
         ("option", "message"),
         [
