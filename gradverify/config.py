@@ -19,6 +19,7 @@ from gradverify.tables import (
     Place,
     made,
     named_tables,
+    shown,
     table,
     tables,
     texts,
@@ -158,7 +159,7 @@ class Config:
         return known[name]
 
     def of_layer(self, layer: str, selected: Iterable[str] = ()) -> "OfLayer":
-        """Return what is asked of a layer.
+        """Return what is asked of a layer; of the profiles that overrides name the last counts.
 
         Overrides stand in the file: a profile of the environment or of an option goes before
         theirs, and so do the checks that an option has `selected`.
@@ -238,7 +239,7 @@ def read_config(start: Path, environment: Mapping[str, str] = os.environ) -> Con
             except ValueError:
                 value = text
             if not kind.test(value):
-                raise UsageError(f"{variable}={text}: it has to be {kind.what}")
+                raise UsageError(f"{variable}={text!r:.60}: it has to be {kind.what}")
             config = config.given(**{key: (variable, value)})
     return config
 
@@ -268,7 +269,7 @@ def require_known(config: Config, checks: Iterable[str], dtypes: Iterable[str]) 
         *(("check", checks, f"[[tool.gradverify.known_failures]] no. {k} check", (f.check,))
           for k, f in enumerate(config.known_failures, 1) if f.check),
         ("check", checks, "[tool.gradverify.gate] require", config.gate.require),
-        *(("dtype", dtypes, f"[tool.gradverify.profiles.{p.name}] dtypes", p.dtypes or ())
+        *(("dtype", dtypes, f"[tool.gradverify.profiles.{shown(p.name)}] dtypes", p.dtypes or ())
           for p in config.profiles.values()),
     ]  # fmt: skip
     for what, known, place, names in named:

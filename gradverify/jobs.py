@@ -19,7 +19,11 @@ DEFECT = "a defect of gradverify"
 
 @dataclass(frozen=True)
 class Job:
-    """One layer to verify, as plain data: a worker loads the file and checks the hash itself."""
+    """One layer to verify, as plain data: a worker loads the file and checks the hash itself.
+
+    A file that is a module of its project is imported there by its name. `ignored` are checks that
+    the settings leave out, each with the reason, and `remarks` what they have to say of the layer.
+    """
 
     file: str
     digest: str
@@ -28,7 +32,7 @@ class Job:
     checks: tuple[str, ...]
     seed: int
     case: str | None = None
-    ignored: tuple[tuple[str, str], ...] = ()  # checks, each with the reason
+    ignored: tuple[tuple[str, str], ...] = ()
     remarks: tuple[str, ...] = ()
 
 
@@ -72,7 +76,7 @@ def _broken(job: Job, question: str, error: Exception) -> LayerResult:
         CheckResult(n, Status.FAILED if n == "contract" else Status.ERROR, str(error))
         for n in job.checks
     )
-    return LayerResult("", job.layer, job.file, Verdict.FAILED, checks, (finding,))
+    return LayerResult("", job.layer, job.file, Verdict.FAILED, checks, (finding,), job.remarks)
 
 
 def _defect(job: Job, error: Exception) -> LayerResult:
@@ -80,7 +84,7 @@ def _defect(job: Job, error: Exception) -> LayerResult:
     what = " ".join(f"{type(error).__name__}: {error}".split())
     checks = tuple(CheckResult(n, Status.ERROR, what) for n in job.checks)
     return LayerResult("", job.layer, job.file, Verdict.INCOMPLETE, checks, (),
-                       (f"{DEFECT}: {what}; please report it",))  # fmt: skip
+                       (*job.remarks, f"{DEFECT}: {what}; please report it"))  # fmt: skip
 
 
 def run_job(job: Job) -> LayerResult:

@@ -1,5 +1,6 @@
 """Reads tables of TOML into dataclasses, and says of what is wrong in them where it stands."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from datetime import date
@@ -110,13 +111,18 @@ def named_tables(cls: type[Any], kinds: Kinds, base: Any, taken: Mapping[str, An
             place.expected(key, f"tables, each under [{place.table}.{key}.NAME]", value)
         found = {}
         for name, inside in value.items():
-            inner = Place(place.file, f"{place.table}.{key}.{name}")
+            inner = Place(place.file, f"{place.table}.{key}.{shown(name)}")
             if name in taken:
                 inner.wrong("has a name that is built in: choose another")
             found[name] = made(cls, kinds, inside, inner, {**vars(base), "name": name})
         return found
 
     return read
+
+
+def shown(name: str) -> str:
+    """Return the name of a table as a message can have it."""
+    return name if re.fullmatch(r"[\w-]{1,60}", name) else f"{name!r:.60}"
 
 
 def made(

@@ -161,6 +161,8 @@ FAILURE = '[[tool.gradverify.known_failures]]\nlayer = "x"\nreason = "y"\n'
         ("[tool.gradverify.profiles.ci]\ndrawm = 3", "[tool.gradverify.profiles.ci] there is no key 'drawm'; did you mean 'drawn'?"),
         ("[tool.gradverify.profiles.ci]\ncovering = 0", "[tool.gradverify.profiles.ci] covering = 0: it has to be a whole number from 1"),
         ("[tool.gradverify.profiles.quick]\n", "[tool.gradverify.profiles.quick] has a name that is built in: choose another"),
+        ('[tool.gradverify.profiles."\\u001b\\n"]\nx = 3', "[tool.gradverify.profiles.'\\x1b\\n'] there is no key 'x'"),
+        ('[[tool.gradverify.overrides]]\nlayer = "x"\nreason = "y"', "[[tool.gradverify.overrides]] no. 1 changes nothing: give it a profile, or checks to ignore"),
         ('[[tool.gradverify.overrides]]\nlayer = "x"', "[[tool.gradverify.overrides]] no. 1 has no reason, which is required"),
         ('[[tool.gradverify.overrides]]\nlayer = "x"\nreason = " "', "no. 1 reason = ' ': it has to be a text that is not empty"),
         ('[[tool.gradverify.overrides]]\nlayer = "x"\nreason = "y"\nprofile = "z"', "[[tool.gradverify.overrides]] no. 1 profile: there is no profile 'z'; known are"),
@@ -187,9 +189,9 @@ def test_a_long_value_is_not_repeated_at_length(read):
 @pytest.mark.parametrize(
     ("variable", "text", "told"),
     [
-        ("SEED", "abc", "GRADVERIFY_SEED=abc: it has to be a whole number from 0"),
-        ("JOBS", "0", "GRADVERIFY_JOBS=0: it has to be a whole number from 1"),
-        ("TIMEOUT", "nan", "GRADVERIFY_TIMEOUT=nan: it has to be a number of seconds above 0"),
+        ("SEED", "abc", "GRADVERIFY_SEED='abc': it has to be a whole number from 0"),
+        ("JOBS", "0", "GRADVERIFY_JOBS='0': it has to be a whole number from 1"),
+        ("TIMEOUT", "nan", "GRADVERIFY_TIMEOUT='nan': it has to be a number of seconds above 0"),
     ],
 )
 def test_a_wrong_variable_is_told(read, variable, text, told):

@@ -6,7 +6,7 @@ import sys
 import tempfile
 
 from gradverify.commands.judge import load
-from gradverify.config import require_known
+from gradverify.config import require_known, require_matches
 from gradverify.errors import complain
 from gradverify.options import (
     ALL_WELL,
@@ -67,6 +67,8 @@ def run(options: argparse.Namespace) -> int:
 
     with WorkerPool(config.jobs or os.cpu_count() or 1, seconds) as pool:
         found, problems = load(files, [], pool)
+        if not options.targets and not problems:
+            require_matches(config, [f.layer for f in found])
         jobs = []
         for f in choose(found) if found else []:
             own = config.of_layer(f.layer)
