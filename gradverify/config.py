@@ -146,8 +146,15 @@ class Config:
 
     @property
     def chosen(self) -> Profile:
-        """The profile that is asked for; UsageError where there is none of that name."""
-        return self.profile_named(self.profile, self._place("profile"))
+        """The profile that is asked for; UsageError where there is none of that name, or no time
+        for it."""
+        profile = self.profile_named(self.profile, self._place("profile"))
+        if profile.seconds is not None and profile.seconds >= self.timeout:
+            raise UsageError(
+                f"{self._place('timeout')}: a layer would be stopped after {self.timeout:g} s, "
+                f"before the {profile.seconds:g} s of profile {profile.name!r} are over"
+            )
+        return profile
 
     def profile_named(self, name: str, place: str = "") -> Profile:
         """Return a profile, built in or the project's own; UsageError says the place of the name
@@ -178,8 +185,8 @@ class Config:
         return OfLayer(profile, ignored, tuple(remarks))
 
     def _place(self, key: str) -> str:
-        origin = self.origin.get(key, "default")
-        return f"{self.file}: [tool.gradverify] {key}" if origin == IN_FILE else origin
+        origin = self.origin.get(key, DEFAULT)
+        return {DEFAULT: key, IN_FILE: f"{self.file}: [tool.gradverify] {key}"}.get(origin, origin)
 
 
 # The origins of values that are not variables or options.

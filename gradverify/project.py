@@ -93,6 +93,8 @@ def _hidden(inside: Path) -> bool:
 
 def _stays(file: Path, folder: Path, root: Path | None) -> bool:
     """Whether a file that was found in a folder is not a link to somewhere else."""
+    if not file.is_symlink():  # links to folders are not followed
+        return True
     real = file.resolve()
     return any(real.is_relative_to(f.resolve()) for f in (folder, root) if f is not None)
 

@@ -26,7 +26,7 @@ specs = ["specs", "more/relu.py"]
 modules = ["mylib.layers"]
 profile = "ci"
 seed = 7
-timeout = 30
+timeout = 90
 jobs = 2
 
 [tool.gradverify.profiles.ci]
@@ -82,7 +82,7 @@ def test_all_that_can_be_said_is_read(read, tmp_path):
     config = read(FULL)
     assert (config.root, config.file) == (tmp_path, tmp_path / "pyproject.toml")
     assert (config.specs, config.modules) == (("specs", "more/relu.py"), ("mylib.layers",))
-    assert (config.profile, config.seed, config.timeout, config.jobs) == ("ci", 7, 30.0, 2)
+    assert (config.profile, config.seed, config.timeout, config.jobs) == ("ci", 7, 90.0, 2)
     assert config.profiles == {
         "ci": Profile(40, 25, 24, ("float64",), 60.0, "ci"),
         "most": Profile(None, 1000, 24, name="most"),
@@ -203,6 +203,15 @@ def test_a_profile_of_the_environment_is_looked_for_when_it_is_needed(read):
     """Another project's profile in the environment stops nobody who verifies nothing."""
     config = read("", GRADVERIFY_PROFILE="cii")
     with pytest.raises(UsageError, match="GRADVERIFY_PROFILE: there is no profile 'cii'; known"):
+        _ = config.chosen
+
+
+def test_a_budget_that_the_timeout_cuts_short_is_told(read):
+    """A profile that may take longer than a layer is given is a mistake."""
+    config = read(FULL, GRADVERIFY_TIMEOUT="60")
+    with pytest.raises(
+        UsageError, match=r"^GRADVERIFY_TIMEOUT: a layer would be stopped after 60 s, b"
+    ):
         _ = config.chosen
 
 
