@@ -172,15 +172,14 @@ class Config:
         theirs, and so do the checks that an option has `selected`.
         """
         profile, ignored, remarks = self.chosen, dict[str, str](), list[str]()
-        for override in self.overrides:
-            if not fnmatchcase(layer, override.layer):
-                continue
-            if override.profile and self.origin.get("profile") in (None, DEFAULT, IN_FILE):
-                profile = self.profile_named(override.profile, "overrides")
+        mine = [o for o in self.overrides if fnmatchcase(layer, o.layer)]
+        if self.origin.get("profile", DEFAULT) in (DEFAULT, IN_FILE):
+            for override in [o for o in mine if o.profile][-1:]:
+                profile = self.profile_named(str(override.profile), "overrides")
                 remarks.append(f"profile {profile.name}: {override.reason}")
-            checks = [check for check in override.ignore if check not in selected]
-            ignored |= dict.fromkeys(checks, override.reason)
-            if checks:
+        for override in mine:
+            if checks := [check for check in override.ignore if check not in selected]:
+                ignored |= dict.fromkeys(checks, override.reason)
                 remarks.append(f"{', '.join(checks)} ignored: {override.reason}")
         return OfLayer(profile, ignored, tuple(remarks))
 

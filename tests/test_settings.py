@@ -112,6 +112,7 @@ class TestOverride:
     CONFIG = Config(
         root=None,
         overrides=(
+            Override("numpy*", "first", profile="thorough"),
             Override("numpy_*", "slow", profile="quick"),
             Override("numpy_lstm", "old", ignore=("exact", "kinks")),
         ),
