@@ -96,6 +96,8 @@ def _import_message(path: Path, real: Path, error: BaseException) -> str:
     reason = error.msg if isinstance(error, SyntaxError) else str(error)
     if isinstance(error, ModuleNotFoundError):
         remedy = f" (is {error.name} installed in this environment?)"
+    elif isinstance(error, ImportError) and "relative import" in reason:
+        remedy = " (a module of a package is named in [tool.gradverify] modules)"
     return f"{place}: does not import: {type(error).__name__}: {reason}{remedy}"
 
 

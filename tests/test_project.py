@@ -115,6 +115,14 @@ def test_a_module_is_imported_by_its_name(project, tmp_path):
     assert (first.name, first.file) == ("own", str(path))
 
 
+def test_a_module_that_is_executed_on_its_own_is_told_how_to_be_imported(project, tmp_path):
+    """A relative import in a file that is not among the modules fails with the remedy."""
+    project("", gv_lib__layers="from .inner import x\n")
+    told = r"layers.py:1: does not import: ImportError: .* \(a module of a package is named in \["
+    with pytest.raises(SpecError, match=told):
+        load(tmp_path / "gv_lib" / "layers.py")
+
+
 def test_what_goes_wrong_in_a_module_is_told_with_its_line(project, tmp_path):
     """An error, a module of the same name elsewhere, and a change after the import."""
     config = project(
