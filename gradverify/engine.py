@@ -10,7 +10,7 @@ import numpy as np
 
 from gradverify import __version__
 from gradverify.attribution import odd_one_out
-from gradverify.cases import Case
+from gradverify.cases import Case, parse_case
 from gradverify.checks import CHECKS
 from gradverify.checks.names import MAY_BE_UNAVAILABLE, NAMES, NEED_DEFINITION
 from gradverify.checks.observation import Observation
@@ -55,13 +55,15 @@ def verify(
     checks: Sequence[str] | None = None,
     seed: int = 0,
     sizes: Mapping[str, int] | None = None,
+    case: str | None = None,
 ) -> Report:
     """Verify one layer in this process and return the Report; never raises for a wrong layer.
 
     `layer` is a Layer or a registered function; `profile` one that is built in, one by its name
     in the pyproject.toml that is here, or a Profile; `checks` names those to ask (default: all)
-    and `sizes` fixes dimensions. Raises UsageError for a name that is not known, and for sizes that
-    the spec does not allow.
+    and `sizes` fixes dimensions. `case` is one case, as a finding prints it, to judge the layer at
+    instead of those of the profile. Raises UsageError for a name that is not known, and for sizes
+    that the spec does not allow.
     """
     found = layer if isinstance(layer, Layer) else _registered(layer)
     names = checked_names(checks)
@@ -70,7 +72,8 @@ def verify(
     _check_sizes(found.spec, sizes or {})
     chosen = profile_of(profile)
     checked_dtypes(chosen.dtypes)
-    result = verify_layer(found, chosen, names, seed, sizes=sizes)
+    one = None if case is None else parse_case(case, found.spec)
+    result = verify_layer(found, chosen, names, seed, sizes=sizes, case=one)
     return Report(__version__, chosen.name, seed, (result,))
 
 

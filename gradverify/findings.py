@@ -2,8 +2,8 @@
 
 import inspect
 from functools import lru_cache
-from pathlib import Path
 
+from gradverify.again import replay_line
 from gradverify.calculus.compile import Oracle
 from gradverify.calculus.show import gradient_equations
 from gradverify.checks.observation import Observation
@@ -48,7 +48,7 @@ def finding_for(
         odd_one_out=odd,
         derived=_derived(trial, check, seen),
         location=_location(trial, check, seen),
-        replay=_replay(trial, check),
+        replay=replay_line(trial.layer, check, trial.case),
     )
 
 
@@ -71,10 +71,3 @@ def _location(trial: Trial, check: str, seen: Observation) -> str:
         return trial.layer.location
     code = getattr(inspect.unwrap(trial.called.pullback), "__code__", None)
     return f"{code.co_filename}:{code.co_firstlineno}" if code else trial.layer.location
-
-
-def _replay(trial: Trial, check: str) -> str:
-    path = Path(trial.layer.file)
-    if path.is_relative_to(Path.cwd()):
-        path = path.relative_to(Path.cwd())
-    return f'gradverify replay "{path}::{trial.layer.name}::{check}" "{trial.case}"'

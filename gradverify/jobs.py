@@ -3,15 +3,18 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass, replace
+from glob import escape
 from pathlib import Path
 
-from gradverify.cases import parse_case
+from gradverify.again import beside, changes, quoted, replay_line
+from gradverify.cases import Case, parse_case
 from gradverify.config import Profile
 from gradverify.engine import profile_of, verify_layer
 from gradverify.errors import GradverifyError
 from gradverify.loading import content_hash, load
 from gradverify.result import CheckResult, Finding, LayerResult, Status, Verdict
-from gradverify.workers import WorkerDied, WorkerTimeout, last_words
+from gradverify.trial import calling
+from gradverify.workers import WorkerDied, WorkerTimeout, last_words, note
 
 # How the remark of a layer starts over which gradverify itself failed.
 DEFECT = "a defect of gradverify"
@@ -34,6 +37,7 @@ class Job:
     case: str | None = None
     ignored: tuple[tuple[str, str], ...] = ()
     remarks: tuple[str, ...] = ()
+    since: str | None = None  # the digest of the layer for which a line to replay was printed
 
 
 def run(
@@ -67,16 +71,24 @@ def _broken(job: Job, question: str, error: Exception) -> LayerResult:
     line, printed = last_words(getattr(error, "output", ""), job.file)
     what = {"hangs": "the layer does not end: ", "dies": "the layer kills its process: "}
     told = what.get(question, "") + str(error) + (f"; it printed:\n{printed}" if printed else "")
+    case, _, replay = getattr(error, "noted", "").partition("\n")
+    if replay and isinstance(error, WorkerTimeout):
+        replay += f" --timeout {error.seconds:g}"
     finding = Finding(
-        "contract", question, told,
+        "contract", question, told, case=case or None,
         location=f"{job.file}:{line}" if line else job.file,
-        replay=f'gradverify verify "{job.file}" --layer "{job.layer}"',
+        replay=replay or _verify_line(job),
     )  # fmt: skip
     checks = tuple(
         CheckResult(n, Status.FAILED if n == "contract" else Status.ERROR, str(error))
         for n in job.checks
     )
     return LayerResult("", job.layer, job.file, Verdict.FAILED, checks, (finding,), job.remarks)
+
+
+def _verify_line(job: Job) -> str:
+    """Return what verifies a layer again that came to no case to replay."""
+    return f"gradverify verify {quoted(beside(job.file))} --layer {quoted(escape(job.layer))}"
 
 
 def _defect(job: Job, error: Exception) -> LayerResult:
@@ -97,6 +109,15 @@ def run_job(job: Job) -> LayerResult:
         raise GradverifyError(f"{job.file} registers no layer {job.layer!r}")
     (layer,) = layers
     case = None if job.case is None else parse_case(job.case, layer.spec)
-    result = verify_layer(layer, profile_of(job.profile), job.checks, job.seed, case=case,
-                          ignored=dict(job.ignored))  # fmt: skip
-    return replace(result, remarks=(*job.remarks, *result.remarks))
+
+    def calls(at: Case) -> None:
+        note(f"{at}\n{replay_line(layer, None, at)}")
+
+    told = calling.set(calls)
+    try:
+        result = verify_layer(layer, profile_of(job.profile), job.checks, job.seed, case=case,
+                              ignored=dict(job.ignored))  # fmt: skip
+    finally:
+        calling.reset(told)
+    changed = () if job.since is None else changes(layer, job.since)
+    return replace(result, remarks=(*changed, *job.remarks, *result.remarks))

@@ -112,6 +112,8 @@ class Replay:
     def _running(self) -> Iterator[None]:
         """Run the layer's code on dual numbers; whatever it raises is why they do not suit it."""
         try:
+            # The layer's own results, if no one has asked for them yet, are those of its own NumPy.
+            _ = self.trial.outputs, self.trial.gradients
             with on_duals(self._arithmetic, self._spaces), np.errstate(all="ignore"):
                 yield
         except Stopped:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice, product
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar, cast, overload
 
 from gradverify.declare import Constant, Tensor, checked_allow, checked_dtypes, parse_range
@@ -30,13 +31,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Registration:
-    """A function registered as a layer of a spec; `file` is where that was done."""
+    """A function registered as a layer of a spec; `file` is where that was done, and `at_import`
+    says that to execute the file does it, so that its layer can be found again."""
 
     spec: "Spec"
     name: str
     function: Callable[..., Any]
     dtypes: tuple[str, ...] | None
     file: str
+    at_import: bool
 
 
 # (real path of the registering file, layer name) -> registration
@@ -365,13 +368,15 @@ class Spec:
         `name` is the function's own by default; `dtypes` those the layer accepts, by default
         what it accepts when tried. Raises SpecError where the file has such a layer already.
         """
-        file = str(Path(sys._getframe(1).f_code.co_filename).resolve())
+        frame = sys._getframe(1)
+        file = str(Path(frame.f_code.co_filename).resolve())
+        at_import = _executes(frame, frame.f_code.co_filename)
 
         def keep(function: Callable[..., Any]) -> Callable[..., Any]:
             if not callable(function):
                 raise SpecError(f"spec {self.name!r}: {function!r} is not callable")
             label = str(name or getattr(function, "__name__", type(function).__name__))
-            new = Registration(self, label, function, checked_dtypes(dtypes), file)
+            new = Registration(self, label, function, checked_dtypes(dtypes), file, at_import)
             old = REGISTERED.get((file, label))
             if old is not None and _place(old.function) != _place(function):
                 raise SpecError(
@@ -395,6 +400,16 @@ def _check_declared(name: str, value: object) -> None:
         raise SpecError(f"{name}: a name starting with _ is reserved")
     if keyword.iskeyword(name):
         raise SpecError(f"{name} has a meaning in Python: choose another name")
+
+
+def _executes(frame: FrameType | None, file: str) -> bool:
+    """Whether a file is being executed, not just a function of it."""
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "<module>" and code.co_filename == file:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _place(function: Callable[..., Any]) -> tuple[object, ...]:

@@ -36,20 +36,25 @@ def look(path: str) -> tuple[Found, ...]:
     )  # fmt: skip
 
 
-def try_case(path: str, layer: str, case: str) -> None:
-    """Raise UsageError where a line is no case of a layer."""
+def try_case(path: str, layer: str, case: str, since: str | None) -> None:
+    """Raise UsageError where a line is no case of a layer, and say so if the layer has changed."""
+    from gradverify.again import changes
     from gradverify.cases import parse_case
     from gradverify.loading import load
 
     for found in load(Path(path)):
         if found.name == layer:
-            parse_case(case, found.spec)
+            try:
+                parse_case(case, found.spec)
+            except UsageError as error:
+                told = () if since is None else changes(found, since)
+                raise UsageError("\n".join((str(error), *told))) from None
 
 
 def files_under(paths: Sequence[str], config: Config) -> list[str]:
     """Return the spec files under the paths, or those that the settings name: specs, modules."""
     for path in paths:
-        if "::" in path:
+        if "::" in path and not os.path.exists(path):
             file, _, layer = path.partition("::")
             raise UsageError(f"{path}: PATH is a file or a folder; write {file} --layer {layer}")
     if not (paths or config.specs or config.modules):

@@ -1,6 +1,7 @@
 """One layer at one case: what it returned, what was derived and what is allowed, each once."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any
@@ -26,6 +27,10 @@ REDRAWS = 20
 DIRECTIONS, BENDING_STEPS, BENT, ROUNDINGS = 3, (1e-3, 1e-5), 0.1, 1000
 # At so many other values of a kind is it asked whether a result is finite.
 OTHERS = 4
+
+
+# Told of each case before a layer is called with it: of a layer that never returns nothing else is.
+calling: ContextVar[Callable[[Case], None]] = ContextVar("calling", default=lambda case: None)
 
 
 @lru_cache(maxsize=32)  # the layers of one spec share it, and all that it has compiled
@@ -173,6 +178,8 @@ class Trial:
 
     @cached_property
     def _called(self) -> Call | Failure:
+        if self.given is None:
+            calling.get()(self.case)
         arrays = self._fresh()
         return call(self.layer, arrays.tensors, self.constants, arrays.cotangents)
 

@@ -32,25 +32,27 @@ _GRACE = 1.0  # seconds to be patient before force
 
 
 class WorkerTimeout(Exception):
-    """A task took longer than `seconds`; `output` is the last it wrote to stdout and stderr."""
+    """A task took longer than `seconds`; `output` is the last it wrote to stdout and stderr, and
+    `noted` what it said last that it was at."""
 
-    def __init__(self, seconds: float, output: str = "") -> None:
-        super().__init__(seconds, output)
-        self.seconds, self.output = seconds, output
+    def __init__(self, seconds: float, output: str = "", noted: str = "") -> None:
+        super().__init__(seconds, output, noted)
+        self.seconds, self.output, self.noted = seconds, output, noted
 
     def __str__(self) -> str:
         return f"no result within {self.seconds:g} s: its process was killed"
 
 
 class WorkerDied(Exception):
-    """A task's process died; `output` is the last it wrote to stdout and stderr.
+    """A task's process died; `output` is the last it wrote to stdout and stderr, and `noted` what
+    it said last that it was at.
 
     `exitcode` is as in `multiprocessing.Process`: -n for signal n.
     """
 
-    def __init__(self, exitcode: int, output: str = "") -> None:
-        super().__init__(exitcode, output)
-        self.exitcode, self.output = exitcode, output
+    def __init__(self, exitcode: int, output: str = "", noted: str = "") -> None:
+        super().__init__(exitcode, output, noted)
+        self.exitcode, self.output, self.noted = exitcode, output, noted
 
     def __str__(self) -> str:
         if self.exitcode >= 0:
@@ -204,6 +206,7 @@ class _Worker:
             resource_tracker.ensure_running()
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         self.log.write_bytes(b"")
+        _notes(self.log).write_bytes(b"")
         self.pipe, theirs = _SPAWN.Pipe()
         process = _SPAWN.Process(target=_work, args=(theirs, self.log, self.seconds), daemon=True)
         with theirs:
@@ -239,8 +242,8 @@ class _Worker:
                 self.take(self.task)
         elif dead or now >= self.deadline + _GRACE:
             late = now >= self.deadline
-            exitcode, output = self.stop(0 if late else _GRACE)
-            self.fail(WorkerTimeout(self.seconds, output) if late else WorkerDied(exitcode, output))
+            exitcode, *words = self.stop(0 if late else _GRACE)
+            self.fail(WorkerTimeout(self.seconds, *words) if late else WorkerDied(exitcode, *words))
 
     def fail(self, error: BaseException) -> None:
         """Give the task, if there is one, an exception for a result."""
@@ -248,8 +251,8 @@ class _Worker:
         if task:
             task.future.set_exception(error)
 
-    def stop(self, patience: float) -> tuple[int, str]:
-        """End the process, after `patience` seconds by force; return exit code and output."""
+    def stop(self, patience: float) -> tuple[int, str, str]:
+        """End the process, after `patience` seconds by force; return exit code, output and note."""
         assert self.process
         self.pipe.close()
         self.process.join(patience)
@@ -261,7 +264,8 @@ class _Worker:
             log.seek(max(0, os.fstat(log.fileno()).st_size - 2**16))
             text = log.read().decode(errors="replace")
         # A crash lists all compiled modules, at length, after its traceback.
-        return exitcode, re.sub(r"(?m)^Extension modules: .*\n", "", text)[-_OUTPUT:]
+        output = re.sub(r"(?m)^Extension modules: .*\n", "", text)[-_OUTPUT:]
+        return exitcode, output, _notes(self.log).read_text("utf-8", "replace")
 
 
 def _settle(future: Future[Any], reply: bytes) -> None:
@@ -281,12 +285,30 @@ def _settle(future: Future[Any], reply: bytes) -> None:
         future.set_exception(RuntimeError(text))
 
 
+def _notes(log: Path) -> Path:
+    return log.with_suffix(".notes")
+
+
+_noting: int | None = None  # in a worker process, the file of its notes
+
+
+def note(text: str) -> None:
+    """Write down what a task is at, which is told if its process is killed: the last note counts.
+
+    Elsewhere than in a worker process it is nobody's concern.
+    """
+    if _noting is not None:
+        os.ftruncate(_noting, 0)
+        os.write(_noting, text.encode("utf-8", "backslashreplace"))
+
+
 def _work(pipe: Connection, path: Path, seconds: float) -> None:
     """Be a worker process: run what comes through the pipe until its other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to handle
     if sys.platform != "win32":
         os.setpgrp()
-    log = os.open(path, os.O_WRONLY | os.O_APPEND)
+    global _noting
+    log, _noting = (os.open(p, os.O_WRONLY | os.O_APPEND) for p in (path, _notes(path)))
     os.dup2(log, 1)
     os.dup2(log, 2)
     # Unbuffered: a crash loses nothing.
@@ -300,6 +322,7 @@ def _work(pipe: Connection, path: Path, seconds: float) -> None:
         while True:
             task = pipe.recv_bytes()
             os.ftruncate(log, 0)
+            note("")
             if seconds < threading.TIMEOUT_MAX:
                 # Timed here as well: this thread needs no interpreter lock and no parent, and
                 # writes down where the task hangs.
@@ -345,6 +368,7 @@ def last_words(output: str, file: str) -> tuple[int | None, str]:
 
     The traceback that follows what was printed leads mostly through code that is not the user's.
     """
-    line = re.search(rf'File "{re.escape(str(Path(file).resolve()))}", line (\d+)', output)
+    path = str(Path(file).resolve()).encode("ascii", "backslashreplace").decode()
+    line = re.search(rf'File "{re.escape(path)}", line (\d+)', output)
     said = re.split(r"(?m)^(?:Timeout \(|Fatal Python|Thread 0x|Current thread)", output)[0]
     return (int(line[1]) if line else None), said.strip()

@@ -57,7 +57,7 @@ ONLY = {
 
 # Modules beside the table: the order places each after the one it is built on.
 BESIDE = {
-    "derivatives": "layer", "proof": "layer", "witness": "layer", "findings": "shrink", "attribution": "diagnose", "coverage": "diagnose", "tally": "diagnose", "sides": "cases", "replayed": "trial", "workers": "errors",
+    "again": "layer", "derivatives": "layer", "proof": "layer", "witness": "layer", "findings": "shrink", "attribution": "diagnose", "coverage": "diagnose", "tally": "diagnose", "sides": "cases", "replayed": "trial", "workers": "errors",
 }  # fmt: skip
 
 NOTATION = ["tree", "parse", "dims", "marks", "ranges", "inline", "compose", "statements", "check"]

@@ -567,9 +567,9 @@ def test_a_wrong_gradient_is_found_named_and_replayed(here, capsys):
     finding = next(f for f in report.findings if f.check == "symbolic")
     assert finding.tensor == "w"
     assert finding.expected == pytest.approx(2 * finding.got)
-    program, command, target, case = shlex.split(finding.replay)
+    program, command, target, case, *digest = shlex.split(finding.replay)
     assert (program, command) == ("gradverify", "replay")
-    assert main([command, target, case]) == 1
+    assert main([command, target, case, *digest]) == 1
     out = capsys.readouterr().out
     assert "FAILED wrong · symbolic · w\n" in out
     assert f"  case        {case}\n" in out

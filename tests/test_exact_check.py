@@ -67,7 +67,7 @@ def test_a_wrong_gradient_fails_and_nothing_else_is_blamed(scale):
     assert finding.got == pytest.approx(scale * finding.expected, rel=1e-12)
     assert finding.allowed < 1e-12
     assert finding.why.startswith("64 x (")
-    assert '::layer::exact" "N=1 C=1 ' in finding.replay
+    assert 'checks=["exact"], case="N=1 C=1 ' in finding.replay
 
 
 def test_one_wrong_element_is_found():

@@ -216,7 +216,7 @@ class TestOutcome:
               difference  * times what is allowed
               allowed     *
               at          specs/wrong.py:8
-              replay      gradverify replay "specs/wrong.py::twice::symbolic" "N=1 *"
+              replay      gradverify replay "specs/wrong.py::twice::symbolic" "N=1 *" --digest *
             * short test summary *
             FAILED specs/wrong.py::twice::descent - Failed: wrong: x
             FAILED specs/wrong.py::twice::exact - Failed: wrong: x

@@ -27,10 +27,12 @@ def judge(
     checks: tuple[str, ...],
     case: str | None = None,
     selected: Sequence[str] = (),
+    since: str | None = None,
 ) -> int:
     """Judge the layers of the files, deliver the report and return the exit code.
 
-    The checks that were `selected` by name are made even where the settings ignore them.
+    The checks that were `selected` by name are made even where the settings ignore them. `case` is
+    the one case to judge layers at, of a line that was printed when they had the digest `since`.
     """
     from gradverify import jobs as work
     from gradverify.checks.names import NAMES
@@ -61,8 +63,8 @@ def judge(
                 require_matches(config, [f.layer for f in found])
             if case is not None:
                 for f in chosen:
-                    pool.submit(try_case, f.path, f.layer, case).result()
-            jobs = [_job(f, config, checks, selected, case) for f in chosen]
+                    pool.submit(try_case, f.path, f.layer, case, since).result()
+            jobs = [_job(f, config, checks, selected, case, since) for f in chosen]
             with progress(len(jobs)) as advance:
 
                 def on_result(result: LayerResult) -> None:
@@ -84,15 +86,16 @@ def judge(
 
 
 def _job(
-    found: Found, config: Config, checks: Sequence[str], selected: Sequence[str], case: str | None
-) -> "Job":
+    found: Found, config: Config, checks: Sequence[str], selected: Sequence[str],
+    case: str | None, since: str | None,
+) -> "Job":  # fmt: skip
     """Return the work of judging a layer, as the settings have it."""
     from gradverify.jobs import Job
 
     own = config.of_layer(found.layer, selected)
     asked = tuple(c for c in checks if c not in own.ignored)
     return Job(found.path, found.digest, found.layer, own.profile, asked, config.seed, case,
-               ignored=tuple(own.ignored.items()), remarks=own.remarks)  # fmt: skip
+               ignored=tuple(own.ignored.items()), remarks=own.remarks, since=since)  # fmt: skip
 
 
 def _clean(report: "Report") -> bool:
