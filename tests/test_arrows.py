@@ -38,6 +38,7 @@ ORDER = [
     ("gate",),
     ("report",),
     ("survey",),
+    ("scaffold",),
     ("options",),
     ("commands",),
     ("cli", "pytest_plugin", "__main__", "__init__"),

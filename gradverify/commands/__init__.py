@@ -1,6 +1,6 @@
 """The commands of the command line: one file each, with its options and what it runs."""
 
-from gradverify.commands import audit, config, derive, explain, listing, prove, replay, verify
+from gradverify.commands import audit, config, derive, explain, listing, new, prove, replay, verify
 
 # In the order in which `gradverify --help` lists them.
-COMMANDS = (verify, listing, derive, prove, replay, explain, audit, config)
+COMMANDS = (verify, listing, derive, prove, new, replay, explain, audit, config)
