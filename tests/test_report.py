@@ -193,6 +193,8 @@ def test_a_finding_is_shown_in_full():
         "  replay      gradverify replay specs/batch_norm.py::numpy_batch_norm::symbolic "
         f'"{CASE}"\n'
         "\n"
+        "`gradverify explain QUESTION` says what a finding means and how to fix it\n"
+        "\n"
         "1 layer: 1 failed; 1 error\n"
     )
 
@@ -203,6 +205,8 @@ def test_what_a_finding_does_not_have_is_left_out():
         "FAILED numpy_batch_norm · contract\n"
         "  the layer raised ValueError: no\n"
         "  question    raises\n"
+        "\n"
+        "`gradverify explain QUESTION` says what a finding means and how to fix it\n"
         "\n"
         "1 layer: 1 failed; 1 error\n"
     )

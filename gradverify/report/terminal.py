@@ -64,6 +64,10 @@ def _sections(report: Report, page: Page) -> Iterator[RenderableType]:
                     yield show(name, replace(finding, derived=None) if known else finding, page)
                     yield Text()
                     derived.add(finding.derived)
+    if report.findings:
+        hint = "`gradverify explain QUESTION` says what a finding means and how to fix it"
+        yield Text(wrapped(hint, page, 0), "dim")
+        yield Text()
     for problem in report.problems:
         yield _note(page, "PROBLEM", page.short(problem), "bold red")
         yield Text()
