@@ -1,10 +1,12 @@
 """What a run found, as data: Status, Finding, TensorResult, ..., Coverage, LayerResult, Report."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+import re
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+
+from gradverify.evidence import Evidence
+from gradverify.plain import from_plain, to_plain
 
 SCHEMA = 1
 # How the reason of a check starts that the project's settings ignore.
@@ -112,7 +114,10 @@ class Coverage:
 
 @dataclass(frozen=True)
 class LayerResult:
-    """One layer: its verdict, its checks and its findings; `source` is file:line."""
+    """One layer: its verdict, its checks and its findings; `source` is file:line.
+
+    `evidence` is there where a view was asked for that shows it.
+    """
 
     spec: str
     layer: str
@@ -122,6 +127,7 @@ class LayerResult:
     findings: tuple[Finding, ...] = ()
     remarks: tuple[str, ...] = ()
     coverage: Coverage | None = None
+    evidence: Evidence | None = None
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -131,7 +137,12 @@ class LayerResult:
 
 @dataclass(frozen=True)
 class Report:
-    """All that a run found. `problems` are inputs that could not be judged at all."""
+    """All that a run found. `problems` are inputs that could not be judged at all.
+
+    `environment` says when and with what it ran, which makes no two reports differ, and `folder`
+    where: the paths of findings are shown relative to it; `root` is the folder of the whole
+    project, as a repository has it.
+    """
 
     version: str
     profile: str
@@ -139,6 +150,9 @@ class Report:
     layers: tuple[LayerResult, ...] = ()
     problems: tuple[str, ...] = ()
     interrupted: bool = False
+    environment: dict[str, str] = field(default_factory=dict, compare=False)
+    folder: str = ""
+    root: str = ""
 
     @property
     def ok(self) -> bool:
@@ -157,91 +171,34 @@ class Report:
 
     def to_json(self, indent: int | None = 2) -> str:
         """Return the report as JSON text, schema 1."""
-        data = {
-            "schema": SCHEMA,
-            "gradverify": self.version,
-            "profile": self.profile,
-            "seed": self.seed,
-            "interrupted": self.interrupted,
-            "problems": list(self.problems),
-            "layers": [asdict(layer) for layer in self.layers],
-        }
-        return json.dumps(_finite(data), indent=indent, ensure_ascii=False)
-
-
-def _finite(value: Any) -> Any:
-    """Return `value` with non-finite floats as strings: JSON has no nan and no infinity."""
-    if isinstance(value, float) and not (-float("inf") < value < float("inf")):
-        return str(value)
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value
-
-
-def _number(value: Any) -> Any:
-    return float(value) if value in ("nan", "inf", "-inf") else value
-
-
-def _layers(data: list[dict[str, Any]]) -> Iterator[LayerResult]:
-    for layer in data:
-        checks = tuple(
-            CheckResult(
-                **{
-                    **check,
-                    "status": Status(check["status"]),
-                    "tensors": {
-                        name: TensorResult(
-                            Status(t["status"]),
-                            t["reason"],
-                            _number(t["worst"]),
-                            _number(t["allowed"]),
-                            t.get("why"),
-                            t.get("powered", 0),
-                        )
-                        for name, t in check["tensors"].items()
-                    },
-                }
-            )
-            for check in layer["checks"]
-        )
-        findings = tuple(
-            Finding(
-                **{
-                    **f,
-                    **{key: _number(f[key]) for key in ("expected", "got", "allowed")},
-                    "index": None if f["index"] is None else tuple(f["index"]),
-                }
-            )
-            for f in layer["findings"]
-        )
-        yield LayerResult(
-            layer["spec"],
-            layer["layer"],
-            layer["source"],
-            Verdict(layer["verdict"]),
-            checks,
-            findings,
-            tuple(layer["remarks"]),
-            _coverage(layer.get("coverage")),
-        )
-
-
-def _coverage(data: dict[str, Any] | None) -> Coverage | None:
-    return Coverage(**{**data, "missing": tuple(data["missing"])}) if data else None
+        data = to_plain(self)
+        layers, version = data.pop("layers"), data.pop("version")
+        data = {"schema": SCHEMA, "gradverify": version, **data, "layers": layers}
+        written = json.dumps(data, indent=indent, ensure_ascii=False)
+        # Numbers in a row stand in a row, not one below the other.
+        return re.sub(r'\[\n\s+([^][{}"]+?)\s+\]', lambda m: f"[{' '.join(m[1].split())}]", written)
 
 
 def report_from_json(text: str) -> Report:
-    """Return the Report that `Report.to_json` wrote; ValueError where it is another schema."""
-    data = json.loads(text)
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-        raise ValueError(f"not a gradverify report of schema {SCHEMA}")
-    return Report(
-        data["gradverify"],
-        data["profile"],
-        data["seed"],
-        tuple(_layers(data["layers"])),
-        tuple(data["problems"]),
-        data["interrupted"],
-    )
+    """Return the Report that `Report.to_json` wrote.
+
+    ValueError says in one line why it cannot: cut short, no report, of a newer version, or what
+    is wrong in it, and where.
+    """
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        whole = "it is empty" if not text.strip() else f"it is no JSON, or cut short: {error}"
+        raise ValueError(whole) from None
+    except RecursionError:
+        raise ValueError("it is no report: it is nested too deeply") from None
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if type(schema) is not int or "layers" not in data:
+        raise ValueError(f"it is not a gradverify report of schema {SCHEMA}")
+    if schema != SCHEMA:
+        by = f"gradverify {data.get('gradverify', 'of another version')}"
+        remedy = "update gradverify" if schema > SCHEMA else "verify again"
+        raise ValueError(
+            f"it is of schema {schema}, written by {by}, where {SCHEMA} is read: {remedy}"
+        )
+    return from_plain(Report, {**data, "version": data.get("gradverify")})

@@ -47,18 +47,22 @@ ORDER = [
 # What may import less than its place in the order allows.
 ONLY = {
     "errors": set(),
-    "result": set(),
+    "plain": set(),
+    "evidence": set(),
+    "result": {"plain", "evidence"},
     "tables": {"errors"},
     "config": {"errors", "tables"},
     "project": {"errors", "config"},
     "numerics": {"errors", "notation", "calculus"},
-    "report": {"errors", "result"},
+    "report": {"errors", "result", "evidence", "files"},
+    "files": set(),
     "workers": {"errors"},
 }
 
 # Modules beside the table: the order places each after the one it is built on.
 BESIDE = {
     "again": "layer", "derivatives": "layer", "proof": "layer", "witness": "layer", "findings": "shrink", "attribution": "diagnose", "coverage": "diagnose", "tally": "diagnose", "sides": "cases", "replayed": "trial", "workers": "errors",
+    "plain": "errors", "evidence": "errors", "files": "errors", "environment": "errors", "gather": "ground",
 }  # fmt: skip
 
 NOTATION = ["tree", "parse", "dims", "marks", "ranges", "inline", "compose", "statements", "check"]

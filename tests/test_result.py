@@ -2,8 +2,10 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
+from reports import full, hostile
 
 from gradverify import Finding, Report, Status, Verdict
 from gradverify.result import CheckResult, LayerResult, TensorResult, report_from_json
@@ -111,7 +113,8 @@ def test_json_has_the_keys_of_schema_1():
     """The keys are those of the published schema, at every level: readers depend on them."""
     data = json.loads(report(layer(Verdict.FAILED, (CHECK,), (FINDING,))).to_json())
     assert list(data) == [
-        "schema", "gradverify", "profile", "seed", "interrupted", "problems", "layers",
+        "schema", "gradverify", "profile", "seed", "problems", "interrupted", "environment",
+        "folder", "root", "layers",
     ]  # fmt: skip
     assert [data["schema"], data["gradverify"], data["profile"], data["seed"]] == [
         1, "0.1.0", "default", 7,
@@ -126,6 +129,7 @@ def test_json_has_the_keys_of_schema_1():
         "findings",
         "remarks",
         "coverage",
+        "evidence",
     ]
     assert found["verdict"] == "failed"
     (check,) = found["checks"]
@@ -153,11 +157,111 @@ def test_json_is_read_as_people_write_it():
     assert "Σ[n]" in report(layer(findings=(FINDING,))).to_json()
 
 
-@pytest.mark.parametrize("text", ['{"schema": 2}', "[]", "{}"])
-def test_another_schema_is_refused(text):
-    """A file of another schema, or of another program, is not read as a report."""
-    with pytest.raises(ValueError, match="not a gradverify report of schema 1"):
+def test_all_that_a_report_can_have_is_given_back():
+    """Evidence, coverage and the environment survive being written and read."""
+    read = report_from_json(full().to_json())
+    assert read == full()
+    assert read.environment == full().environment
+    assert report_from_json(hostile().to_json()) == hostile()
+
+
+def test_numbers_in_a_row_stand_in_a_row():
+    """A curve is a line of the file, and a name that looks like one stays as it is."""
+    made = report(layer(findings=(replace(FINDING, message="[\n  1,\n  2\n]", tensor="[\n 1 ]"),)))
+    assert report_from_json(made.to_json()) == made
+    assert '"steps": [1.0, 0.01, 0.0001, 1e-06],' in full().to_json()
+
+
+def test_an_older_report_is_read():
+    """A report of schema 1 from before a key was added has its default."""
+    data = json.loads(report(layer(Verdict.FAILED, (CHECK,), (FINDING,))).to_json())
+    for key in ("environment", "folder", "root"):
+        del data[key]
+    del data["layers"][0]["coverage"], data["layers"][0]["evidence"]
+    del data["layers"][0]["checks"][0]["tensors"]["gamma"]["why"]
+    read = report_from_json(json.dumps(data))
+    assert read.environment == {}
+    assert read.layers[0].evidence is None
+    assert read.layers[0].checks[0].tensors["gamma"].worst == 7.5e14
+
+
+def test_a_key_of_a_newer_version_is_passed_over():
+    """Keys may be added within a schema: whoever does not know them reads the rest."""
+    data = json.loads(report(layer()).to_json())
+    data["added"] = data["layers"][0]["added"] = {"since": "0.2"}
+    assert report_from_json(json.dumps(data)) == report(layer())
+
+
+GOOD = report(layer(Verdict.FAILED, (CHECK,), (FINDING,))).to_json()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "it is empty"),
+        (" \n", "it is empty"),
+        (GOOD[: len(GOOD) // 2], "it is no JSON, or cut short: "),
+        ("PK\x03\x04", "it is no JSON, or cut short: Expecting value"),
+        ("[]", "it is not a gradverify report of schema 1"),
+        ("{}", "it is not a gradverify report of schema 1"),
+        ("[" * 100_000, "it is no report: it is nested too deeply"),
+        ('{"schema": true, "layers": []}', "it is not a gradverify report of schema 1"),
+        (
+            '{"schema": 2, "gradverify": "0.9.0", "layers": []}',
+            "it is of schema 2, written by gradverify 0.9.0, where 1 is read: update gradverify",
+        ),
+        (
+            '{"schema": 0, "layers": []}',
+            "it is of schema 0, written by gradverify of another version, where 1 is read: verify "
+            "again",
+        ),
+        ('{"schema": 1, "layers": []}', "version is None, not a text"),
+        (GOOD.replace('"seed": 7', '"seed": "7"'), "seed is '7', not a whole number"),
+        (GOOD.replace('"seed": 7,', ""), "the report has no 'seed'"),
+        (GOOD.replace('"verdict": "failed"', '"verdict": "fine"'),
+         "layers[0].verdict is 'fine', no verdict"),
+        (GOOD.replace('"cases": 40', '"cases": true'),
+         "layers[0].checks[0].cases is True, not a whole number"),
+        (GOOD.replace('"worst": 750000000000000.0', '"worst": [1]'),
+         "layers[0].checks[0].tensors.gamma.worst is [1], not a number"),
+        (GOOD.replace('"index": [1, 2]', '"index": "12"'),
+         "layers[0].findings[0].index is '12', not a list"),
+        (GOOD.replace('"layer": "layer"', f'"layer": {[0] * 99}'),
+         "layers[0].layer is [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ..., not a text"),
+    ],
+)  # fmt: skip
+def test_what_is_no_report_is_refused_in_one_line(text, told):
+    """A file that is corrupt, cut short, older, newer or another's says what is wrong, and where."""
+    assert text != GOOD
+    with pytest.raises(ValueError, match=r"^it|^version|^seed|^layers|^the report") as error:
         report_from_json(text)
+    assert str(error.value).startswith(told)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (
+            '"steps": [1.0, ',
+            '"steps": [',
+            "differences[0] does not hold that it has as many errors",
+        ),
+        (
+            '"rates": [0.0, 0.5, 1.0]',
+            '"rates": []',
+            "losses[0] does not hold that it has as many l",
+        ),
+        ('"rows": [', '"rows": [[],', "heat[0] does not hold that it has rows of one length"),
+    ],
+)
+def test_evidence_that_cannot_be_drawn_is_refused(old, new, told):
+    """A curve with a number too few is found when the file is read, not when it is drawn."""
+    text = full().to_json()
+    assert old in text
+    with pytest.raises(ValueError, match="does not hold") as error:
+        report_from_json(text.replace(old, new, 1))
+    assert str(error.value).startswith(f"layers[0].evidence.{told}")
 
 
 def test_only_numbers_are_read_as_numbers():
