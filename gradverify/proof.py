@@ -3,7 +3,9 @@
 from collections.abc import Iterator, Set
 from dataclasses import dataclass, replace
 from itertools import islice
+from math import inf
 from textwrap import wrap
+from time import monotonic
 from typing import Any, Literal
 
 import numpy as np
@@ -117,19 +119,23 @@ def vanishes(spec: Spec, tensor: str) -> bool:
     return proven(claim, closed.target, spec.least)
 
 
-def closed_forms(spec: Spec) -> dict[str, Closed | None]:
+def closed_forms(spec: Spec, seconds: float = inf) -> dict[str, Closed | None]:
     """Return, for each differentiable tensor of a spec, its gradient on one line, or None.
 
     Each is compiled and compared with the step-by-step derivation before it is returned; one
-    that is 0 is proven.
+    that is 0 is proven. After so many `seconds` no other tensor is begun, and those left are left
+    out.
     """
     assert spec.program is not None
+    end = monotonic() + seconds
     derivation = derive(spec.program, spec.differentiable)
     forms = ClosedForms(derivation, spec.least)
     vanishing = {target for target, claim in _zeros(spec, derivation, forms)
                  if proven(claim, target, spec.least)}  # fmt: skip
     found: dict[str, Closed | None] = {}
     for tensor, cotangent in forms.wanted.items():
+        if monotonic() > end:
+            break
         if cotangent in vanishing:
             found[tensor] = forms.zero(cotangent)
             continue

@@ -150,11 +150,16 @@ class MathML(Style):
         rows += [_cell(self.words(note), attributes=_WIDE) for note in notes(lines)]
         return [f"<mtr>{row}</mtr>" for row in rows]
 
+    def math(self, lines: Sequence[Line]) -> str:
+        """Return equations as one element; "" where there are none."""
+        if not lines:
+            return ""
+        rows = "\n".join(['<mtable displaystyle="true">', *self.page(lines), "</mtable>"])
+        return f'<math xmlns="{SPACE}" display="block">\n{rows}\n</math>'
+
     def document(self, name: str, parts: Sequence[tuple[str, Sequence[Line]]]) -> str:
         shown = ['<div class="derivation">']
         for head, lines in parts:
             shown.append(f"<p>{_words(name)}: {_words(head)}</p>")
-            if lines:
-                shown.append(f'<math xmlns="{SPACE}" display="block">')
-                shown += ['<mtable displaystyle="true">', *self.page(lines), "</mtable>", "</math>"]
+            shown += [self.math(lines)] if lines else []
         return "\n".join([*shown, "</div>"]) + "\n"

@@ -74,6 +74,22 @@ def emit(
     return writer.style.document(name, parts)
 
 
+def typeset(oracle: Oracle, forms: Forms = MappingProxyType({})) -> list[tuple[str, str, str]]:
+    """Return what `emit` shows in parts: the heading of each, its text, and its MathML."""
+    plain, math = Unicode(), MathML()
+    both = []
+    for style in (plain, math):
+        writer = Writer(oracle.derivation, style)
+        parts = writer.parts()
+        if closed := writer.closed(forms):
+            parts.append((CLOSED, closed))
+        both.append(parts)
+    return [
+        (title, "\n".join(plain.page(lines)), math.math(rows))
+        for (title, lines), (_, rows) in zip(*both, strict=True)
+    ]
+
+
 def gradient_equations(derivation: Derivation, tensor: str) -> str:
     """Return the equations of one tensor's cotangent and, below, of what it needs: cotangents,
     and the sums that the definition holds inside its equations.

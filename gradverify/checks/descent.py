@@ -14,6 +14,7 @@ from gradverify.calculus.compile import Switches
 from gradverify.cases import Array, Arrays, draw
 from gradverify.checks.finite_difference import scale
 from gradverify.checks.observation import Observation
+from gradverify.evidence import LossCurve, rounded
 from gradverify.numerics.allowance import underflow
 from gradverify.numerics.finite_difference import (
     FACTOR,
@@ -44,6 +45,8 @@ CLEAR, LOW_CLEAR = 100.0, 10.0
 BLUR = 0.5
 # Steps that promise more than this fraction of the loss are no small ones.
 LOCAL = 0.125
+# A curve has so many rates, up to this many times the one that is chosen.
+POINTS, BEYOND = 25, 3.0
 # A squared norm below this is about to underflow: the gradient is zero for all that can be seen.
 # One above its inverse is about to overflow: no rate could be small enough.
 TINY = 1e-250
@@ -492,3 +495,25 @@ def _ends_below(problem: _Problem, run: Callable[[float], float], rate: float) -
             return True
         rate /= 4
     return False
+
+
+def loss_curves(trial: Trial) -> Iterator[LossCurve]:
+    """Yield, for each parameter, or input where there is none, the loss after a step in it alone
+    against the rate, up to beyond the one at which all of them lower the loss."""
+    problem = _problem(trial, start=False)
+    gradients = problem.slopes
+    names = trial.spec.params or trial.spec.inputs
+    grads = {k: gradients[k] for k in names if k in gradients and k not in trial.redundant}
+    grads = {k: g for k, g in grads.items() if TINY < _square({k: g}) < 1 / TINY}
+    if not grads:
+        return
+    rate, stuck = one_rate(problem, grads)
+    reach = 2 * problem.before / _square(grads) if stuck else BEYOND * rate
+    rates = np.linspace(0, reach, POINTS)
+    for name, gradient in grads.items():
+        alone = {name: gradient}
+        losses = [problem.loss(problem.moved(problem.start, alone, r)) for r in rates]
+        yield LossCurve(
+            name, str(trial.case), rounded(rates), rounded(losses),
+            -_square(alone), None if stuck else float(rate),
+        )  # fmt: skip

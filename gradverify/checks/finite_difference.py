@@ -8,6 +8,7 @@ import numpy as np
 
 from gradverify.cases import Array
 from gradverify.checks.observation import Observation
+from gradverify.evidence import DifferenceCurve, rounded
 from gradverify.numerics.finite_difference import (
     FACTOR,
     Estimate,
@@ -21,6 +22,8 @@ from gradverify.numerics.finite_difference import (
 from gradverify.result import Status
 from gradverify.trial import Call, Trial, call, norm
 
+# A curve has so many steps, from 10 times the longest that is tried on to where all is rounding.
+LONGEST, SHORTEST, POINTS = 1, -12, 27
 # In tensors up to this size each element is looked at to find the worst; beyond, by halving.
 MOST_ELEMENTS = 64
 
@@ -180,3 +183,43 @@ def _line(
 def scale(tensor: Array) -> float:
     """Return how much the values of a tensor vary, which is what a step in it is small beside."""
     return float(np.std(tensor)) or float(np.abs(tensor).max()) or 1.0
+
+
+def difference_curve(trial: Trial, tensor: str) -> DifferenceCurve | None:
+    """Return how far plain central differences are from the slope, against their step; None where
+    no step is valid."""
+    direction, smooth = _direction(trial, tensor), _smooth(trial, tensor, _direction(trial, tensor))
+    found = slope(trial, tensor, direction)
+    if found is None:
+        return None
+    known, error = found.value, None
+    if trial.oracle is not None:
+        known = float(np.sum(trial.reference.gradients[tensor] * direction))
+        (error,) = rounded([abs(found.value - known)])
+    loss, first, _ = _line(trial, tensor, direction)
+    steps = [h for h in first * np.logspace(LONGEST, SHORTEST, POINTS) if smooth(h)]
+    if not steps:
+        return None
+    errors = [abs((loss(h) - loss(-h)) / (2 * h) - known) for h in steps]
+    step, allowed, off = rounded([
+        found.step, found.allowed,
+        abs(float(np.sum(trial.gradients[tensor] * direction)) - known),
+    ])  # fmt: skip
+    return DifferenceCurve(
+        tensor, str(trial.case), rounded(steps), rounded(errors), step, error, allowed, off
+    )
+
+
+def element_errors(trial: Trial, tensor: str) -> Array | None:
+    """Return by how much each element of a gradient is off, in units of what is allowed; None for
+    a tensor of many elements."""
+    gradient = trial.gradients[tensor]
+    if gradient.size > MOST_ELEMENTS:
+        return None
+    off = np.zeros(gradient.shape)
+    for index in np.ndindex(gradient.shape):
+        unit = np.zeros(gradient.shape)
+        unit[index] = 1.0
+        if (found := slope(trial, tensor, unit)) is not None:
+            off[index] = abs(gradient[index] - found.value) / (found.allowed or np.inf)
+    return off
