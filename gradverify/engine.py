@@ -18,7 +18,9 @@ from gradverify.config import PROFILES, Profile, read_config
 from gradverify.declare import checked_dtypes
 from gradverify.diagnose import Diagnoses
 from gradverify.diagnose.state import follows
+from gradverify.environment import environment, project_root
 from gradverify.errors import UsageError, nearest
+from gradverify.evidence import Evidence
 from gradverify.findings import finding_for
 from gradverify.ground import Ground, ground_of, shortened, single
 from gradverify.layer import Layer, from_registration
@@ -56,13 +58,15 @@ def verify(
     seed: int = 0,
     sizes: Mapping[str, int] | None = None,
     case: str | None = None,
+    evidence: bool = False,
 ) -> Report:
     """Verify one layer in this process and return the Report; never raises for a wrong layer.
 
     `layer` is a Layer or a registered function; `profile` one that is built in, one by its name
     in the pyproject.toml that is here, or a Profile; `checks` names those to ask (default: all)
     and `sizes` fixes dimensions. `case` is one case, as a finding prints it, to judge the layer at
-    instead of those of the profile. Raises UsageError for a name that is not known, and for sizes
+    instead of those of the profile; `evidence` keeps what an HTML report shows beside the findings:
+    equations, curves and heat maps. Raises UsageError for a name that is not known, and for sizes
     that the spec does not allow.
     """
     found = layer if isinstance(layer, Layer) else _registered(layer)
@@ -73,8 +77,10 @@ def verify(
     chosen = profile_of(profile)
     checked_dtypes(chosen.dtypes)
     one = None if case is None else parse_case(case, found.spec)
-    result = verify_layer(found, chosen, names, seed, sizes=sizes, case=one)
-    return Report(__version__, chosen.name, seed, (result,))
+    result = verify_layer(found, chosen, names, seed, sizes=sizes, case=one, evidence=evidence)
+    here = Path.cwd()
+    return Report(__version__, chosen.name, seed, (result,), environment=environment(),
+                  folder=str(here), root=str(project_root(here)))  # fmt: skip
 
 
 def checked_names(checks: Sequence[str] | None) -> tuple[str, ...]:
@@ -133,6 +139,7 @@ def verify_layer(
     sizes: Mapping[str, int] | None = None,
     case: Case | None = None,
     ignored: Mapping[str, str] | None = None,
+    evidence: bool = False,
 ) -> LayerResult:
     """Put the checks to a layer over the cases of a profile, or over one given case.
 
@@ -177,7 +184,14 @@ def verify_layer(
         findings,
         tuple(remarks),
         ground.coverage,
+        _evidence(layer, ground, seen) if evidence else None,
     )
+
+
+def _evidence(layer: Layer, ground: Ground, seen: Mapping[str, Seen]) -> Evidence:
+    from gradverify.gather import gather  # slow to import, and seldom wanted
+
+    return gather(layer, ground, seen)
 
 
 def _with_reason(result: CheckResult, ignored: Mapping[str, str]) -> CheckResult:

@@ -25,7 +25,8 @@ class Job:
     """One layer to verify, as plain data: a worker loads the file and checks the hash itself.
 
     A file that is a module of its project is imported there by its name. `ignored` are checks that
-    the settings leave out, each with the reason, and `remarks` what they have to say of the layer.
+    the settings leave out, each with the reason, and `remarks` what they have to say of the layer;
+    `evidence` asks for what reports show besides what is wrong.
     """
 
     file: str
@@ -38,6 +39,7 @@ class Job:
     ignored: tuple[tuple[str, str], ...] = ()
     remarks: tuple[str, ...] = ()
     since: str | None = None  # the digest of the layer for which a line to replay was printed
+    evidence: bool = False
 
 
 def run(
@@ -116,7 +118,7 @@ def run_job(job: Job) -> LayerResult:
     told = calling.set(calls)
     try:
         result = verify_layer(layer, profile_of(job.profile), job.checks, job.seed, case=case,
-                              ignored=dict(job.ignored))  # fmt: skip
+                              ignored=dict(job.ignored), evidence=job.evidence)  # fmt: skip
     finally:
         calling.reset(told)
     changed = () if job.since is None else changes(layer, job.since)
