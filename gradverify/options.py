@@ -17,6 +17,8 @@ exit codes:
   2  wrong usage, or nothing to judge
   3  a defect of gradverify itself"""
 
+FORMATS = "text, json, junit, markdown, github, sarif or html"
+
 # Makes the parser of a command from its name, its help and what stands below its options.
 Command = Callable[..., argparse.ArgumentParser]
 
@@ -128,10 +130,10 @@ def timing(made: argparse.ArgumentParser, seconds: float = 300.0) -> None:
                       help=f"for each layer (default: {seconds:.0f})")  # fmt: skip
 
 
-def formats(made: argparse.ArgumentParser) -> None:
+def formats(made: argparse.ArgumentParser, known: str = FORMATS) -> None:
     """Add where the report goes, and as what."""
     made.add_argument("--format", default="text", metavar="FORMAT[:FILE],...",
-                      help="text or json, to FILE or to standard output "
+                      help=f"{known}, to FILE or to standard output "
                       "(default: text)")  # fmt: skip
 
 

@@ -393,7 +393,7 @@ def test_paths_below_the_folder_are_shortened():
 
 def test_the_formats():
     """Every format is a view of the same report; json can be read back."""
-    assert list(FORMATS) == ["text", "json"]
+    assert list(FORMATS) == ["text", "json", "junit", "markdown", "github", "sarif", "html"]
     full = report(failed())
     assert report_from_json(FORMATS["json"](full, Page())) == full
 
@@ -410,7 +410,11 @@ def test_views_are_read(tmp_path):
     ("asked", "told"),
     [
         ("jsn", "--format: there is no format 'jsn'; did you mean 'json'?"),
-        ("", "--format: there is no format ''; known are text, json"),
+        (
+            "",
+            "--format: there is no format ''; known are text, json, junit, markdown, "
+            "github, sarif, html",
+        ),
         ("json:", "--format: 'json:' names no file; write json:FILE"),
         (
             "text,json",
@@ -430,11 +434,59 @@ def test_views_that_cannot_be_delivered_are_refused(asked, told):
     assert str(error.value) == told
 
 
-def test_two_views_in_one_file_are_refused(tmp_path):
-    """A file takes one view: the second would overwrite the first."""
-    file = tmp_path / "out"
-    with pytest.raises(UsageError, match=r"two views cannot both go to .*out; give each a file"):
-        views(f"text:{file},json:{file}")
+def test_two_views_in_one_file_are_refused(tmp_path, monkeypatch):
+    """A file takes one view, however it is written: the second would overwrite the first."""
+    monkeypatch.chdir(tmp_path)
+    for other in (tmp_path / "out", "./out", "../" + tmp_path.name + "/out"):
+        with pytest.raises(UsageError, match=r"two views cannot both go to .*out; give each a"):
+            views(f"text:out,json:{other}")
+
+
+def test_annotations_go_below_the_text():
+    """On GitHub the log has the text and the annotations, in this order; JSON stays alone."""
+    assert views("github,text") == (("github", None), ("text", None))
+    with pytest.raises(UsageError, match="cannot both go to standard output"):
+        views("json,github")
+
+
+def test_an_extra_that_is_missing_is_known_before_a_run(monkeypatch):
+    """HTML needs more than the core, and says so at once, with what to install."""
+    monkeypatch.setattr("gradverify.report.deliver.find_spec", lambda name: None)
+    assert views("text,junit:x.xml")
+    with pytest.raises(UsageError) as error:
+        views("html:r.html")
+    assert str(error.value) == (
+        "--format: html needs jinja2 and matplotlib: pip install 'gradverify[report]'"
+    )
+
+
+def test_one_view_that_fails_takes_no_other_with_it(tmp_path, capsys):
+    """What cannot be written is told at the end; standard output and the JSON come first."""
+    wanted = views(f"text,junit:{tmp_path}/r.xml,json:{tmp_path}/r.json")
+    (tmp_path / "r.xml").mkdir()
+    with pytest.raises(UsageError, match=r"cannot write .*r\.xml: it is a folder"):
+        views(f"junit:{tmp_path}/r.xml")
+    with pytest.raises(UsageError, match=r"cannot write .*r\.xml: Is a directory"):
+        deliver(report(layer()), wanted, verbose=False)
+    assert capsys.readouterr().out.endswith("1 layer: 1 verified\n")
+    assert report_from_json((tmp_path / "r.json").read_text("utf-8")).ok
+
+
+def test_a_full_disk_is_told_with_what_is_left(tmp_path, monkeypatch):
+    """Whoever meets a full disk learns that the earlier report is still there."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "r.json").write_text("earlier")
+
+    def full(path, text):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("gradverify.report.deliver.write_whole", full)
+    with pytest.raises(UsageError) as error:
+        deliver(report(layer()), views("json:r.json,junit:new.xml"), verbose=False)
+    assert str(error.value) == (
+        "--format: cannot write r.json: No space left on device (what was in it before is still "
+        "there); cannot write new.xml: No space left on device"
+    )
 
 
 def test_trying_a_file_leaves_it_as_it_was(tmp_path):

@@ -38,7 +38,7 @@ def add(command: Command) -> None:
                       help="exit with 1 if fewer of the faults are caught, e.g. 0.99")  # fmt: skip
     sampling(made)
     timing(made, 300.0 * MANY)
-    formats(made)
+    formats(made, "text or json")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
     from gradverify.workers import WorkerPool
 
     os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", tempfile.gettempdir() + "/hypothesis")
-    wanted = views(options.format)
+    wanted = views(options.format, ("text", "json"))
     require_known(config, NAMES, DTYPES)
     seconds = config.timeout * (1 if config.origin["timeout"] == "--timeout" else MANY)
     profile = config.chosen

@@ -28,7 +28,7 @@ def add(command: Command) -> None:
     made.set_defaults(run=run)
     sampling(made)
     timing(made)
-    formats(made)
+    formats(made, "text or json")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     from gradverify.project import named_files
     from gradverify.report.deliver import views, write_views
 
-    wanted = views(options.format)
+    wanted = views(options.format, ("text", "json"))
     config = settled(options)
     require_known(config, NAMES, DTYPES)
     named_files(config)

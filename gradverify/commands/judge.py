@@ -4,6 +4,7 @@ import argparse
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,8 @@ def judge(
     from gradverify import jobs as work
     from gradverify.checks.names import NAMES
     from gradverify.declare import DTYPES
+    from gradverify.environment import environment, project_root
+    from gradverify.report import EVIDENT
     from gradverify.report.deliver import deliver, views
     from gradverify.report.progress import progress
     from gradverify.result import LayerResult, Report
@@ -47,6 +50,7 @@ def judge(
     wanted = views(options.format)
     require_known(config, NAMES, DTYPES)
     profile = config.chosen
+    evidence = any(name in EVIDENT for name, _ in wanted)
     problems: list[str] = []
     known: list[LayerResult] = []
     jobs: list[Job] = []
@@ -64,7 +68,7 @@ def judge(
             if case is not None:
                 for f in chosen:
                     pool.submit(try_case, f.path, f.layer, case, since).result()
-            jobs = [_job(f, config, checks, selected, case, since) for f in chosen]
+            jobs = [_job(f, config, checks, selected, case, since, evidence) for f in chosen]
             with progress(len(jobs)) as advance:
 
                 def on_result(result: LayerResult) -> None:
@@ -75,8 +79,11 @@ def judge(
     except KeyboardInterrupt:
         interrupted = True
         results = _as_far(jobs, known)
-    report = Report(__version__, profile.name, config.seed, results, tuple(problems),
-                    interrupted)  # fmt: skip
+    here = Path.cwd()
+    report = Report(
+        __version__, profile.name, config.seed, results, tuple(problems), interrupted,
+        environment(), str(here), str(project_root(here)),
+    )  # fmt: skip
     deliver(report, wanted, verbose=options.verbose)
     if any(remark.startswith(work.DEFECT) for r in report.layers for remark in r.remarks):
         return 3
@@ -87,7 +94,7 @@ def judge(
 
 def _job(
     found: Found, config: Config, checks: Sequence[str], selected: Sequence[str],
-    case: str | None, since: str | None,
+    case: str | None, since: str | None, evidence: bool,
 ) -> "Job":  # fmt: skip
     """Return the work of judging a layer, as the settings have it."""
     from gradverify.jobs import Job
@@ -95,7 +102,7 @@ def _job(
     own = config.of_layer(found.layer, selected)
     asked = tuple(c for c in checks if c not in own.ignored)
     return Job(found.path, found.digest, found.layer, own.profile, asked, config.seed, case,
-               ignored=tuple(own.ignored.items()), remarks=own.remarks, since=since)  # fmt: skip
+               tuple(own.ignored.items()), own.remarks, since, evidence)  # fmt: skip
 
 
 def _clean(report: "Report") -> bool:

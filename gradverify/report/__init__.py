@@ -39,4 +39,48 @@ def json(report: Report, page: Page) -> str:
     return report.to_json() + "\n"
 
 
-FORMATS: Mapping[str, Callable[[Report, Page], str]] = {"text": text, "json": json}
+def junit(report: Report, page: Page) -> str:
+    """Return the report as the XML that CI servers read test results from."""
+    from gradverify.report.junit import render
+
+    return render(report, page)
+
+
+def markdown(report: Report, page: Page) -> str:
+    """Return the report as a comment on a code review."""
+    from gradverify.report.markdown import render
+
+    return render(report, page)
+
+
+def github(report: Report, page: Page) -> str:
+    """Return what is wrong as annotations of lines, by the commands of GitHub Actions."""
+    from gradverify.report.github import render
+
+    return render(report, page)
+
+
+def sarif(report: Report, page: Page) -> str:
+    """Return the findings as SARIF 2.1.0, which code scanning reads."""
+    from gradverify.report.sarif import render
+
+    return render(report, page)
+
+
+def html(report: Report, page: Page) -> str:
+    """Return the report as one page that a browser shows without a network."""
+    from gradverify.report.html import render
+
+    return render(report, page)
+
+
+FORMATS: Mapping[str, Callable[[Report, Page], str]] = {
+    "text": text, "json": json, "junit": junit, "markdown": markdown, "github": github,
+    "sarif": sarif, "html": html,
+}  # fmt: skip
+
+# What a format needs besides the core.
+EXTRAS: Mapping[str, tuple[str, ...]] = {"html": ("jinja2", "matplotlib")}
+
+# What shows evidence, or keeps it for a view that is made later.
+EVIDENT = frozenset({"json", "html"})

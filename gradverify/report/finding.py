@@ -13,9 +13,17 @@ _LABEL = 12  # columns of a label, "difference" being the longest
 HEADLINES = {"error": ("FAILED", "bold red"), "warning": ("warning", "bold yellow")}
 
 
+# Control characters, halves of surrogate pairs, and what changes the direction of a text.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
+)
+
+
 def printable(text: str) -> str:
-    """Return `text` without control characters, which could repaint the terminal."""
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda m: f"\\x{ord(m[0]):02x}", text)
+    """Return `text` with what could repaint the terminal, or hide in it, shown by its number."""
+    return _UNSEEN.sub(
+        lambda m: f"\\x{ord(m[0]):02x}" if m[0] < "\u0100" else f"\\u{ord(m[0]):04x}", text
+    )
 
 
 def wrapped(text: str, page: Page, indent: int, hang: int = 0) -> str:
@@ -47,7 +55,7 @@ def show(layer: str, finding: Finding, page: Page) -> Text:
     shown = Text.assemble((f"{word} ", style))
     shown.append(printable(" · ".join(parts)), "bold")
     shown.append("\n" + wrapped(finding.message, page, _INDENT))
-    for label, value, filled in _fields(finding, page):
+    for label, value, filled in fields(finding, page):
         body = printable(value)
         if filled:
             body = wrapped(value, page, _INDENT + _LABEL).lstrip()
@@ -58,7 +66,7 @@ def show(layer: str, finding: Finding, page: Page) -> Text:
     return shown
 
 
-def _fields(finding: Finding, page: Page) -> list[tuple[str, str, bool]]:
+def fields(finding: Finding, page: Page) -> list[tuple[str, str, bool]]:
     """Return the rows of a finding: label, text, and whether the text may be filled."""
     rows: list[tuple[str, str | None, bool]] = [
         ("diagnosis", finding.diagnosis, True),

@@ -37,7 +37,12 @@ def render(report: Report, page: Page) -> str:
         for section in _sections(report, page):
             # Text is filled already; what is longer than the page is meant to be.
             console.print(section, soft_wrap=isinstance(section, Text))
-    return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
+    return "".join(f"{_no_command(line.rstrip())}\n" for line in capture.get().splitlines())
+
+
+def _no_command(line: str) -> str:
+    """Return a line that no CI server takes for a command, though a name may look like one."""
+    return re.sub(r"^(\s*)(::|##\[)", r"\1\\\2", line)
 
 
 def _sections(report: Report, page: Page) -> Iterator[RenderableType]:
@@ -71,7 +76,7 @@ def _sections(report: Report, page: Page) -> Iterator[RenderableType]:
     for problem in report.problems:
         yield _note(page, "PROBLEM", page.short(problem), "bold red")
         yield Text()
-    yield Text(wrapped(_counts(report), page, 0), "bold green" if report.ok else "bold red")
+    yield Text(wrapped(counts(report), page, 0), "bold green" if report.ok else "bold red")
 
 
 def _tensors(name: str, layer: LayerResult, page: Page) -> Iterator[RenderableType]:
@@ -135,7 +140,7 @@ def _note(page: Page, subject: str, body: str, style: str = "bold") -> Text:
     return shown
 
 
-def _counts(report: Report) -> str:
+def counts(report: Report) -> str:
     """Return the last line: how many layers came out how, and how many findings there are."""
     tally = Counter(layer.verdict for layer in report.layers)
     judged = ", ".join(f"{tally[v]} {v}" for v in Verdict if tally[v])
