@@ -19,13 +19,13 @@ from gradverify import (
     Spec,
     UsageError,
     Verdict,
-    options,
     verify,
 )
 from gradverify.calculus.compile import Oracle
 from gradverify.calculus.emit import function_name
 from gradverify.calculus.show import LEAVES, STYLES, emit, gradient_equations
 from gradverify.calculus.style import ADDS
+from gradverify.commands.derive import STYLES as EMITTED
 from gradverify.notation.tree import text
 from gradverify.result import Status
 
@@ -305,7 +305,7 @@ def test_styles_and_errors():
     """Of the styles, numpy is the oracle's source; an unknown one gets the nearest of them."""
     source = oracle("linear").source("linear", sizes=False)
     assert emit(oracle("linear"), "numpy", "linear") == source
-    assert STYLES == options.STYLES == ("unicode", "latex", "mathml", "numpy", "steps")
+    assert STYLES == EMITTED == ("unicode", "latex", "mathml", "numpy", "steps")
     expected = (
         "the style 'latx' is not one of unicode, latex, mathml, numpy, steps; did you mean 'latex'?"
     )
