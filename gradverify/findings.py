@@ -45,6 +45,7 @@ def finding_for(
         case=str(trial.case),
         diagnosis=cause.text or None,
         kind=cause.kind,
+        follows=cause.follows,
         odd_one_out=odd,
         derived=_derived(trial, check, seen),
         location=_location(trial, check, seen),

@@ -42,7 +42,7 @@ class Finding:
     difference that rounding explains; they are None where a question is not about a number.
     `diagnosis` says what is wrong and `kind` in a word or two of what kind that is, `why` who set
     the allowance, `derived` the derived equation, `odd_one_out` who is wrong where the sources
-    disagree.
+    disagree, and `follows` names the tensor of whose fault it is only a consequence.
     """
 
     check: str
@@ -62,6 +62,7 @@ class Finding:
     replay: str | None = None
     kind: str | None = None
     odd_one_out: str | None = None
+    follows: str | None = None
 
 
 @dataclass(frozen=True)

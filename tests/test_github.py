@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from reports import HARMFUL, SHARED, WRONG, failed, full, hostile, layer, report
 
-from gradverify import Status, Verdict
+from gradverify import Finding, Status, Verdict
 from gradverify.report import FORMATS, Page, text
 from gradverify.report.deliver import deliver
 from gradverify.report.github import SUMMARY, summary
@@ -68,6 +68,16 @@ def test_the_worst_come_first_and_the_rest_is_counted():
     assert [a[0] for a in found] == ["error"] * 10 + ["warning"] * 10 + ["notice"]
     assert [a[3].split(" ")[0] for a in found[:10]] == [f"l{k}" for k in range(11, 1, -1)]
     assert found[-1][4].startswith("2 more errors and 2 more warnings%3A".replace("%3A", ":"))
+
+
+def test_a_consequence_comes_after_its_cause():
+    """What only follows from another finding has no number, and is not the worst for that."""
+    steps = Finding("descent", "steps", "step 2 does not lower the loss", follows="beta")
+    found = annotations(report(layer("norm", Verdict.FAILED, [steps, WRONG])))
+    assert [a[3] for a in found] == [
+        "norm · beta%3A a mean over N where the sum is derived",
+        "norm%3A step 2 does not lower the loss",
+    ]
 
 
 def test_paths_are_relative_to_the_workspace(monkeypatch):

@@ -73,7 +73,7 @@ class Diagnoses:
             return found
         # Nothing else is wrong with the tensor: the forward is, or another tensor of a step.
         for other, cause in self.causes.items():
-            return Cause(cause.kind, f"it follows from what is wrong with {other}")
+            return Cause(cause.kind, f"it follows from what is wrong with {other}", other)
         return UNEXPLAINED
 
     def _from_contract(

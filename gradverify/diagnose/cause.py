@@ -22,10 +22,12 @@ LIKELY = 4
 
 @dataclass(frozen=True)
 class Cause:
-    """What is wrong: its kind in one word or two, and a sentence."""
+    """What is wrong: its kind in one word or two, and a sentence; `follows` names the tensor of
+    which this is only a consequence."""
 
     kind: str
     text: str
+    follows: str | None = None
 
 
 @dataclass(frozen=True)

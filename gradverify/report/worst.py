@@ -108,7 +108,10 @@ def unjudged(layer: LayerResult) -> Iterator[str]:
 
 
 def excess(finding: Finding) -> float:
-    """Return how many times more than allowed a finding is off; what is no number is worse."""
+    """Return how many times more than allowed a finding is off; what is no number is worse, but
+    for what only follows from another finding."""
+    if finding.follows is not None:
+        return 0.0
     if finding.expected is None or finding.got is None or not finding.allowed:
         return math.inf
     found = abs(finding.got - finding.expected) / finding.allowed
