@@ -23,7 +23,7 @@ from gradverify.errors import UsageError, nearest
 from gradverify.evidence import Evidence
 from gradverify.findings import finding_for
 from gradverify.ground import Ground, ground_of, shortened, single
-from gradverify.layer import Layer, from_registration
+from gradverify.layer import Layer, registered
 from gradverify.result import (
     IGNORED,
     CheckResult,
@@ -34,7 +34,7 @@ from gradverify.result import (
     Verdict,
 )
 from gradverify.shrink import Shrinker
-from gradverify.spec import REGISTERED, Spec
+from gradverify.spec import Spec
 from gradverify.tally import MIN_POWERED, Seen, applicable, check_result
 from gradverify.trial import Known, Trial, make_oracle
 
@@ -69,7 +69,7 @@ def verify(
     equations, curves and heat maps. Raises UsageError for a name that is not known, and for sizes
     that the spec does not allow.
     """
-    found = layer if isinstance(layer, Layer) else _registered(layer)
+    found = layer if isinstance(layer, Layer) else registered(layer)
     names = checked_names(checks)
     if seed < 0:
         raise UsageError(f"seed={seed}: a seed is 0 or more")
@@ -112,21 +112,6 @@ def profile_of(profile: Profile | str) -> Profile:
     if profile in PROFILES:
         return PROFILES[profile]
     return read_config(Path.cwd()).profile_named(profile)
-
-
-def _registered(function: Callable[..., Any]) -> Layer:
-    for entry in REGISTERED.values():
-        if entry.function is function:
-            return from_registration(entry)
-    if isinstance(function, Spec):
-        raise UsageError(
-            f"verify({function!r}): it judges layers: give it a function that is registered with "
-            "the spec, or Layer(spec, function)"
-        )
-    raise UsageError(
-        f"{getattr(function, '__name__', function)!r} is registered with no spec: write "
-        "@spec.register above it, or pass Layer(spec, function)"
-    )
 
 
 @np.errstate(all="ignore")  # what a wrong layer returns may overflow anywhere

@@ -5,17 +5,20 @@ from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gradverify.again import beside, changes, quoted, replay_line
-from gradverify.cases import Case, parse_case
 from gradverify.config import Profile
-from gradverify.engine import profile_of, verify_layer
 from gradverify.errors import GradverifyError
 from gradverify.loading import content_hash, load
 from gradverify.result import CheckResult, Finding, LayerResult, Status, Verdict
-from gradverify.trial import calling
 from gradverify.workers import WorkerDied, WorkerTimeout, last_words, note
 
+if TYPE_CHECKING:
+    from gradverify.cases import Case
+
+# The questions of findings about layers whose process gave no result.
+BROKEN = ("hangs", "dies", "changed")
 # How the remark of a layer starts over which gradverify itself failed.
 DEFECT = "a defect of gradverify"
 
@@ -110,9 +113,17 @@ def run_job(job: Job) -> LayerResult:
     if not layers:
         raise GradverifyError(f"{job.file} registers no layer {job.layer!r}")
     (layer,) = layers
-    case = None if job.case is None else parse_case(job.case, layer.spec)
+    # Slow to import: only the process that verifies needs them.
+    from gradverify.engine import profile_of, verify_layer
+    from gradverify.trial import calling
 
-    def calls(at: Case) -> None:
+    case = None
+    if job.case is not None:
+        from gradverify.cases import parse_case
+
+        case = parse_case(job.case, layer.spec)
+
+    def calls(at: "Case") -> None:
         note(f"{at}\n{replay_line(layer, None, at)}")
 
     told = calling.set(calls)

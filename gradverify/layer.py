@@ -7,7 +7,7 @@ from typing import Any
 
 from gradverify.declare import DTYPES, checked_dtypes
 from gradverify.errors import UsageError
-from gradverify.spec import Registration, Spec
+from gradverify.spec import REGISTERED, Registration, Spec
 
 Pullback = Callable[..., Any]
 
@@ -130,6 +130,22 @@ class Layer:
 def from_registration(entry: Registration) -> Layer:
     """Return the layer that `spec.register` kept."""
     return Layer(entry.spec, entry.function, name=entry.name, dtypes=entry.dtypes, file=entry.file)
+
+
+def registered(function: Callable[..., Any]) -> Layer:
+    """Return the layer that a function is registered as; UsageError where it is not."""
+    for entry in REGISTERED.values():
+        if entry.function is function:
+            return from_registration(entry)
+    if isinstance(function, Spec):
+        raise UsageError(
+            f"{function!r} is a spec, and what is judged are layers: give a function that is "
+            "registered with the spec, or Layer(spec, function)"
+        )
+    raise UsageError(
+        f"{getattr(function, '__name__', function)!r} is registered with no spec: write "
+        "@spec.register above it, or pass Layer(spec, function)"
+    )
 
 
 def _code(function: Callable[..., Any]) -> Any:

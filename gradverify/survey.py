@@ -5,10 +5,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from textwrap import indent
+from typing import TYPE_CHECKING
 
 from gradverify.config import Config
 from gradverify.errors import UsageError, complain, nearest
 from gradverify.project import named_files, spec_files, strays
+
+if TYPE_CHECKING:
+    from gradverify.workers import WorkerDied, WorkerTimeout
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,16 @@ def look(path: str) -> tuple[Found, ...]:
               ", ".join(f"{p} {layer.spec.shape_text(p)}" for p in layer.spec.params))
         for layer in layers
     )  # fmt: skip
+
+
+def died(file: str | Path, error: "WorkerDied | WorkerTimeout") -> str:
+    """Return what is known of the end of a process that only loaded a file."""
+    from gradverify.workers import last_words
+
+    line, said = last_words(error.output, str(file))
+    place = f"{file}:{line}" if line else file
+    printed = "; it printed:\n" + indent(said, "    ") if said else ""
+    return f"{place}: does not import: {error}{printed}"
 
 
 def try_case(path: str, layer: str, case: str, since: str | None) -> None:

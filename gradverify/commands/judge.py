@@ -5,19 +5,18 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from textwrap import indent
 from typing import TYPE_CHECKING
 
 from gradverify import __version__
 from gradverify.config import Config, require_known, require_matches
 from gradverify.errors import SpecError, UsageError, complain, few
-from gradverify.survey import Found, look, try_case
+from gradverify.survey import Found, died, look, try_case
 
 # Everything else is imported where it is needed: `gradverify --help` answers at once.
 if TYPE_CHECKING:
     from gradverify.jobs import Job
     from gradverify.result import LayerResult, Report
-    from gradverify.workers import WorkerDied, WorkerPool, WorkerTimeout
+    from gradverify.workers import WorkerPool
 
 
 def judge(
@@ -136,7 +135,7 @@ def load(
         except (SpecError, UsageError) as error:
             problems.append(str(error))
         except (WorkerDied, WorkerTimeout) as error:
-            problems.append(_died(file, error))
+            problems.append(died(file, error))
         else:
             found.extend(layers)
             bare.extend([] if layers else [file])
@@ -145,16 +144,6 @@ def load(
     for file in sorted({*bare} & {*map(os.path.normpath, named)}):
         complain(f"note: {file} registers no layer")
     return found, problems
-
-
-def _died(file: str, error: "WorkerDied | WorkerTimeout") -> str:
-    """Return what is known of the end of a process that only loaded a file."""
-    from gradverify.workers import last_words
-
-    line, said = last_words(error.output, file)
-    place = f"{file}:{line}" if line else file
-    printed = "; it printed:\n" + indent(said, "    ") if said else ""
-    return f"{place}: does not import: {error}{printed}"
 
 
 def _as_far(jobs: Sequence["Job"], known: Sequence["LayerResult"]) -> tuple["LayerResult", ...]:

@@ -3,7 +3,7 @@
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from rich.console import Console, RenderableType
@@ -22,6 +22,11 @@ _TELL = (Status.VACUOUS, Status.UNAVAILABLE, Status.ERROR)
 
 def render(report: Report, page: Page) -> str:
     """Return the report as text of the page's width, in colour where the page has it."""
+    return rendered(_sections(report, page), page)
+
+
+def rendered(sections: Iterable[RenderableType], page: Page) -> str:
+    """Return sections as text of the page's width."""
     console = Console(
         file=io.StringIO(),
         width=page.width,
@@ -34,7 +39,7 @@ def render(report: Report, page: Page) -> str:
         highlight=False,
     )
     with console.capture() as capture:
-        for section in _sections(report, page):
+        for section in sections:
             # Text is filled already; what is longer than the page is meant to be.
             console.print(section, soft_wrap=isinstance(section, Text))
     return "".join(f"{_no_command(line.rstrip())}\n" for line in capture.get().splitlines())
@@ -145,10 +150,10 @@ def counts(report: Report) -> str:
     tally = Counter(layer.verdict for layer in report.layers)
     judged = ", ".join(f"{tally[v]} {v}" for v in Verdict if tally[v])
     line = f"{_many(len(report.layers), 'layer')}: {judged}" if judged else "nothing was judged"
-    counts = Counter(f.severity for f in report.findings)
-    counts["problem"] = len(report.problems)
+    by_kind = Counter(f.severity for f in report.findings)
+    by_kind["problem"] = len(report.problems)
     kinds = ("error", "warning", "problem")
-    found = ", ".join(_many(counts[kind], kind) for kind in kinds if counts[kind])
+    found = ", ".join(_many(by_kind[kind], kind) for kind in kinds if by_kind[kind])
     return "interrupted: " * report.interrupted + line + (f"; {found}" if found else "")
 
 
