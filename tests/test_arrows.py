@@ -39,9 +39,11 @@ ORDER = [
     ("report",),
     ("survey",),
     ("scaffold",),
+    ("outcome",),
+    ("plugin",),
     ("options",),
     ("commands",),
-    ("cli", "pytest_plugin", "__main__", "__init__"),
+    ("cli", "pytest_plugin", "testing", "__main__", "__init__"),
 ]
 
 # What may import less than its place in the order allows.

@@ -1,188 +1,141 @@
-"""The pytest plugin in other projects: what is collected, what fails and how, and what it costs."""
+"""The pytest plugin in other projects: what is collected, and what pytest's own options mean."""
 
 from importlib.metadata import entry_points
-from textwrap import dedent
 
+import plugin_project
 import pytest
-
-from gradverify.checks.names import NAMES
+from plugin_project import ALL, CHECKS, PYPROJECT, RIGHT, node_ids
 
 pytest_plugins = ["pytester"]
+project = plugin_project.project  # a fixture
 
-CHECKS = sorted(NAMES)
-ALL = len(CHECKS)
-
-PYPROJECT = """\
-[tool.pytest.ini_options]
-testpaths = ["tests"]
-addopts = ["--strict-markers", "--strict-config"]
-filterwarnings = ["error"]
-
-[tool.gradverify]
-specs = ["specs"]
-"""
-
-RIGHT = """\
-from gradverify import Input, Output, Param, Spec
-
-product = Spec("product", x=Input("N"), w=Param("N"), y=Output("N"), definition="y[n] = w[n]*x[n]")
-
-
-@product.register
-def right(x, w):
-    return w * x, lambda dy: {"x": dy * w, "w": dy * x}
-"""
-
-WRONG = RIGHT.replace("def right", "def twice").replace("dy * w", "2 * dy * w")
-
-# In place of the engine, so that a test does not wait for it; it writes down what it is asked.
-ENGINE = """\
-import sys
-from types import ModuleType
-
-from gradverify.result import CheckResult, Finding, LayerResult, Report, Status, Verdict
-
-OUTCOMES = {}
-FINDINGS = []
-
-
-def verify(layer, *, profile, checks, seed):
-    with open("asked.txt", "a") as file:
-        print(layer.name, profile.name, seed, *checks, file=file)
-    if OUTCOMES is None:
-        raise NameError("oops")
-    results = tuple(
-        CheckResult(c, *OUTCOMES.get(c, (Status.PASSED,))) for c in checks
-    )
-    result = LayerResult("s", layer.name, "f.py:1", Verdict.FAILED, results, tuple(FINDINGS))
-    return Report("0", profile.name, seed, (result,))
-
-
-engine = ModuleType("gradverify.engine")
-engine.verify = verify
-sys.modules["gradverify.engine"] = engine
-"""
-
-
-class Project:
-    """A project of somebody else, in which pytest is run in a process of its own."""
-
-    def __init__(self, pytester):
-        self.pytester, self.path = pytester, pytester.path
-        self.write("pyproject.toml", PYPROJECT)
-        self.write("tests/test_own.py", "def test_own(): pass\n")
-        self.write("specs/right.py", RIGHT)
-
-    def write(self, name, text):
-        path = self.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-
-    def outcomes(self, outcomes, *findings):
-        """Let the engine find that, at once."""
-        settings = f"OUTCOMES = {outcomes}\nFINDINGS = [{', '.join(findings)}]"
-        self.write("conftest.py", ENGINE.replace("OUTCOMES = {}\nFINDINGS = []", settings))
-
-    def run(self, *args):
-        return self.pytester.runpytest_subprocess("-p", "gradverify.pytest_plugin", *args)
-
-    def ids(self, *args):
-        result = self.run("--collect-only", "-q", *args)
-        return [line for line in result.outlines if "::" in line and " " not in line]
-
-    def asked(self):
-        return sorted((self.path / "asked.txt").read_text().splitlines())
-
-
-@pytest.fixture
-def project(pytester, monkeypatch):
-    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
-    # What else is installed does not matter; and the entry point may not be.
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    monkeypatch.setenv("COLUMNS", "120")
-    return Project(pytester)
-
-
-def ids(file, layer):
-    return [f"{file}::{layer}::{check}" for check in CHECKS]
+OWN = "tests/test_own.py::test_own"
 
 
 class TestCollection:
     """One item per layer and check, under ids that stay."""
 
     def test_configured_specs_are_collected_although_testpaths_names_only_tests(self, project):
-        """The configured files come after the tests, one item per layer and check, in order."""
+        """The configured files come after the tests, one item per layer and check, in order;
+        without testpaths, where pytest finds them by itself, they count once."""
         second = '\n\n@product.register(name="also")\ndef _(x, w):\n    return right(x, w)\n'
         project.write("specs/a/right.py", RIGHT + second)
         specs = [
-            *ids("specs/a/right.py", "also"),
-            *ids("specs/a/right.py", "right"),
-            *ids("specs/right.py", "right"),
+            *node_ids("specs/a/right.py", "also"),
+            *node_ids("specs/a/right.py", "right"),
+            *node_ids("specs/right.py", "right"),
         ]
-        assert project.ids() == ["tests/test_own.py::test_own", *specs]
+        assert project.ids() == [OWN, *specs]
         assert specs == sorted(specs)
-
-    def test_without_testpaths_they_are_collected_once(self, project):
-        """Where pytest collects the whole project, a spec file that is configured counts once."""
         project.write("pyproject.toml", PYPROJECT.replace('testpaths = ["tests"]', ""))
-        assert project.ids() == [*ids("specs/right.py", "right"), "tests/test_own.py::test_own"]
+        assert project.ids() == [*specs, OWN]
 
-    def test_a_path_that_is_named_is_all_that_is_collected(self, project):
-        """A folder or an id on the command line takes the place of what is configured."""
-        assert project.ids("tests") == ["tests/test_own.py::test_own"]
-        assert project.ids("specs") == ids("specs/right.py", "right")
-        one = "specs/right.py::right::symbolic"
-        assert project.ids(one) == [one]
-
-    def test_a_folder_of_the_project_is_all_that_is_collected_from_within_it(
-        self, project, monkeypatch
-    ):
-        """Run in the folder of its tests, pytest collects these alone."""
+    def test_a_path_that_is_named_is_all_that_is_collected(self, project, monkeypatch):
+        """A folder, a file or an id takes the place of what is configured, and so does the folder
+        of the project in which pytest is run; a spec file that is named is no test module."""
+        right = node_ids("specs/right.py", "right")
+        assert project.ids("specs", "tests", "--deselect", right[2]) == [
+            *right[:2],
+            *right[3:],
+            OWN,
+        ]
+        project.write("specs/right.py", RIGHT + "def test_it(): pass\n")
+        assert project.ids("specs/right.py") == right
+        assert project.ids(right[2], OWN) == [right[2], OWN]
+        assert project.ids("--ignore=specs") == [OWN]
         monkeypatch.chdir(project.path / "tests")
-        assert project.ids() == ["tests/test_own.py::test_own"]
+        assert project.ids() == [OWN]
+        assert project.ids("../specs/right.py::right") == right
+
+    def test_files_may_be_configured_one_by_one_and_be_test_modules_too(self, project):
+        """A file that is a spec and a test module is collected as both; linked or named twice, by
+        another spec too, its layers count once."""
+        project.write("tests/test_layer.py", RIGHT + "\n\ndef test_more(): pass\n")
+        project.write("tests/again.py", "from test_layer import right, product\n")
+        (project.path / "tests/link.py").symlink_to(project.path / "tests/test_layer.py")
+        table = 'specs = ["tests/test_layer.py", "tests/again.py", "tests/link.py", "tests"]'
+        project.write("pyproject.toml", PYPROJECT.replace('specs = ["specs"]', table))
+        found = project.ids()
+        assert sorted(found) == sorted(
+            [*node_ids("tests/link.py", "right"), "tests/test_layer.py::test_more", OWN]
+        ) or sorted(found) == sorted(
+            [*node_ids("tests/test_layer.py", "right"), "tests/test_layer.py::test_more", OWN]
+        )
+
+    def test_modules_of_the_project_are_collected(self, project):
+        """Modules that are configured are imported by name, from src too, and their packages are
+        not set up, which would import them a second time."""
+        project.stub()
+        project.write("src/mylib/__init__.py", "print(1, file=open('imported.txt', 'a'))\n")
+        project.write("src/mylib/specs.py", RIGHT.partition("@")[0])
+        layers = "import stub\nfrom .specs import product\n\n\n@" + RIGHT.partition("@")[2]
+        project.write("src/mylib/layers.py", layers)
+        table = 'modules = ["mylib.layers"]'
+        project.write("pyproject.toml", PYPROJECT.replace('specs = ["specs"]', table))
+        items = node_ids("src/mylib/layers.py", "right")
+        assert project.ids() == [OWN, *items]
+        assert project.ids("src/mylib/layers.py::right::exact") == [items[CHECKS.index("exact")]]
+        (project.path / "imported.txt").unlink()
+        project.run().assert_outcomes(passed=ALL + 1)
+        assert (project.path / "imported.txt").read_text() == "1\n"
+        project.write(
+            "pyproject.toml", PYPROJECT.replace('specs = ["specs"]', table.replace("rs", "r"))
+        )
+        result = project.run()
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines(["ERROR: *there is no module mylib.layer in *mylib.layers*"])
 
     def test_specs_may_stand_beside_the_project(self, project, monkeypatch):
         """A path may lead out of the project: it is meant from its pyproject.toml."""
         table = PYPROJECT.replace('["specs"]', '["../specs"]')
         project.write("inner/pyproject.toml", table.replace("tests", "."))
         monkeypatch.chdir(project.path / "inner")
-        assert project.ids() == ids("right.py", "right")
+        assert project.ids() == node_ids("right.py", "right")
 
-    @pytest.mark.parametrize(
-        "table", ["", "# not [tool.gradverify]", "[tool.gradverify]\nseed = 1"]
-    )
-    def test_a_project_that_names_no_specs_has_none(self, project, table):
-        """Without a table of ours, or without specs in it, nothing is added."""
-        project.write("pyproject.toml", PYPROJECT.partition("[tool.gradverify]")[0] + table)
-        assert project.ids() == ["tests/test_own.py::test_own"]
+    def test_other_roots_change_nothing(self, project):
+        """With another rootdir or ini file, or a confcutdir, the settings are those of where one
+        stands."""
+        project.write("ci/pytest.ini", "[pytest]\n")
+        ids = project.ids("-c", "ci/pytest.ini", "--confcutdir=specs")
+        assert sum("::right::" in line for line in ids) == ALL
+        ids = project.ids("--rootdir=..")
+        assert sum("/specs/right.py::right::" in line for line in ids) == ALL
+
+    def test_a_project_that_names_no_specs_has_none(self, project):
+        """Without a table of ours, or without specs in it, nothing is added and nothing told."""
+        for table in ("# not [tool.gradverify]", "[tool.gradverify]\nseed = 1"):
+            project.write("pyproject.toml", PYPROJECT.partition("[tool.gradverify]")[0] + table)
+            result = project.run()
+            result.assert_outcomes(passed=1)
+            assert "gradverify: " not in result.stdout.str()
 
     def test_a_file_that_does_not_import_is_an_error_of_that_file_alone(self, project):
-        """It is told with its line and without a traceback, and the other files are judged."""
-        project.outcomes({})
+        """It is told with its line and without a traceback, one that kills its process too, and
+        the other files are judged; a spec file may skip itself."""
+        project.stub()
         project.write("specs/broken.py", "import numpy\n1 / 0\n")
-        result = project.run("--continue-on-collection-errors")
-        result.assert_outcomes(passed=ALL + 1, errors=1)
+        project.write("specs/dead.py", "import os\nprint('bye', flush=True)\nos._exit(3)\n")
+        project.write("specs/other.py", "import pytest\npytest.importorskip('no_such_thing')\n")
+        result = project.run("--continue-on-collection-errors", "-rs")
+        result.assert_outcomes(passed=ALL + 1, errors=2, skipped=1)
         result.stdout.fnmatch_lines([
             "*ERROR collecting specs/broken.py*",
             "specs/broken.py:2: does not import: ZeroDivisionError: division by zero",
+            "*ERROR collecting specs/dead.py*",
+            "specs/dead.py: does not import: its process exited with code 3; it printed:",
+            "    bye",
+            "SKIPPED*specs/other.py: could not import 'no_such_thing'*",
         ])  # fmt: skip
         assert "Traceback" not in result.stdout.str()
         assert "loading.py" not in result.stdout.str()
 
-    def test_a_spec_file_may_skip_itself(self, project):
-        """pytest.importorskip in a spec file means what it means in a test."""
-        project.outcomes({})
-        project.write("specs/other.py", "import pytest\npytest.importorskip('no_such_thing')\n")
-        result = project.run("-rs")
-        result.assert_outcomes(passed=ALL + 1, skipped=1)
-        result.stdout.fnmatch_lines(["SKIPPED*could not import 'no_such_thing'*"])
-
     @pytest.mark.parametrize(
         ("table", "message"),
         [
-            ('specs = "specs"', '*pyproject.toml: [[]tool.gradverify] specs = *: it has to be a list, such as [[]"specs"]'),
+            ('specs = "specs"', "*pyproject.toml: [[]tool.gradverify] specs = 'specs': it has to be *"),
             ('specs = ["spec"]', "*spec does not exist; did you mean *specs?"),
             ('specs = ["none"]', "*[[]tool.gradverify] specs: there is no Python file in none"),
+            ('profil = "quick"', "*there is no key 'profil'; did you mean 'profile'?"),
         ],
     )  # fmt: skip
     def test_a_configuration_that_cannot_be_meant_is_an_error(self, project, table, message):
@@ -194,175 +147,142 @@ class TestCollection:
         result.stderr.fnmatch_lines([f"ERROR: {message}"])
 
 
-class TestOutcome:
-    """A check passes, fails with its finding, or is skipped with its reason."""
-
-    def test_a_right_layer_passes_and_a_wrong_one_fails_with_the_finding(self, project):
-        """The failure is the finding as the command line shows it, with no frame of ours."""
-        project.write("specs/wrong.py", WRONG)
-        result = project.run("--gradverify-profile=quick", "-rf", "specs")
-        # The product has neither kinks nor buffers.
-        result.assert_outcomes(passed=2 * ALL - 8, failed=4, skipped=4)
-        lines = """\
-            *_ twice::symbolic _*
-            wrong: x
-
-            FAILED twice · symbolic · x
-              the gradient of x is not the derived one (in * cases; this is a small one)
-              *
-              element     x[[]0]
-              expected    *
-              got         *
-              difference  * times what is allowed
-              allowed     *
-              at          specs/wrong.py:8
-              replay      gradverify replay "specs/wrong.py::twice::symbolic" "N=1 *" --digest *
-            * short test summary *
-            FAILED specs/wrong.py::twice::descent - Failed: wrong: x
-            FAILED specs/wrong.py::twice::exact - Failed: wrong: x
-            FAILED specs/wrong.py::twice::finite_difference - Failed: wrong: x
-            FAILED specs/wrong.py::twice::symbolic - Failed: wrong: x
-        """
-        result.stdout.fnmatch_lines(dedent(lines).splitlines())
-        for ours in ("Traceback", "pytest_plugin", "engine.py"):
-            assert ours not in result.stdout.str()
-
-    def test_a_layer_without_a_definition_skips_what_needs_one(self, project):
-        """Forward, symbolic and kinks are skipped with their reason; so are absent buffers."""
-        project.write("specs/right.py", RIGHT.replace(', definition="y[n] = w[n]*x[n]"', ""))
-        result = project.run("--gradverify-profile=quick", "-rs", "specs")
-        result.assert_outcomes(passed=ALL - 4, skipped=4)
-        result.stdout.fnmatch_lines(["SKIPPED [[]3]*: right: the spec has no definition"])
-
-    def test_every_status_has_its_outcome(self, project):
-        """Only passed passes and only not applicable is skipped; what was not judged fails."""
-        project.outcomes({
-            "contract": ("error", "the layer gave no result"),
-            "descent": ("vacuous", "only 1 case(s)"),
-            "finite_difference": ("not applicable", "no tensor takes a gradient"),
-            "forward": ("unavailable", "the engine is out of order"),
-            "exact": ("unavailable", "compiled code takes no 50-digit numbers"),
-        })  # fmt: skip
-        result = project.run("-rsf", "specs")
-        result.assert_outcomes(passed=ALL - 5, skipped=2, failed=3)
-        lines = """\
-            SKIPPED*: right: compiled code takes no 50-digit numbers
-            SKIPPED*: right: no tensor takes a gradient
-            FAILED specs/right.py::right::contract - Failed: error: the layer gave no result
-            FAILED specs/right.py::right::descent - Failed: vacuous: only 1 case(s)
-            FAILED specs/right.py::right::forward - Failed: unavailable: the engine is out of order
-        """
-        result.stdout.fnmatch_lines(dedent(lines).splitlines())
-
-    def test_a_warning_does_not_fail_but_can_be_seen(self, project):
-        """A warning stands in the captured output of a check that passes."""
-        project.outcomes({}, 'Finding("contract", "aliases", "dy is returned twice", "warning")')
-        result = project.run("-rP", "specs")
-        result.assert_outcomes(passed=ALL)
-        result.stdout.fnmatch_lines(["*Captured gradverify call*", "warning right · contract"])
-
-    def test_a_defect_of_gradverify_is_told_in_one_line(self, project):
-        """An exception of the engine is named as ours; its traceback needs --full-trace."""
-        project.outcomes(None)
-        one = "specs/right.py::right::symbolic"
-        result = project.run(one)
-        result.stdout.fnmatch_lines(["internal error: NameError: oops (a defect of gradverify: *"])
-        assert "pytest_plugin" not in result.stdout.str()
-        project.run(one, "--full-trace").stdout.fnmatch_lines(["E*NameError: oops"])
-
-
-class TestSelection:
-    """pytest's own options mean what they always mean."""
+class TestOptions:
+    """pytest's own options mean what they always mean, and ours what they mean to `verify`."""
 
     def test_a_layer_is_verified_once_and_only_for_what_is_selected(self, project):
-        """-k and the seed reach the engine, which is asked once for all selected checks."""
-        project.outcomes({})
-        result = project.run("-k", "symbolic or forward", "--gradverify-seed=3")
-        result.assert_outcomes(passed=2, deselected=ALL - 1)
-        assert project.asked() == ["right default 3 forward symbolic"]
-        result.stdout.fnmatch_lines(["gradverify: profile default, seed 3"])
+        """-k, -m and --gradverify-select reach the engine, asked once for all selected checks."""
+        project.stub()
+        project.run("-k", "symbolic or forward").assert_outcomes(passed=2, deselected=ALL - 1)
+        assert project.asked() == ["right default 0 forward symbolic"]
+        select = "--gradverify-select=exact,kinks"
+        result = project.run(select, "--gradverify-ignore=kinks", "-m", "gradverify")
+        result.assert_outcomes(passed=1, deselected=ALL)
+        assert "right default 0 exact" in project.asked()
+        project.run("-m", "not gradverify").assert_outcomes(passed=1, deselected=ALL)
+        project.run("--markers").stdout.fnmatch_lines(["@pytest.mark.gradverify: *"])
 
-    def test_the_profile_reaches_the_engine(self, project):
-        """--gradverify-profile is the profile that the engine is asked for."""
-        project.outcomes({})
-        project.run("specs/right.py::right::contract", "--gradverify-profile", "thorough")
-        assert project.asked() == ["right thorough 0 contract"]
-
-    def test_settings_reach_the_engine(self, project):
-        """A module of the project, its own profile, and a check that is ignored with a reason."""
-        project.outcomes({})
-        project.write("src/lib/__init__.py", "")
-        project.write("src/lib/helper.py", "def same(x): return x\n")
-        project.write("src/lib/layers.py", f"from .helper import same\n{RIGHT}")
-        project.write(
-            "pyproject.toml",
-            PYPROJECT.replace('specs = ["specs"]', 'modules = ["lib.layers"]\nprofile = "ci"')
-            + "[tool.gradverify.profiles.ci]\ndrawn = 3\n"
-            + '[[tool.gradverify.overrides]]\nlayer = "r*"\nignore = ["exact"]\nreason = "why"\n',
+    def test_where_profile_and_seed_come_from(self, project, monkeypatch):
+        """Options go before the environment, and that before the file; --hypothesis-seed is ours
+        too unless we have our own. The header says which it was."""
+        project.stub()
+        project.configure('profile = "ci"\nseed = 4\n[tool.gradverify.profiles.ci]\ndrawn = 1\n')
+        one = "specs/right.py::right::contract"
+        project.run(one).stdout.fnmatch_lines(
+            ["gradverify: profile ci (pyproject.toml), seed 4 (pyproject.toml)"]
         )
-        result = project.run("-rs", "-k", "exact or forward or own")
-        result.assert_outcomes(passed=2, skipped=1, deselected=ALL - 2)
-        result.stdout.fnmatch_lines(["SKIPPED*right: ignored: why"])
-        assert project.asked() == ["right ci 0 forward"]
-        assert project.ids("src") == ids("src/lib/layers.py", "right")
+        monkeypatch.setenv("GRADVERIFY_PROFILE", "quick")
+        result = project.run(one, "-p", "hypothesispytest", "--hypothesis-seed=77")
+        told = "profile quick (GRADVERIFY_PROFILE), seed 77 (--hypothesis-seed)"
+        result.stdout.fnmatch_lines([f"gradverify: {told}"])
+        project.run(one, "-p", "hypothesispytest", "--hypothesis-seed=random",
+                    "--hypothesis-profile=default", "--gradverify-seed=3",
+                    "--gradverify-profile=thorough")  # fmt: skip
+        asked = [f"right {told} contract" for told in ("ci 4", "quick 77", "thorough 3")]
+        assert project.asked() == asked
 
     @pytest.mark.parametrize(
         ("option", "message"),
         [
-            ("--gradverify-profile=quik", "there is no profile 'quik'; did you mean 'quick'?"),
-            ("--gradverify-profile=zzz", "there is no profile 'zzz'; known are quick, *"),
-            ("--gradverify-seed=-1", "'-1' is not a whole number from 0"),
+            ("profile=quik", "there is no profile 'quik'; did you mean 'quick'?"),
+            ("seed=-1", "'-1' is not a whole number from 0"),
+            ("timeout=0", "'0' is not a number of seconds above 0"),
+            ("select=exakt", "there is no check 'exakt'; did you mean 'exact'?"),
         ],
     )
     def test_a_value_that_is_not_known_is_an_error(self, project, option, message):
-        """An unknown profile or a seed that is none is wrong usage, with what is known."""
-        result = project.run(option)
+        """An unknown name or a number that is none is wrong usage, with what is known."""
+        result = project.run(f"--gradverify-{option}")
         assert result.ret == pytest.ExitCode.USAGE_ERROR
-        result.stderr.fnmatch_lines([f"*{option.partition('=')[0]}: {message}"])
+        name = option.partition("=")[0]
+        result.stderr.fnmatch_lines([f"ERROR: --gradverify-{name}: {message}"])
 
-    def test_markers(self, project):
-        """-m gradverify selects exactly our items, and --markers tells of it."""
-        project.outcomes({})
-        project.run("-m", "gradverify").assert_outcomes(passed=ALL, deselected=1)
-        project.run("-m", "not gradverify").assert_outcomes(passed=1, deselected=ALL)
-        project.run("--markers").stdout.fnmatch_lines(["@pytest.mark.gradverify: *"])
-
-    def test_names(self, project):
-        """-k selects by layer and by check."""
-        project.outcomes({})
-        project.run("-k", "right").assert_outcomes(passed=ALL, deselected=1)
-        others = project.run("-k", "right and not descent")
-        others.assert_outcomes(passed=ALL - 1, deselected=2)
-
-    def test_exitfirst_and_last_failed(self, project):
-        """-x ends at the first failed check and --lf verifies the failed ones alone."""
-        project.outcomes({"descent": ("failed", "x"), "symbolic": ("failed", "x")})
+    def test_stopping_and_going_on(self, project):
+        """-x and --maxfail end at the first failures; --lf verifies the failed checks alone, --ff
+        runs them first and --sw goes on where it stopped."""
+        project.stub({"descent": ("failed", "x"), "symbolic": ("failed", "x")})
         before = CHECKS.index("descent")
-        project.run("-x", "specs").assert_outcomes(passed=before, failed=1)
-        project.run("specs").assert_outcomes(passed=ALL - 2, failed=2)
-        result = project.run("--lf")
-        result.assert_outcomes(failed=2)
-        assert project.asked()[0] == f"right default 0 {' '.join(CHECKS)}"
-        assert project.asked()[-1] == "right default 0 descent symbolic"
+        result = project.run("-x", "specs")
+        result.assert_outcomes(passed=before, failed=1)
+        project.run("--maxfail=2", "specs").assert_outcomes(passed=ALL - 2, failed=2)
+        everything = f"right default 0 {' '.join(c for c in STUB_ORDER)}"
+        assert project.asked() == [everything, everything]
+        project.run("--lf").assert_outcomes(failed=2)
+        assert "right default 0 symbolic descent" in project.asked()
+        result = project.run("--ff", "-v", "specs")
+        order = [line.split()[0] for line in result.outlines if "::" in line and "[" in line]
+        assert [x.rpartition("::")[2] for x in order[:2]] == ["descent", "symbolic"]
+        project.run("--sw", "specs").assert_outcomes(passed=before, failed=1)
+        left = project.run("--sw", "specs")
+        left.assert_outcomes(failed=1, deselected=before)
 
-    def test_xdist(self, project):
-        """Spread over two processes, each layer is verified once and findings are shown."""
+    def test_other_orders_change_nothing(self, project):
+        """Shuffled, as by pytest-randomly, and with durations each layer is verified once, and a
+        check took what it took, however all of a layer are made together."""
+        project.stub()
+        project.layer("other")
+        shuffle = "import random\n\n\ndef pytest_collection_modifyitems(items):\n    random.Random(1).shuffle(items)\n"
+        project.write("conftest.py", shuffle)
+        result = project.run("--durations=0", "-vv", "--junitxml=out.xml", "-W", "error", "specs")
+        result.assert_outcomes(passed=2 * ALL)
+        everything = f"default 0 {' '.join(STUB_ORDER)}"
+        assert project.asked() == [f"other {everything}", f"right {everything}"]
+        times = [float(case.get("time")) for case in project.junit().values()]
+        assert sum(t >= 0.25 for t in times) == 2 * ALL
+        assert sum(t < 0.3 for t in times) >= 2 * ALL - 2
+
+    @pytest.mark.parametrize("dist", ["load", "loadscope"])
+    def test_xdist(self, project, dist):
+        """However items are spread over two processes, each layer is verified once; findings, the
+        table and what was deselected are shown, and the ids are those without xdist."""
         pytest.importorskip("xdist")
-        project.outcomes({"symbolic": ("failed", "x")}, 'Finding("symbolic", "q", "bad")')
-        project.write("specs/wrong.py", WRONG)
-        result = project.run("-p", "xdist", "-n", "2", "--dist", "loadscope")
-        result.assert_outcomes(passed=2 * ALL - 1, failed=2)
-        result.stdout.fnmatch_lines(["FAILED right · symbolic"])
-        everything = f"default 0 {' '.join(CHECKS)}"
-        assert project.asked() == [f"right {everything}", f"twice {everything}"]
+        project.stub({"symbolic": ("failed", "x")}, 'Finding("symbolic", "q", "bad")')
+        project.layer("other")
+        result = project.run(
+            "-p", "xdist", "-n", "2", "--dist", dist, "-k", "not forward and not own", "-v",
+        )  # fmt: skip
+        result.assert_outcomes(passed=2 * ALL - 4, failed=2)
+        result.stdout.fnmatch_lines([
+            "FAILED right · symbolic",
+            "layer*contract*symbolic*verdict",
+            "right *ok *FAIL *FAILED",
+            "not checked:",
+            "  other, right · forward: deselected",
+            "2 layers: 2 failed; 2 errors",
+        ])  # fmt: skip
+        ran = {
+            line.split()[-1] for line in result.outlines if line.startswith("[gw") and "%" in line
+        }
+        assert ran == {x for layer in ("other", "right") for x in node_ids(
+            f"specs/{layer}.py", layer, [c for c in CHECKS if c != "forward"])}  # fmt: skip
+        everything = f"default 0 {' '.join(c for c in STUB_ORDER if c != 'forward')}"
+        assert project.asked() == [f"other {everything}", f"right {everything}"]
 
     def test_junit(self, project):
-        """Each check is a test case of its layer in the XML, with its failure."""
-        project.outcomes({"symbolic": ("failed", "x")}, 'Finding("symbolic", "q", "bad")')
+        """Each check is a test case of its layer in the XML, with its failure, its status and the
+        number of its cases."""
+        finding = 'Finding("symbolic", "q", "bad <&>", tensor="x", diagnosis="twice")'
+        project.stub({"symbolic": ("failed", "x", 9)}, finding)
         project.run("--junitxml=out.xml", "specs")
-        text = (project.path / "out.xml").read_text()
-        assert '<testcase classname="specs.right.right" name="symbolic"' in text
-        assert '<failure message="Failed: wrong: x' in text
+        case = project.junit()["right", "symbolic"]
+        assert case.get("classname") == "specs.right.right"
+        assert case.find("failure").get("message").startswith("Failed: twice")
+        assert "bad <&>" in case.find("failure").text
+        told = {p.get("name"): p.get("value") for p in case.iter("property")}
+        assert told == {"layer": "right", "check": "symbolic", "status": "failed", "cases": "9"}
+
+    def test_it_can_be_turned_off(self, project, monkeypatch):
+        """`-p no:gradverify` leaves pytest as it is, with the settings in pyproject.toml."""
+        if not entry_points(group="pytest11", name="gradverify"):
+            pytest.skip("gradverify is run from its checkout, not installed")
+        monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+        result = project.pytester.runpytest_subprocess("-p", "no:gradverify", "-p", "no:xdist")
+        result.assert_outcomes(passed=1)
+        assert "gradverify" not in result.stdout.str().replace("specs", "")
+
+
+STUB_ORDER = ("contract", "forward", "symbolic", "finite_difference", "exact", "kinks", "buffers",
+              "descent")  # fmt: skip
 
 
 def test_the_entry_point_is_the_plugin():
