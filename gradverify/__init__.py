@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gradverify.proof import Proof, prove
     from gradverify.result import Finding, Report, Status, Verdict
     from gradverify.spec import Spec
+    from gradverify.testing import check, parametrize
 
 # Where each public name lives; it is imported when first asked for, so that importing
 # gradverify (as the pytest plugin of a project that does not use it does) costs nothing.
@@ -25,13 +26,14 @@ _HOMES = {
     "Input": "declare", "Layer": "layer", "Output": "declare", "Param": "declare",
     "Part": "parts", "Profile": "config", "Proof": "proof", "Report": "result", "Spec": "spec",
     "SpecError": "errors", "Status": "result", "UsageError": "errors", "Verdict": "result",
-    "catalog": "loading", "oracle": "derivatives", "prove": "proof", "verify": "engine",
+    "catalog": "loading", "check": "testing", "oracle": "derivatives", "parametrize": "testing",
+    "prove": "proof", "verify": "engine",
 }  # fmt: skip
 
 __all__ = [
     "Buffer", "Constant", "Finding", "GradverifyError", "Input", "Layer", "Output", "Param",
     "Part", "Profile", "Proof", "Report", "Spec", "SpecError", "Status", "UsageError", "Verdict",
-    "catalog", "oracle", "prove", "verify",
+    "catalog", "check", "oracle", "parametrize", "prove", "verify",
 ]  # fmt: skip
 
 
