@@ -184,7 +184,9 @@ def test_one_case_can_be_judged_again():
 def test_a_spec_is_no_layer():
     """A spec handed to verify is told from a function that was never registered."""
     spec = Spec("s", x=Input("N"), y=Output("N"))
-    with pytest.raises(UsageError, match=r"^Spec\('s'\) is a spec, and what is judged are layers: give a"):
+    with pytest.raises(
+        UsageError, match=r"^Spec\('s'\) is a spec, and what is judged are layers: give a"
+    ):
         verify(spec)
 
 

@@ -40,6 +40,29 @@ def test_starting(show, tmp_path):
     )
 
 
+def test_a_process_beside_pytest(show, tmp_path):
+    (tmp_path / "pyproject.toml").write_text('[tool.gradverify]\nspecs = ["spec.py"]\n')
+    spec = (catalogue_folder() / "relu.py").read_text("utf-8")
+    (tmp_path / "spec.py").write_text(spec, "utf-8")
+    pytest = ("-m", "pytest", "-q", "-p", "gradverify.pytest_plugin")
+    one = (*pytest, "--gradverify-profile", "quick")
+    commands = {
+        "collected, in a process beside": (*pytest, "--collect-only"),
+        "collected, in that of pytest": (*pytest, "--collect-only", "-s"),
+        "verified, in a process beside": one,
+        "verified, in that of pytest": (*one, "-s"),
+    }
+    found = {name: [] for name in commands}
+    for _ in range(5):  # one after the other, so that a slow moment is slow for all
+        for name, command in commands.items():
+            found[name].append(run(tmp_path, command, 0))
+    show(
+        "What it costs that pytest verifies layers in a process of their own, which is kept: "
+        "milliseconds of a run with one small layer, medians of 5:",
+        [["run", "ms"], *([name, f"{1e3 * median(times):.0f}"] for name, times in found.items())],
+    )
+
+
 def run(folder, command, code):
     """Return the seconds of a Python process, which must end with that exit code."""
     env = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
