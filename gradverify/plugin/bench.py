@@ -13,6 +13,7 @@ import sqlite3
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import closing
@@ -122,11 +123,16 @@ def _look(path: str) -> tuple[Found, ...] | str:
 
 
 class _Here(Executor):
-    """Runs tasks at once and in this process, where they can be debugged: it raises theirs."""
+    """Runs tasks at once and in this process, where they can be debugged: it raises theirs.
+
+    Warnings are shown and are no errors, as in a process of their own.
+    """
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
-        future.set_result(fn(*args, **kwargs))
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            future.set_result(fn(*args, **kwargs))
         return future
 
 

@@ -98,7 +98,7 @@ class CheckItem(pytest.Item):
             findings = known.beside or outcome.findings
             pytest.fail(f"{reason}\n\n{self._shown(findings)}".rstrip(), pytrace=False)
         if outcome.kind is Kind.SKIPS:
-            pytest.skip(f"{self.found.layer}: {outcome.reason}")
+            pytest.skip(f"{self.parent.name}: {outcome.reason}")
 
     def _result(self) -> "LayerResult":
         """Return the result of the layer, verified now unless a check of it has run before."""

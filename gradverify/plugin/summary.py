@@ -105,7 +105,8 @@ def _unchecked(results: Mapping[str, LayerResult], plan: "Plan") -> Iterator[str
         for reason, checks in own.items():
             if checks:
                 names = "" if sorted(checks) == sorted(NAMES) else f" · {', '.join(checks)}"
-                reasons.setdefault((names, reason), []).append(key.rpartition("::")[2])
+                name = results[key].layer if key in results else key.rpartition("::")[2]
+                reasons.setdefault((names, reason), []).append(name)
     for (names, reason), layers in reasons.items():
         yield printable(f"{few(layers, _NAMES)}{names}: {reason}")
 
