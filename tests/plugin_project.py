@@ -38,6 +38,7 @@ STUB = """\
 import os
 import sys
 import time
+from contextvars import ContextVar
 from types import ModuleType
 
 from gradverify.result import CheckResult, Finding, LayerResult, Status, Verdict
@@ -74,6 +75,9 @@ CHECKS = ("contract", "forward", "symbolic", "finite_difference", "exact", "kink
 engine = ModuleType("gradverify.engine")
 engine.verify_layer, engine.profile_of = verify_layer, lambda profile: profile
 sys.modules["gradverify.engine"] = engine
+trial = ModuleType("gradverify.trial")  # slow to import
+trial.calling = ContextVar("calling")
+sys.modules["gradverify.trial"] = trial
 """
 
 

@@ -92,10 +92,11 @@ class CheckItem(pytest.Item):
             self.add_report_section("call", "gradverify", self._shown(warnings))
         if known.reason:
             pytest.xfail(known.reason)
-        findings = outcome.findings
         if known.unmet or outcome.kind is Kind.FAILS:
             reason = known.unmet or outcome.reason
             findings = known.beside or outcome.findings
+            if self.config.getoption("tbstyle") == "line":
+                findings = ()
             pytest.fail(f"{reason}\n\n{self._shown(findings)}".rstrip(), pytrace=False)
         if outcome.kind is Kind.SKIPS:
             pytest.skip(f"{self.parent.name}: {outcome.reason}")

@@ -169,9 +169,12 @@ class Verification:
             return
         report = outcome.get_result()
         report.duration = item.seconds
+        path, line, _ = item.reportinfo()
+        place = self.page.short(str(path)), (line or 0) + 1
         if report.skipped and isinstance(report.longrepr, tuple):
-            path, line, _ = item.reportinfo()
-            report.longrepr = (str(path), (line or 0) + 1, report.longrepr[2])
+            report.longrepr = (str(path), place[1], report.longrepr[2])
+        elif (crash := getattr(report.longrepr, "reprcrash", None)) is not None:
+            crash.path, crash.lineno = place  # it is not here that anything went wrong
 
     # The processes of xdist
 
