@@ -162,7 +162,8 @@ def replay(trial: Trial) -> dict[str, Array] | Unavailable:
         found = Replay(trial).gradients
     except Stopped as stopped:
         return Unavailable(str(stopped))
-    convert = np.frompyfunc(lambda value: mp.mpf(str(value)), 1, 1)
+    # mpmath knows an infinity only by its short name.
+    convert = np.frompyfunc(lambda value: mp.mpf(str(value).replace("Infinity", "inf")), 1, 1)
     return {k: np.asarray(convert(g), object) for k, g in found.items()}
 
 

@@ -4,6 +4,7 @@ import functools
 import math
 from dataclasses import replace
 
+import mpmath
 import numpy as np
 import pytest
 from numpy import zeros
@@ -353,6 +354,18 @@ def test_the_replay_gives_the_derived_gradients_to_40_digits():
     assert set(found) == {"x"}
     off = np.abs(found["x"] - trial.exact.gradients["x"])
     assert off.max() <= 1e-40 * np.abs(found["x"]).max()
+
+
+def test_a_gradient_that_is_not_finite_is_replayed_as_such():
+    """What a pullback returns is told, however wrong: infinities, and what is not a number."""
+
+    def layer(x, w):
+        y, pullback = tanh_layer(x, w)
+        return y, lambda dy: {**pullback(dy), "x": dy * -np.inf, "w": w * np.nan}
+
+    found = replay(trial_of(layer))
+    assert set(found["x"].ravel()) <= {mpmath.inf, -mpmath.inf}
+    assert all(mpmath.isnan(value) for value in found["w"].ravel())
 
 
 def test_a_layer_that_gives_no_result_has_no_replay():
