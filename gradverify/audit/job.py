@@ -9,6 +9,7 @@ from gradverify.audit.run import LayerAudit, audit
 from gradverify.checks.names import NAMES
 from gradverify.config import Profile
 from gradverify.errors import GradverifyError
+from gradverify.jobs import DEFECT
 from gradverify.loading import content_hash, load
 from gradverify.workers import WorkerDied, WorkerTimeout
 
@@ -29,7 +30,10 @@ class AuditJob:
 def run_audits(
     jobs: Sequence[AuditJob], executor: Executor, on_result: Callable[[LayerAudit], None]
 ) -> tuple[LayerAudit, ...]:
-    """Run audits on an executor and return them in order; `on_result` is called as each ends."""
+    """Run audits on an executor and return them in order; `on_result` is called as each ends.
+
+    The problem of one over which gradverify itself failed starts with DEFECT.
+    """
     futures = {executor.submit(run_audit, job): k for k, job in enumerate(jobs)}
     found: dict[int, LayerAudit] = {}
     for future in as_completed(futures):
@@ -39,6 +43,10 @@ def run_audits(
         except (WorkerTimeout, WorkerDied, GradverifyError) as error:
             # A fault in the source may be one that never ends.
             result = LayerAudit(job.layer, job.file, {}, (), f"{job.layer}: {error}")
+        except Exception as error:
+            what = " ".join(f"{type(error).__name__}: {error}".split())
+            told = f"{DEFECT}: {what} in the audit of {job.layer}; please report it"
+            result = LayerAudit(job.layer, job.file, {}, (), told)
         found[futures[future]] = result
         on_result(result)
     return tuple(found[k] for k in sorted(found))
