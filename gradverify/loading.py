@@ -108,19 +108,22 @@ def catalogue_folder() -> Path:
     return shipped if shipped.is_dir() else package.parent / "specs"
 
 
+def catalogue_files(name: str) -> list[Path]:
+    """Return the files of the catalogue that may hold a spec of that name."""
+    files = sorted(catalogue_folder().glob("*.py"))
+    # Most files are named like their spec; the others are found by their text.
+    likely = [p for p in files if p.stem == name]
+    return likely or [p for p in files if f'"{name}"' in p.read_text("utf-8")]
+
+
 def catalog(name: str) -> Spec:
     """Return a spec of the shipped catalogue, such as `catalog("batch_norm")`.
 
     Raises UsageError, with the nearest name, where there is none of that name.
     """
-    names = {}
-    for path in sorted(catalogue_folder().glob("*.py")):
-        # Most files are named like their spec; the others are found by their text.
-        names[path.stem] = path
-    likely = [names[name]] if name in names else []
-    others = [p for p in names.values() if p not in likely and f'"{name}"' in p.read_text("utf-8")]
-    for path in (*likely, *others):
+    for path in catalogue_files(name):
         for value in vars(execute(path)).values():
             if isinstance(value, Spec) and value.name == name:
                 return value
-    raise UsageError(f"the catalogue has no spec {name!r}; {nearest(name, sorted(names))}")
+    names = sorted(p.stem for p in catalogue_folder().glob("*.py"))
+    raise UsageError(f"the catalogue has no spec {name!r}; {nearest(name, names)}")
