@@ -117,7 +117,9 @@ class Coverage:
 class LayerResult:
     """One layer: its verdict, its checks and its findings; `source` is file:line.
 
-    `evidence` is there where a view was asked for that shows it.
+    `evidence` is there where a view was asked for that shows it; `known` says why and until when
+    the layer may fail, where the gate knows that of all that is wrong; such findings are of the
+    severity *known*.
     """
 
     spec: str
@@ -129,6 +131,12 @@ class LayerResult:
     remarks: tuple[str, ...] = ()
     coverage: Coverage | None = None
     evidence: Evidence | None = None
+    known: str = ""
+
+    @property
+    def passes(self) -> bool:
+        """Whether the layer is verified, or fails only as known."""
+        return self.verdict is Verdict.VERIFIED or bool(self.known)
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -142,7 +150,7 @@ class Report:
 
     `environment` says when and with what it ran, which makes no two reports differ, and `folder`
     where: the paths of findings are shown relative to it; `root` is the folder of the whole
-    project, as a repository has it.
+    project, as a repository has it. `notes` say what was chosen to be judged and why.
     """
 
     version: str
@@ -154,16 +162,22 @@ class Report:
     environment: dict[str, str] = field(default_factory=dict, compare=False)
     folder: str = ""
     root: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """Whether something was judged and every layer is verified."""
+        """Whether something was judged and every layer is verified, or fails as known."""
         return (
             bool(self.layers)
             and not self.problems
             and not self.interrupted
-            and all(layer.verdict is Verdict.VERIFIED for layer in self.layers)
+            and all(layer.passes for layer in self.layers)
         )
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing had to be judged, for a reason that the notes tell."""
+        return bool(self.notes) and not (self.layers or self.problems or self.interrupted)
 
     @property
     def findings(self) -> tuple[Finding, ...]:

@@ -25,20 +25,21 @@ ASKED_BY = {
     "returned": ["contract"], "sharing": ["contract"], "state": ["contract"],
     "symbolic": ["symbolic"], "__init__": ["every"],
     "jobs": ["contract"], "layer": ["contract", "kinks"], "trial": ["contract", "kinks"],
+    "policy": ["gate"], "unregistered": ["gate"],
 }  # fmt: skip
 # Where they are made: the first argument of these, or `question=...` of any call.
 MAKERS = {"Observation", "failed", "warned", "passed", "judged", "compare", "_as_declared",
           "_broken", "ConventionError", "Failure"}  # fmt: skip
 
 
-def questions(path):
+def questions(path, makers=MAKERS):
     """Return the questions that a file writes down, as text."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if not isinstance(node, ast.Call):
             continue
         given = [k.value for k in node.keywords if k.arg == "question"]
-        if isinstance(node.func, ast.Name) and node.func.id in MAKERS:
+        if isinstance(node.func, ast.Name) and node.func.id in makers:
             given += node.args[:4]
         found |= {v.value for v in given if isinstance(v, ast.Constant) and _is_word(v.value)}
     return found
@@ -54,6 +55,8 @@ def files():
             yield path.stem, found
     for name in ("jobs", "layer", "trial"):
         yield name, questions(PACKAGE / f"{name}.py")
+    for name in ("policy", "unregistered"):
+        yield name, questions(PACKAGE / "gate" / f"{name}.py", {"Finding", "_finding"})
 
 
 def test_every_question_that_can_be_asked_is_explained():
@@ -76,7 +79,7 @@ def test_the_questions_are_read_off_the_source():
 
 def test_all_checks_statuses_and_verdicts_are_there():
     """In the order in which they run, and by the words of the report."""
-    assert tuple(c for c in KNOWN["checks"] if c != "every") == names.NAMES
+    assert tuple(c for c in KNOWN["checks"] if c != "every") == (*names.NAMES, "gate")
     assert set(KNOWN["statuses"]) == {*map(str, Status), *map(str, Verdict)}
     for word, (shown, _) in (VERDICTS | WORDS).items():
         assert KNOWN["statuses"][str(word)]["shown"] == shown
@@ -101,7 +104,7 @@ def test_explain_alone_lists_the_checks(capsys):
     assert "Is every gradient the slope of the layer's own forward?" in out
 
 
-@pytest.mark.parametrize("check", names.NAMES)
+@pytest.mark.parametrize("check", [*names.NAMES, "gate"])
 def test_a_check_is_explained_with_all_its_questions(capsys, check):
     """What it asks, how it decides, and per question what it means and how to fix it; 80 columns."""
     out = explained(capsys, check)

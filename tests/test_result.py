@@ -109,12 +109,21 @@ def test_json_keeps_values_that_are_not_finite(value):
         assert str(number) == str(value)
 
 
+def test_a_known_failure_is_ok_and_comes_back():
+    """What a project knows to fail does not make a report not ok, and JSON keeps that."""
+    excused = replace(layer(Verdict.FAILED, (CHECK,), (FINDING,)), known="see the paper")
+    whole = replace(report(excused), notes=("one of two was judged",))
+    assert whole.ok
+    assert report_from_json(whole.to_json()) == whole
+    assert not report(excused, layer(Verdict.FAILED)).ok
+
+
 def test_json_has_the_keys_of_schema_1():
     """The keys are those of the published schema, at every level: readers depend on them."""
     data = json.loads(report(layer(Verdict.FAILED, (CHECK,), (FINDING,))).to_json())
     assert list(data) == [
         "schema", "gradverify", "profile", "seed", "problems", "interrupted", "environment",
-        "folder", "root", "layers",
+        "folder", "root", "notes", "layers",
     ]  # fmt: skip
     assert [data["schema"], data["gradverify"], data["profile"], data["seed"]] == [
         1, "0.1.0", "default", 7,
@@ -130,6 +139,7 @@ def test_json_has_the_keys_of_schema_1():
         "remarks",
         "coverage",
         "evidence",
+        "known",
     ]
     assert found["verdict"] == "failed"
     (check,) = found["checks"]

@@ -5,6 +5,7 @@ from gradverify.commands import (
     config,
     derive,
     explain,
+    gate,
     listing,
     new,
     prove,
@@ -14,4 +15,4 @@ from gradverify.commands import (
 )
 
 # In the order in which `gradverify --help` lists them.
-COMMANDS = (verify, listing, derive, prove, new, replay, report, explain, audit, config)
+COMMANDS = (verify, listing, derive, prove, new, replay, report, explain, audit, gate, config)

@@ -5,7 +5,7 @@ import os
 import sys
 import tempfile
 
-from gradverify.commands.judge import load
+from gradverify.commands.judge import look_into, require_layers
 from gradverify.config import require_known, require_matches
 from gradverify.errors import complain
 from gradverify.options import (
@@ -50,6 +50,7 @@ def run(options: argparse.Namespace) -> int:
     from gradverify.audit.show import as_json, as_text
     from gradverify.checks.names import NAMES
     from gradverify.declare import DTYPES
+    from gradverify.jobs import DEFECT
     from gradverify.report.deliver import views, write_views
     from gradverify.workers import WorkerPool
 
@@ -66,11 +67,13 @@ def run(options: argparse.Namespace) -> int:
         )
 
     with WorkerPool(config.jobs or os.cpu_count() or 1, seconds) as pool:
-        found, problems = load(files, [], pool)
+        survey = look_into(files, pool)
+        require_layers(survey, files)
+        problems = list(survey.problems)
         if not options.targets and not problems:
-            require_matches(config, [f.layer for f in found])
+            require_matches(config, [f.layer for f in survey.found])
         jobs = []
-        for f in choose(found) if found else []:
+        for f in choose(survey.found) if survey.found else []:
             own = config.of_layer(f.layer)
             checks = tuple(name for name in NAMES if name not in own.ignored)
             jobs.append(
@@ -85,6 +88,8 @@ def run(options: argparse.Namespace) -> int:
     problems += [a.problem for a in audits if a.problem and "json" in options.format]
     for problem in problems:
         complain(problem)
+    if any(a.problem.startswith(DEFECT) for a in audits):
+        return 3
     share = power(audits)
     if share is None:
         return 2

@@ -8,6 +8,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from gradverify.errors import UsageError, nearest
+from gradverify.gate import CHECK as GATE
 from gradverify.options import Command
 
 if TYPE_CHECKING:
@@ -43,7 +44,9 @@ def explanations() -> dict[str, Any]:
 
 def questions_of(known: Mapping[str, Any], check: str) -> dict[str, Any]:
     """Return what a check can find, by question: its own, and what every check can."""
-    own = known["checks"][check]["questions"]
+    own: dict[str, Any] = known["checks"][check]["questions"]
+    if check == GATE:  # which calls no layer itself
+        return own
     every = known["checks"]["every"]["questions"]
     return {**own, **{k: v for k, v in every.items() if k not in own}}
 

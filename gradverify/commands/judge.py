@@ -1,9 +1,10 @@
-"""Layers judged and their report delivered: what `verify` and `replay` have in common."""
+"""Layers judged and their report delivered: what `verify`, `replay` and `gate` share."""
 
 import argparse
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,25 @@ if TYPE_CHECKING:
     from gradverify.jobs import Job
     from gradverify.result import LayerResult, Report
     from gradverify.workers import WorkerPool
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What files register: those that `loaded`, and what is wrong with the others."""
+
+    found: tuple[Found, ...] = ()
+    loaded: frozenset[str] = frozenset()
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What became of a run: what the files register, and a result for each job."""
+
+    survey: Survey = field(default_factory=Survey)
+    jobs: tuple["Job", ...] = ()
+    results: tuple["LayerResult", ...] = ()
+    interrupted: bool = False
 
 
 def judge(
@@ -34,74 +54,113 @@ def judge(
     The checks that were `selected` by name are made even where the settings ignore them. `case` is
     the one case to judge layers at, of a line that was printed when they had the digest `since`.
     """
-    from gradverify import jobs as work
     from gradverify.checks.names import NAMES
     from gradverify.declare import DTYPES
-    from gradverify.environment import environment, project_root
-    from gradverify.report import EVIDENT
-    from gradverify.report.deliver import deliver, views
+    from gradverify.report.deliver import deliver, evidence, views
+
+    wanted = views(options.format)
+    require_known(config, NAMES, DTYPES)
+
+    def prepared(survey: Survey, pool: "WorkerPool") -> list["Job"]:
+        require_layers(survey, files, options.paths)
+        try:
+            # Where nothing could be loaded, the problems say why nothing is chosen.
+            chosen = choose(survey.found) if survey.found else []
+        except UsageError as error:
+            raise UsageError("\n".join([str(error), *survey.problems])) from None
+        if not options.paths and not survey.problems:
+            require_matches(config, [f.layer for f in survey.found])
+        if case is not None:
+            for f in chosen:
+                pool.submit(try_case, f.path, f.layer, case, since).result()
+        shown = evidence(wanted)
+        return [job_for(f, config, checks, selected, case, since, evidence=shown) for f in chosen]
+
+    run = judged(config, files, prepared)
+    report = report_of(run, config)
+    deliver(report, wanted, verbose=options.verbose)
+    return 0 if case is not None and _clean(report) else exit_code(report)
+
+
+def judged(
+    config: Config,
+    files: Sequence[str],
+    prepared: Callable[[Survey, "WorkerPool"], list["Job"]],
+) -> Judged:
+    """Load the files, run the jobs that are `prepared` for what they register, and return the
+    results; after a Ctrl-C, as far as it got."""
+    from gradverify import jobs as work
     from gradverify.report.progress import progress
-    from gradverify.result import LayerResult, Report
     from gradverify.workers import WorkerPool
 
     # No example database is kept, yet Hypothesis would leave a folder in the user's project.
     os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", tempfile.gettempdir() + "/hypothesis")
-    wanted = views(options.format)
-    require_known(config, NAMES, DTYPES)
-    profile = config.chosen
-    evidence = any(name in EVIDENT for name, _ in wanted)
-    problems: list[str] = []
-    known: list[LayerResult] = []
-    jobs: list[Job] = []
-    interrupted = False
+    survey, known, jobs = Survey(), list["LayerResult"](), list["Job"]()
     try:
         with WorkerPool(config.jobs or os.cpu_count() or 1, config.timeout) as pool:
-            found, problems = load(files, options.paths, pool)
-            try:
-                # Where nothing could be loaded, the problems say why nothing is chosen.
-                chosen = choose(found) if found else []
-            except UsageError as error:
-                raise UsageError("\n".join([str(error), *problems])) from None
-            if not options.paths and not problems:
-                require_matches(config, [f.layer for f in found])
-            if case is not None:
-                for f in chosen:
-                    pool.submit(try_case, f.path, f.layer, case, since).result()
-            jobs = [_job(f, config, checks, selected, case, since, evidence) for f in chosen]
+            survey = look_into(files, pool)
+            jobs = prepared(survey, pool)
             with progress(len(jobs)) as advance:
 
-                def on_result(result: LayerResult) -> None:
+                def on_result(result: "LayerResult") -> None:
                     known.append(result)
                     advance(result)
 
                 results = work.run(jobs, pool, on_result) if jobs else ()
     except KeyboardInterrupt:
-        interrupted = True
-        results = _as_far(jobs, known)
+        return Judged(survey, tuple(jobs), _as_far(jobs, known), interrupted=True)
+    return Judged(survey, tuple(jobs), results)
+
+
+def report_of(
+    done: Judged,
+    config: Config,
+    *,
+    outside: Sequence["LayerResult"] = (),
+    problems: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> "Report":
+    """Return the report of a run, and of what was found `outside` of it."""
+    from gradverify.environment import environment, project_root
+    from gradverify.result import Report
+
     here = Path.cwd()
-    report = Report(
-        __version__, profile.name, config.seed, results, tuple(problems), interrupted,
-        environment(), str(here), str(project_root(here)),
+    return Report(
+        __version__, config.chosen.name, config.seed, (*done.results, *outside),
+        (*done.survey.problems, *problems), done.interrupted, environment(), str(here),
+        str(project_root(here)), tuple(notes),
     )  # fmt: skip
-    deliver(report, wanted, verbose=options.verbose)
-    if any(remark.startswith(work.DEFECT) for r in report.layers for remark in r.remarks):
+
+
+def exit_code(report: "Report") -> int:
+    """Return the exit code that a report means."""
+    from gradverify.jobs import DEFECT
+
+    if any(remark.startswith(DEFECT) for r in report.layers for remark in r.remarks):
         return 3
-    if report.ok or (case is not None and _clean(report)):
+    if report.ok:
         return 0
-    return 1 if report.layers or interrupted else 2
+    return 1 if report.layers or report.interrupted else 2
 
 
-def _job(
-    found: Found, config: Config, checks: Sequence[str], selected: Sequence[str],
-    case: str | None, since: str | None, evidence: bool,
-) -> "Job":  # fmt: skip
+def job_for(
+    found: Found,
+    config: Config,
+    checks: Sequence[str],
+    selected: Sequence[str] = (),
+    case: str | None = None,
+    since: str | None = None,
+    *,
+    evidence: bool = False,
+) -> "Job":
     """Return the work of judging a layer, as the settings have it."""
     from gradverify.jobs import Job
 
     own = config.of_layer(found.layer, selected)
     asked = tuple(c for c in checks if c not in own.ignored)
     return Job(found.path, found.digest, found.layer, own.profile, asked, config.seed, case,
-               tuple(own.ignored.items()), own.remarks, since, evidence)  # fmt: skip
+               ignored=tuple(own.ignored.items()), remarks=own.remarks, since=since,
+               evidence=evidence)  # fmt: skip
 
 
 def _clean(report: "Report") -> bool:
@@ -117,9 +176,7 @@ def _clean(report: "Report") -> bool:
     )
 
 
-def load(
-    files: Sequence[str], named: Sequence[str], pool: "WorkerPool"
-) -> tuple[list[Found], list[str]]:
+def look_into(files: Sequence[str], pool: "WorkerPool") -> Survey:
     """Return the layers of the files, and what is wrong with files that cannot be loaded.
 
     Even to load a file is left to a worker, since it may hang, crash or print.
@@ -127,23 +184,28 @@ def load(
     from gradverify.workers import WorkerDied, WorkerTimeout
 
     found: list[Found] = []
-    bare: list[str] = []
+    loaded: set[str] = set()
     problems: list[str] = []
     for file, future in [(file, pool.submit(look, file)) for file in files]:
         try:
-            layers = future.result()
+            found.extend(future.result())
         except (SpecError, UsageError) as error:
             problems.append(str(error))
         except (WorkerDied, WorkerTimeout) as error:
             problems.append(died(file, error))
         else:
-            found.extend(layers)
-            bare.extend([] if layers else [file])
-    if not found and not problems:
+            loaded.add(file)
+    return Survey(tuple(found), frozenset(loaded), tuple(problems))
+
+
+def require_layers(survey: Survey, files: Sequence[str], named: Sequence[str] = ()) -> None:
+    """Raise UsageError where files that were loaded register no layer at all; note those that
+    were `named` and register none."""
+    if not survey.found and not survey.problems:
         raise UsageError(f"nothing matched: no layer is registered in {few(files, 3)}")
-    for file in sorted({*bare} & {*map(os.path.normpath, named)}):
+    bare = survey.loaded - {f.path for f in survey.found}
+    for file in sorted(bare & {*map(os.path.normpath, named)}):
         complain(f"note: {file} registers no layer")
-    return found, problems
 
 
 def _as_far(jobs: Sequence["Job"], known: Sequence["LayerResult"]) -> tuple["LayerResult", ...]:

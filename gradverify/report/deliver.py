@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gradverify.errors import UsageError, nearest
 from gradverify.files import check_writable, write_whole
-from gradverify.report import EXTRAS, FORMATS, Page
+from gradverify.report import EVIDENT, EXTRAS, FORMATS, Page
 from gradverify.result import Report
 
 View = tuple[str, Path | None]  # the name of a format, and its file; None is stdout
@@ -54,6 +54,11 @@ def views(asked: str, formats: Collection[str] = tuple(FORMATS)) -> tuple[View, 
             except OSError as error:
                 raise UsageError(f"--format: {_refused(path, error)}") from None
     return tuple(found)
+
+
+def evidence(wanted: Sequence[View]) -> bool:
+    """Whether one of the views shows the evidence of layers, which has to be gathered then."""
+    return any(name in EVIDENT for name, _ in wanted)
 
 
 def _same(a: Path | None, b: Path | None) -> bool:

@@ -7,7 +7,7 @@ from gradverify.report import Page
 from gradverify.report.finding import show
 from gradverify.report.table import labels
 from gradverify.report.worst import brief, place, unjudged
-from gradverify.result import CheckResult, Finding, LayerResult, Report, Status, Verdict
+from gradverify.result import CheckResult, Finding, LayerResult, Report, Status
 
 # What of a failure stands beside its name.
 MESSAGE = 300
@@ -43,14 +43,17 @@ def _suite(root: ET.Element, report: Report, page: Page, name: str, layer: Layer
     for check in layer.checks:
         mine = [f for f in layer.findings if f.check == check.check and f.severity == "error"]
         case = _case(suite, group, check.check, check.seconds)
-        if mine or check.status in _FAILS:
+        if layer.known and check.status in _FAILS:
+            excuse = brief(f"known failure: {layer.known}", MESSAGE)
+            ET.SubElement(case, "skipped", message=legal(excuse))
+        elif mine or check.status in _FAILS:
             _fail(case, page, name, mine, check)
         elif check.status in _SKIPS:
             why = f"{check.status}: {check.reason}" if check.reason else str(check.status)
             ET.SubElement(case, "skipped", message=legal(brief(why, MESSAGE)))
     others = [f for f in layer.errors if f.check not in known]
     failed = any(case.find("failure") is not None for case in suite)
-    if others or (layer.verdict is not Verdict.VERIFIED and not failed):
+    if others or not (layer.passes or failed):
         # Nothing above has failed, yet the layer is not verified: that must not look green.
         case = _case(suite, group, "verdict", 0.0)
         text = "\n\n".join(show(name, f, page).plain for f in others) or "\n".join(unjudged(layer))
@@ -82,9 +85,9 @@ def _others(root: ET.Element, report: Report, page: Page) -> None:
     """Add what could not be judged at all as failures of a suite of their own."""
     told = [(p.partition(": ")[0], page.short(p)) for p in report.problems]
     told += [("interrupted", "the run was interrupted")] * report.interrupted
-    if not report.layers and not told:
+    if not report.layers and not told and not report.idle:
         told = [("nothing", "nothing was judged")]
-    if not told:
+    if not told and not report.idle:
         return
     suite = _new_suite(root, report, "gradverify", "", 0.0)
     for where, problem in told:
@@ -92,6 +95,9 @@ def _others(root: ET.Element, report: Report, page: Page) -> None:
         failure = ET.SubElement(case, "failure", type="problem",
                                 message=legal(brief(problem, MESSAGE)))  # fmt: skip
         failure.text = legal(problem)
+    if report.idle:
+        case = _case(suite, "gradverify", "nothing to judge", 0.0)
+        ET.SubElement(case, "skipped", message=legal(brief(report.notes[0], MESSAGE)))
     ET.SubElement(suite, "system-out").text = ""
     ET.SubElement(suite, "system-err").text = ""
     _count(suite)

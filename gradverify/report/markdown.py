@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 from gradverify.report import Page
 from gradverify.report.finding import printable
-from gradverify.report.table import VERDICTS, WORDS, labels
+from gradverify.report.table import WORDS, called, labels
 from gradverify.report.terminal import counts
 from gradverify.report.worst import Told, brief, worst_first
 from gradverify.result import LayerResult, Report, Status, Verdict
@@ -14,6 +14,8 @@ from gradverify.result import LayerResult, Report, Status, Verdict
 COMMENT = 65_536
 # A name that is longer than this is cut in a table.
 NAME = 120
+# A note that is longer than this, above it.
+NOTE = 500
 
 _SIGNS = {
     Status.PASSED: "✅", Status.FAILED: "❌", Status.ERROR: "❌", Status.VACUOUS: "⚠️",
@@ -58,7 +60,10 @@ def limited(report: Report, page: Page, most: int, *, bytes_count: bool = False)
 
 def _head(report: Report) -> str:
     word = "✅ verified" if report.ok else "❌ not verified"
-    return f"### gradverify: {word}\n\n{escape(counts(report))}\n"
+    if report.idle:
+        word = "⚪ nothing was verified"
+    notes = "".join(f"- {escape(brief(note, NOTE))}\n" for note in report.notes)
+    return f"### gradverify: {word}\n\n{escape(counts(report))}\n" + f"\n{notes}" * bool(notes)
 
 
 def _table(report: Report, page: Page, room: int, size: Callable[[str], int]) -> str:
@@ -71,7 +76,7 @@ def _table(report: Report, page: Page, room: int, size: Callable[[str], int]) ->
     pairs = sorted(
         zip(names, report.layers, strict=True),
         key=lambda pair: (
-            pair[1].verdict is Verdict.VERIFIED,
+            pair[1].passes,
             pair[1].verdict is not Verdict.FAILED,
         ),
     )
@@ -99,7 +104,8 @@ def _statuses(layer: LayerResult, checks: list[str]) -> Iterator[str]:
 
 
 def _verdict(layer: LayerResult) -> str:
-    return f"{_VERDICT_SIGNS[layer.verdict]} **{VERDICTS[layer.verdict][0]}**"
+    sign = "⚠️" if layer.known else _VERDICT_SIGNS[layer.verdict]
+    return f"{sign} **{called(layer)[0]}**"
 
 
 def _block(told: Told, *, open_: bool) -> str:

@@ -10,7 +10,7 @@ from gradverify.report import Page
 from gradverify.report.finding import printable, show
 from gradverify.report.table import labels
 from gradverify.report.worst import Place, place, problem_place, unjudged
-from gradverify.result import Finding, LayerResult, Report, Verdict
+from gradverify.result import Finding, LayerResult, Report
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 ROOT = "SRCROOT"
@@ -39,7 +39,7 @@ def render(report: Report, page: Page) -> str:
     for name, layer in zip(labels(report, page), report.layers, strict=True):
         for finding in layer.findings:
             results.append(_result(rules, name, layer, finding, page, report))
-        if layer.verdict is not Verdict.VERIFIED and not layer.errors:
+        if not layer.passes and not layer.errors:
             results.append(_incomplete(rules, name, layer, report))
     run = {
         "tool": {"driver": {
@@ -78,7 +78,10 @@ def _result(
     return {
         "ruleId": finding.check,
         "ruleIndex": rules.index(finding.check),
-        "level": "error" if finding.severity == "error" else "warning",
+        "level": "warning" if finding.severity == "warning" else "error",
+        # A known failure is what this standard calls suppressed.
+        **({"suppressions": [{"kind": "external", "justification": printable(layer.known)}]}
+           if finding.severity == "known" else {}),
         "message": {"text": text[:MESSAGE]},
         "locations": _locations(place(finding.location or layer.source, report)),
         # The same thing in the next run, whatever its case and the line that it has moved to.
@@ -110,6 +113,7 @@ def _invocation(report: Report, page: Page) -> dict[str, Any]:
          "locations": _locations(problem_place(problem, report))}
         for problem in report.problems
     ]  # fmt: skip
+    notes += [{"level": "note", "message": {"text": printable(n)[:MESSAGE]}} for n in report.notes]
     done = not report.interrupted and not report.problems
     found: dict[str, Any] = {"executionSuccessful": done, "toolExecutionNotifications": notes}
     if date := report.environment.get("date"):

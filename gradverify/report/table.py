@@ -46,9 +46,14 @@ def word(status: Status) -> Text:
     return Text(*WORDS[status])
 
 
+def called(layer: LayerResult) -> tuple[str, str]:
+    """Return what a layer's verdict is called, and its colour."""
+    return ("known failure", "yellow") if layer.known else VERDICTS[layer.verdict]
+
+
 def verdict(layer: LayerResult) -> Text:
     """Return a verdict; a star says that there are remarks on it."""
-    shown, style = VERDICTS[layer.verdict]
+    shown, style = called(layer)
     return Text(shown + "*" * bool(layer.remarks), style)
 
 
@@ -105,10 +110,12 @@ def _narrow(report: Report, names: list[str], page: Page) -> Table:
     table = _table()
     table.add_column("verdict", no_wrap=True)
     table.add_column("layer and its checks", overflow="fold")
-    room = replace(page, width=page.width - max(len(v) for v, _ in VERDICTS.values()) - 2 * _GAP)
+    words = [*(v for v, _ in VERDICTS.values()), *(called(layer)[0] for layer in report.layers)]
+    room = replace(page, width=page.width - max(map(len, words)) - 2 * _GAP)
     for name, layer in zip(names, report.layers, strict=True):
         table.add_row(verdict(layer), Text(_broken(name, room.width)))
-        table.add_row("", _grouped(layer.checks, room))
+        if layer.checks:
+            table.add_row("", _grouped(layer.checks, room))
     return table
 
 

@@ -53,6 +53,8 @@ def _no_command(line: str) -> str:
 def _sections(report: Report, page: Page) -> Iterator[RenderableType]:
     about = f"gradverify {report.version}, profile {report.profile}, seed {report.seed}"
     yield Text.assemble((wrapped(about, page, 0), "dim"))
+    for note in report.notes:
+        yield Text(wrapped(note, page, 0, hang=2))
     yield Text()
     if report.layers:
         yield layers_by_checks(report, page)
@@ -81,7 +83,8 @@ def _sections(report: Report, page: Page) -> Iterator[RenderableType]:
     for problem in report.problems:
         yield _note(page, "PROBLEM", page.short(problem), "bold red")
         yield Text()
-    yield Text(wrapped(counts(report), page, 0), "bold green" if report.ok else "bold red")
+    colour = "green" if report.ok else "yellow" if report.idle else "red"
+    yield Text(wrapped(counts(report), page, 0), f"bold {colour}")
 
 
 def _tensors(name: str, layer: LayerResult, page: Page) -> Iterator[RenderableType]:
@@ -147,13 +150,15 @@ def _note(page: Page, subject: str, body: str, style: str = "bold") -> Text:
 
 def counts(report: Report) -> str:
     """Return the last line: how many layers came out how, and how many findings there are."""
-    tally = Counter(layer.verdict for layer in report.layers)
-    judged = ", ".join(f"{tally[v]} {v}" for v in Verdict if tally[v])
+    tally = Counter(layer.verdict for layer in report.layers if not layer.known)
+    known = sum(bool(layer.known) for layer in report.layers)
+    kinds = [f"{tally[v]} {v}" for v in Verdict if tally[v]]
+    judged = ", ".join(kinds + ([_many(known, "known failure")] if known else []))
     line = f"{_many(len(report.layers), 'layer')}: {judged}" if judged else "nothing was judged"
-    by_kind = Counter(f.severity for f in report.findings)
-    by_kind["problem"] = len(report.problems)
-    kinds = ("error", "warning", "problem")
-    found = ", ".join(_many(by_kind[kind], kind) for kind in kinds if by_kind[kind])
+    told = Counter(f.severity for f in report.findings)
+    told["problem"] = len(report.problems)
+    severities = ("error", "warning", "problem")
+    found = ", ".join(_many(told[kind], kind) for kind in severities if told[kind])
     return "interrupted: " * report.interrupted + line + (f"; {found}" if found else "")
 
 

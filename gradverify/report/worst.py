@@ -8,7 +8,7 @@ from pathlib import PurePath
 from gradverify.report import Page
 from gradverify.report.finding import show
 from gradverify.report.table import labels
-from gradverify.result import Finding, LayerResult, Report, Status, Verdict
+from gradverify.result import Finding, LayerResult, Report, Status
 
 # Why a layer may not be verified though nothing is found to be wrong.
 _UNJUDGED = (Status.FAILED, Status.ERROR, Status.VACUOUS, Status.UNAVAILABLE, Status.SKIPPED)
@@ -74,7 +74,9 @@ def _problems(report: Report, page: Page, root: str) -> Iterator[Told]:
         yield Told("error", head.partition("\n")[0], head, problem_place(problem, report, root))
     if report.interrupted:
         yield Told("error", "the run was interrupted", "Not all layers were judged.", Place(""))
-    if not report.layers and not report.problems:
+    if report.idle:
+        yield Told("warning", report.notes[0], "\n".join(report.notes), Place(""))
+    elif not report.layers and not report.problems:
         yield Told("error", "nothing was judged", "The report has no layers.", Place(""))
 
 
@@ -92,7 +94,7 @@ def _layers(report: Report, page: Page, root: str) -> Iterator[Told]:
                 text += f"\n  also in     {', '.join(rest)}"
             worst = max(map(excess, findings))
             yield Told(severity, _title(name, first), text, where, worst)
-        if layer.verdict is not Verdict.VERIFIED and not layer.errors:
+        if not layer.passes and not layer.errors:
             reasons = list(unjudged(layer))
             title = f"{name}: {layer.verdict}"
             yield Told(

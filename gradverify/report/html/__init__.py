@@ -10,7 +10,7 @@ from gradverify.evidence import Evidence
 from gradverify.report import Page
 from gradverify.report.finding import fields, printable
 from gradverify.report.html import mathematics, plots
-from gradverify.report.table import VERDICTS, WORDS, labels
+from gradverify.report.table import WORDS, called, labels
 from gradverify.report.terminal import counts
 from gradverify.report.worst import leading, unjudged
 from gradverify.result import CheckResult, Coverage, Finding, LayerResult, Report, Status, Verdict
@@ -101,7 +101,7 @@ def render(report: Report, page: Page) -> str:
     names = labels(report, page)
     pairs = zip(names, report.layers, strict=True)
     # What is wrong comes first, and stands in the order of the run.
-    worst = sorted(pairs, key=lambda pair: ORDER[pair[1].verdict])
+    worst = sorted(pairs, key=lambda pair: (pair[1].passes, ORDER[pair[1].verdict]))
     sections = [_section(k, name, layer, checks, page) for k, (name, layer) in enumerate(worst)]
     environment = Environment(
         loader=PackageLoader("gradverify.report.html"), autoescape=True, trim_blocks=True,
@@ -110,7 +110,11 @@ def render(report: Report, page: Page) -> str:
     environment.filters["breakable"] = _breakable
     return environment.get_template("report.html.j2").render(
         report=report,
-        ok=report.ok,
+        verdict=("Verified", "✓", "good")
+        if report.ok
+        else ("Nothing verified", "–", "warn")
+        if report.idle
+        else ("Not verified", "✗", "bad"),
         counts=counts(report),
         date=report.environment.get("date", ""),
         checks=checks,
@@ -133,15 +137,15 @@ def _section(number: int, name: str, layer: LayerResult, checks: list[str], page
     key = f"layer-{number + 1}"
     evidence = layer.evidence
     found = {c.check: c for c in layer.checks}
-    sign, kind = VERDICT_SIGNS[layer.verdict]
-    judged = layer.verdict is Verdict.VERIFIED or bool(layer.errors)
+    sign, kind = ("!", "warn") if layer.known else VERDICT_SIGNS[layer.verdict]
+    judged = layer.passes or bool(layer.errors)
     return Section(
         key=key,
         name=name,
         spec=layer.spec,
         source=page.short(layer.source),
         seconds=sum(c.seconds for c in layer.checks),
-        verdict=Badge(VERDICTS[layer.verdict][0].lower(), sign, kind),
+        verdict=Badge(called(layer)[0].lower(), sign, kind),
         statuses=[_badge(found[c].status) if c in found else None for c in checks],
         groups=list(_groups(layer, page)),
         reasons=[] if judged else list(unjudged(layer)),
