@@ -157,7 +157,7 @@ def test_json_has_the_keys_of_schema_1():
     assert set(finding) == {
         "severity", "check", "question", "tensor", "index", "expected", "got", "allowed",
         "case", "diagnosis", "location", "replay", "message", "why", "derived", "kind",
-        "odd_one_out",
+        "odd_one_out", "follows",
     }  # fmt: skip
     assert finding["index"] == [1, 2]
 
