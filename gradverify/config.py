@@ -79,6 +79,10 @@ class KnownFailure:
     check: str | None = None
     tensor: str | None = None
 
+    def covers(self, check: str, tensor: str | None) -> bool:
+        """Whether it is that of a check that fails, of a tensor or (None) as a whole."""
+        return self.check in (None, check) and self.tensor in (None, tensor)
+
     def counts(self, today: date) -> bool:
         """Whether it has not expired."""
         return today <= self.expires

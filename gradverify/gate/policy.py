@@ -63,7 +63,7 @@ def under_policy(layer: LayerResult, file: str, config: Config, today: date) -> 
 
 def _excuses(live: Iterable[KnownFailure], check: str, tensor: str | None) -> list[KnownFailure]:
     """Return the known failures that cover a failure of a check."""
-    return [k for k in live if k.check in (None, check) and k.tensor in (None, tensor)]
+    return [k for k in live if k.covers(check, tensor)]
 
 
 def _passes(layer: LayerResult, file: str, known: KnownFailure, settings: Path | None) -> Finding:

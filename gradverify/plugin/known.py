@@ -33,11 +33,10 @@ def known_of(
     if outcome.kind is not Kind.FAILS:
         return Known(unmet=unmet)
     if outcome.findings:
-        beside = tuple(
-            f for f in outcome.findings if not any(_means(e, f) for e in entries.values())
-        )
-        reasons = [e.reason for e in entries.values()
-                   if any(_means(e, f) for f in outcome.findings)]  # fmt: skip
+        told = [(f, [e for e in entries.values() if e.covers(f.check, f.tensor)])
+                for f in outcome.findings]  # fmt: skip
+        beside = tuple(f for f, known in told if not known)
+        reasons = [e.reason for e in entries.values() if any(e in known for _, known in told)]
     else:
         beside = ()
         reasons = [e.reason for e in entries.values() if _fails(e, check, outcome)]
@@ -45,15 +44,11 @@ def known_of(
     return Known("; ".join(dict.fromkeys(reasons)) if expected else "", beside, unmet)
 
 
-def _means(entry: KnownFailure, finding: Finding) -> bool:
-    return entry.check in (None, finding.check) and entry.tensor in (None, finding.tensor)
-
-
 def _fails(entry: KnownFailure, check: str, outcome: Outcome) -> bool:
     """Whether a check failed as an entry says, perhaps without a finding."""
     if outcome.kind is not Kind.FAILS or entry.check not in (None, check):
         return False
-    return entry.tensor is None or any(_means(entry, f) for f in outcome.findings)
+    return entry.tensor is None or any(entry.covers(f.check, f.tensor) for f in outcome.findings)
 
 
 def _unmet(
