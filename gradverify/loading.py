@@ -10,7 +10,7 @@ from types import ModuleType
 
 from gradverify.errors import GradverifyError, SpecError, UsageError, nearest
 from gradverify.layer import Layer, from_registration
-from gradverify.project import module_of
+from gradverify.project import importable, module_of
 from gradverify.spec import REGISTERED, Spec
 
 
@@ -71,6 +71,8 @@ def execute(path: Path) -> ModuleType:
     assert module_spec.loader is not None
     module = importlib.util.module_from_spec(module_spec)
     sys.modules[name] = module
+    # Its project need not be installed, and is not in the way of what is: functions import late.
+    sys.path += [f for f in map(str, importable(real)) if f not in sys.path]
     # A spec file may import its neighbours, as a script may.
     sys.path.insert(0, str(real.parent))
     try:

@@ -80,6 +80,13 @@ def module_of(file: Path) -> tuple[str, Path] | None:
     return None
 
 
+def importable(file: Path) -> tuple[Path, ...]:
+    """Return the folders that a spec file may import its project from, none where pyproject.toml
+    configures neither specs nor modules."""
+    config = read_config(file.resolve().parent, {})
+    return _folders(config) if config.specs or config.modules else ()
+
+
 def _inside(folder: Path) -> Iterator[Path]:
     """Yield the Python files that a folder is searched for."""
     for path in folder.rglob("*.py"):

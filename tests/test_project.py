@@ -115,6 +115,17 @@ def test_a_module_is_imported_by_its_name(project, tmp_path):
     assert (first.name, first.file) == ("own", str(path))
 
 
+@pytest.mark.parametrize("place", ["gv_mine", "src__gv_mine"])
+def test_a_spec_imports_the_project_that_it_is_in(project, tmp_path, place):
+    """A project need not be installed, and stands behind what is, where specs are configured."""
+    files = {f"{place}__layers": LAYER.format(name="own").partition("@")[0],
+             "specs__own": "from gv_mine.layers import same\n"}  # fmt: skip
+    project('specs = ["specs"]', **files)
+    load(tmp_path / "specs" / "own.py")
+    assert sys.path[-2:] == [str(tmp_path / "src"), str(tmp_path)]
+    assert sys.path.index(str(tmp_path)) > sys.path.index(str(Path(pytest.__file__).parents[1]))
+
+
 def test_a_module_that_is_executed_on_its_own_is_told_how_to_be_imported(project, tmp_path):
     """A relative import in a file that is not among the modules fails with the remedy."""
     project("", gv_lib__layers="from .inner import x\n")
