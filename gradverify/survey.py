@@ -13,6 +13,7 @@ from gradverify.errors import UsageError, complain, nearest
 from gradverify.project import named_files, spec_files, strays
 
 if TYPE_CHECKING:
+    from gradverify.jobs import Job
     from gradverify.workers import WorkerDied, WorkerTimeout
 
 
@@ -49,6 +50,26 @@ def died(file: str | Path, error: "WorkerDied | WorkerTimeout") -> str:
     place = f"{file}:{line}" if line else file
     printed = "; it printed:\n" + indent(said, "    ") if said else ""
     return f"{place}: does not import: {error}{printed}"
+
+
+def job_for(
+    found: Found,
+    config: Config,
+    checks: Sequence[str],
+    selected: Sequence[str] = (),
+    case: str | None = None,
+    since: str | None = None,
+    *,
+    evidence: bool = False,
+) -> "Job":
+    """Return the work of judging a layer, as the settings have it."""
+    from gradverify.jobs import Job
+
+    own = config.of_layer(found.layer, selected)
+    asked = tuple(c for c in checks if c not in own.ignored)
+    return Job(found.path, found.digest, found.layer, own.profile, asked, config.seed, case,
+               ignored=tuple(own.ignored.items()), remarks=own.remarks, since=since,
+               evidence=evidence)  # fmt: skip
 
 
 def try_case(path: str, layer: str, case: str, since: str | None) -> None:

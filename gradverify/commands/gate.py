@@ -15,7 +15,6 @@ from gradverify.commands.judge import (
     Judged,
     Survey,
     exit_code,
-    job_for,
     judged,
     report_of,
     require_layers,
@@ -32,7 +31,7 @@ from gradverify.options import (
     timing,
     verbosity,
 )
-from gradverify.survey import files_under
+from gradverify.survey import files_under, job_for
 
 if TYPE_CHECKING:
     from gradverify.gate.plan import Plan

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from gradverify import __version__
 from gradverify.config import Config, require_known, require_matches
 from gradverify.errors import SpecError, UsageError, complain, few
-from gradverify.survey import Found, died, look, try_case
+from gradverify.survey import Found, died, job_for, look, try_case
 
 # Everything else is imported where it is needed: `gradverify --help` answers at once.
 if TYPE_CHECKING:
@@ -141,26 +141,6 @@ def exit_code(report: "Report") -> int:
     if report.ok:
         return 0
     return 1 if report.layers or report.interrupted else 2
-
-
-def job_for(
-    found: Found,
-    config: Config,
-    checks: Sequence[str],
-    selected: Sequence[str] = (),
-    case: str | None = None,
-    since: str | None = None,
-    *,
-    evidence: bool = False,
-) -> "Job":
-    """Return the work of judging a layer, as the settings have it."""
-    from gradverify.jobs import Job
-
-    own = config.of_layer(found.layer, selected)
-    asked = tuple(c for c in checks if c not in own.ignored)
-    return Job(found.path, found.digest, found.layer, own.profile, asked, config.seed, case,
-               ignored=tuple(own.ignored.items()), remarks=own.remarks, since=since,
-               evidence=evidence)  # fmt: skip
 
 
 def _clean(report: "Report") -> bool:

@@ -16,7 +16,6 @@ from gradverify.checks.names import NAMES
 from gradverify.config import DEFAULT, require_known
 from gradverify.declare import DTYPES
 from gradverify.errors import UsageError
-from gradverify.jobs import Job
 from gradverify.plugin.bench import Bench, Shared
 from gradverify.plugin.known import Known, impossible, known_of
 from gradverify.plugin.nodes import CheckItem, SettingsFile, SettingsItem, SpecFile, debugging
@@ -24,7 +23,7 @@ from gradverify.plugin.settings import checks_of, settings_of
 from gradverify.project import module_files, named_files
 from gradverify.report import Page
 from gradverify.result import LayerResult
-from gradverify.survey import Found
+from gradverify.survey import Found, job_for
 
 # What a worker of xdist is told by its controller, and under which key the plan of a run is kept.
 _FOLDER, _PLAN = "gradverify_folder", "plan"
@@ -142,14 +141,8 @@ class Verification:
 
     def result_of(self, item: CheckItem) -> tuple[LayerResult, float]:
         """Return the result of an item's layer, and the seconds that it took here and now."""
-        found = item.found
-        own = self.settings.of_layer(found.layer, self.selected)
-        wanted = set(self.plan.asked[item.layer_id]) - own.ignored.keys()
-        job = Job(
-            found.path, found.digest, found.layer, own.profile,
-            tuple(n for n in NAMES if n in wanted), self.settings.seed,
-            ignored=tuple(own.ignored.items()), remarks=own.remarks,
-        )  # fmt: skip
+        asked = [name for name in NAMES if name in self.plan.asked[item.layer_id]]
+        job = job_for(item.found, self.settings, asked, self.selected)
         return self.bench.verified(item.layer_id, job)
 
     def known_of(self, item: CheckItem, result: LayerResult) -> Known:
