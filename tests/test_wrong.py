@@ -138,7 +138,8 @@ def test_a_tensor_that_is_skipped_has_not_passed(name, monkeypatch):
 @pytest.mark.usefixtures("_anew")
 def test_without_a_case_nothing_has_passed(monkeypatch):
     """An empty list of cases is vacuous in every check, with the reason."""
-    monkeypatch.setattr(ground, "cases", lambda *_: iter(()))
+    monkeypatch.setattr(ground, "covering_set", lambda *_: iter(()))
+    monkeypatch.setattr(ground, "drawn_cases", lambda *_: iter(()))
     result = judged("dbeta_halved")
     assert result.verdict is Verdict.INCOMPLETE
     asked = [c for c in result.checks if c.status is not Status.NOT_APPLICABLE]
@@ -164,9 +165,11 @@ def test_without_a_case_nothing_has_passed(monkeypatch):
 def test_a_kind_of_case_that_is_missing_lets_wrong_layers_through(name, missing, monkeypatch):
     """Large sizes, layouts, constants, precisions, single sizes, vectors, batches of sequences and
     tensors of size 1 are all there for a reason."""
-    drawn = ground.cases
     assert verify(BY_NAME[name], checks=["symbolic"]).findings
-    monkeypatch.setattr(ground, "cases", lambda *a: (c for c in drawn(*a) if not missing(c)))
+    for source in ("covering_set", "drawn_cases"):
+        drawn = getattr(ground, source)
+        kept = lambda *a, drawn=drawn: (c for c in drawn(*a) if not missing(c))  # noqa: E731
+        monkeypatch.setattr(ground, source, kept)
     assert not verify(BY_NAME[name], checks=["symbolic"]).findings
 
 

@@ -108,10 +108,11 @@ def chosen(right, start):
 
     common = [kind for kind in KINDS if kind not in RARE]
     kinds = [common[(start + k) % len(common)] for k in range(EACH)]
-    return [_row(right, f) for f in map(first, (*kinds, *RARE)) if f]
+    return [row_of(right, f) for f in map(first, (*kinds, *RARE)) if f]
 
 
-def _row(right, found):
+def row_of(right, found):
+    """Return the row of a fault planted in a right layer."""
     told = (found.told or "-", ALSO.get(f"{right.name} {found.name}"))
     return Row(right.name, found.name, "|".join(filter(None, told)))
 
