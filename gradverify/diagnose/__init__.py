@@ -264,7 +264,8 @@ def _falls(errors: Sequence[float], slack: float) -> bool:
     """Whether errors at a constant, a thousandth and a millionth of it fall as it does."""
     a, b, c = errors
     # What is not there at all with any other value of the constant does not vanish with it.
-    return PROPORTIONAL * a <= b <= VANISHES * a and c <= VANISHES * b + slack
+    falls = PROPORTIONAL * a <= b <= VANISHES * a and c <= VANISHES * b + slack
+    return falls and bool(np.isfinite(a))
 
 
 def _errors(sample: Sample, name: str, largest: float) -> tuple[list[float], list[float]]:
