@@ -19,15 +19,18 @@ def check_writable(path: Path) -> None:
         os.unlink(name)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file in UTF-8 so that nobody ever finds half of it; OSError leaves it as it was."""
+def write_whole(path: Path, text: str, *, errors: str = "backslashreplace") -> None:
+    """Write a file in UTF-8 so that nobody ever finds half of it; OSError leaves it as it was.
+
+    `errors` is what becomes of characters that UTF-8 does not have, as of `open`.
+    """
     target = _target(path)
     if not _is_plain(target):  # a pipe or a device is written to, not replaced
-        target.write_text(text, "utf-8", "backslashreplace", "\n")
+        target.write_text(text, "utf-8", errors, "\n")
         return
     file, name = _beside(target)
     try:
-        with open(file, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as stream:
+        with open(file, "w", encoding="utf-8", errors=errors, newline="\n") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(file)

@@ -2,25 +2,9 @@
 
 import re
 import shlex
-from concurrent.futures import Executor, Future
 from typing import NamedTuple
 
 from gradverify.cli import main
-
-
-class Inline(Executor):
-    """Runs each task when it is submitted, in this process."""
-
-    def __init__(self, workers, timeout):
-        pass
-
-    def submit(self, fn, /, *args, **kwargs):
-        future = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:
-            future.set_exception(error)
-        return future
 
 
 class Printed(NamedTuple):

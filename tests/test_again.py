@@ -7,7 +7,8 @@ from concurrent.futures import Executor, Future
 from pathlib import Path
 
 import pytest
-from replays import Inline, printed, run
+from inline import Inline
+from replays import printed, run
 
 import gradverify
 from gradverify import Constant, Input, Layer, Output, Param, Spec, UsageError, jobs

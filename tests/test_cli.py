@@ -5,10 +5,10 @@ import os
 import shlex
 import subprocess
 import sys
-from concurrent.futures import Executor, Future
 from textwrap import dedent
 
 import pytest
+from inline import Inline
 
 from gradverify import Status, Verdict, __version__
 from gradverify.cases import Case
@@ -32,21 +32,6 @@ def layers(*names):
         '    return w * x, lambda dy: {"x": dy * w, "w": dy * x}\n'
         for name in names
     )
-
-
-class Inline(Executor):
-    """Runs each task when it is submitted, in this process: fast, and with nothing to clean up."""
-
-    def __init__(self, workers, timeout):
-        self.asked = workers, timeout
-
-    def submit(self, fn, /, *args, **kwargs):
-        future = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:
-            future.set_exception(error)
-        return future
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import os
 import shutil
 import subprocess
 import sys
-from concurrent.futures import Executor, Future
 
 import pytest
+from inline import Inline
 from repositories import ENVIRONMENT, Repository
 
 from gradverify import Status, Verdict
@@ -25,21 +25,6 @@ RECORD = "gradverify-layers.txt"
 
 def layer(name, uses=""):
     return f"{HEAD}\n{uses}\n@s.register\ndef {name}(x):\n    return {name}_of(x)\n"
-
-
-class Inline(Executor):
-    """Runs each task when it is submitted, in this process."""
-
-    def __init__(self, workers, timeout):
-        self.asked = workers, timeout
-
-    def submit(self, fn, /, *args, **kwargs):
-        future = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:
-            future.set_exception(error)
-        return future
 
 
 def result(job):

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from replays import Inline
+from inline import Inline
 
 from gradverify.cli import main
 from gradverify.loading import load

@@ -3,11 +3,11 @@
 import contextlib
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Set
 from pathlib import Path
 
 from gradverify.errors import UsageError
+from gradverify.files import write_whole
 
 _TITLE = "# gradverify layers, format "
 FORMAT = 1
@@ -102,7 +102,7 @@ def update(path: Path, added: Set[str], removed: Set[str]) -> bool:
             new = ((old or frozenset()) - removed) | added
             if new == old:
                 return False
-            _replace(path, text_of(new))
+            write_whole(path, text_of(new), errors="surrogateescape")  # names of files
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}") from None
     return True
@@ -128,29 +128,3 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)  # and with it the lock
-
-
-def _replace(path: Path, text: str) -> None:
-    """Put a text in the place of a file: whoever reads it finds the old text or the new one."""
-    target = path.resolve()  # a link stays a link
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    try:
-        with os.fdopen(
-            handle, "w", encoding="utf-8", errors="surrogateescape", newline="\n"
-        ) as new:
-            new.write(text)
-            new.flush()
-            os.fsync(new.fileno())
-        mode = target.stat().st_mode if target.exists() else 0o666 & ~_umask()
-        os.chmod(name, mode & 0o777)
-        os.replace(name, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
