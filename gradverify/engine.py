@@ -12,7 +12,7 @@ from gradverify import __version__
 from gradverify.attribution import odd_one_out
 from gradverify.cases import Case, parse_case
 from gradverify.checks import CHECKS
-from gradverify.checks.names import MAY_BE_UNAVAILABLE, NAMES, NEED_DEFINITION
+from gradverify.checks.names import NAMES, holds_up
 from gradverify.checks.observation import Observation
 from gradverify.config import PROFILES, Profile, read_config
 from gradverify.declare import checked_dtypes
@@ -45,9 +45,6 @@ DIFFERENCES = ("finite_difference", "exact", "kinks", "descent")
 # In so many cases do checks that call the layer many times look at one whose gradients are known to
 # be other than the derived ones: they can only say the same.
 FEW = 2 * MIN_POWERED
-# What a check is that a layer need not be able to answer, and that does not answer.
-UNKNOWN = (Status.UNAVAILABLE, Status.VACUOUS)
-GOOD = (Status.PASSED, Status.NOT_APPLICABLE)
 
 
 def verify(
@@ -144,16 +141,10 @@ def verify_layer(
     told = (check_result(CHECKS[n], layer, seen.get(n), ground.zero, least) for n in NAMES)
     results = tuple(_with_reason(result, ignored or {}) for result in told)
     findings = tuple(_findings(layer, ground, seen, explore=case is None))
-    needed = [
-        r for r in results
-        if (oracle is not None or r.check not in NEED_DEFINITION)
-        and not (r.check in MAY_BE_UNAVAILABLE and r.status in UNKNOWN)
-        and not r.ignored
-    ]  # fmt: skip
     compared = any(r.status is not Status.SKIPPED for r in results if r.check in SOURCES)
     if any(f.severity == "error" for f in findings):
         verdict = Verdict.FAILED
-    elif case is None and compared and all(r.status in GOOD for r in needed):
+    elif case is None and compared and not any(holds_up(r, bare=oracle is None) for r in results):
         verdict = Verdict.VERIFIED
     else:
         verdict = Verdict.INCOMPLETE

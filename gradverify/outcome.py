@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from gradverify.checks.names import MAY_BE_UNAVAILABLE, NEED_DEFINITION
+from gradverify.checks.names import holds_up
 from gradverify.jobs import BROKEN, DEFECT
-from gradverify.result import CheckResult, Finding, LayerResult, Status
+from gradverify.result import Finding, LayerResult, Status
 
 
 class Kind(Enum):
@@ -42,7 +42,8 @@ def outcome_of(result: LayerResult, check: str) -> Outcome:
         return Outcome(Kind.FAILS, _headline(errors), errors)
     if found.status is Status.PASSED:
         return Outcome(Kind.PASSES)
-    if _nothing_to_ask(result, found):
+    bare = any(remark.endswith("without a definition") for remark in result.remarks)
+    if found.status is Status.SKIPPED or not holds_up(found, bare=bare):
         return Outcome(Kind.SKIPS, found.reason or str(found.status))
     return Outcome(Kind.FAILS, f"{found.status}: {found.reason}".removesuffix(": "))
 
@@ -68,10 +69,3 @@ def _headline(errors: Sequence[Finding]) -> str:
     told = (first.diagnosis or first.message).strip().partition("\n")[0]
     others = len({f.tensor for f in errors} - {first.tensor})
     return told + (f" (and {others} more)" if others else "")
-
-
-def _nothing_to_ask(result: LayerResult, check: CheckResult) -> bool:
-    if check.status is Status.UNAVAILABLE:  # for any other reason than these it was required
-        bare = any(remark.endswith("without a definition") for remark in result.remarks)
-        return (bare and check.check in NEED_DEFINITION) or check.check in MAY_BE_UNAVAILABLE
-    return check.status in (Status.NOT_APPLICABLE, Status.SKIPPED)

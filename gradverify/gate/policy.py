@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradverify.again import beside, quoted
-from gradverify.checks.names import MAY_BE_UNAVAILABLE, NEED_DEFINITION
+from gradverify.checks.names import GOOD, NEED_DEFINITION, holds_up
 from gradverify.config import Config, GatePolicy, KnownFailure
 from gradverify.errors import few, nearest
 from gradverify.gate import CHECK
@@ -18,8 +18,6 @@ from gradverify.result import CheckResult, Finding, LayerResult, Status, Verdict
 
 if TYPE_CHECKING:
     from gradverify.audit.run import LayerAudit
-
-_FINE = (Status.PASSED, Status.NOT_APPLICABLE)
 
 
 def under_policy(layer: LayerResult, file: str, config: Config, today: date) -> LayerResult:
@@ -81,13 +79,7 @@ def _passes(layer: LayerResult, file: str, known: KnownFailure, settings: Path |
 def _unanswered(layer: LayerResult) -> list[CheckResult]:
     """Return the checks for which a layer is not verified."""
     bare = _without_definition(layer)
-    return [
-        c for c in layer.checks
-        if c.status not in _FINE
-        and not c.ignored
-        and not (bare and c.check in NEED_DEFINITION)
-        and not (c.check in MAY_BE_UNAVAILABLE and c.status in (Status.UNAVAILABLE, Status.VACUOUS))
-    ]  # fmt: skip
+    return [c for c in layer.checks if holds_up(c, bare=bare)]
 
 
 def _without_definition(layer: LayerResult) -> bool:
@@ -100,7 +92,7 @@ def _missing(
 ) -> Iterator[Finding]:
     """Yield an error for each check, and a definition, that is required and not there, but for
     checks of which something is told already."""
-    results = {c.check: c for c in layer.checks if c.status not in _FINE}
+    results = {c.check: c for c in layer.checks if c.status not in GOOD}
     for name in policy.require:
         if name in results and name not in told:
             status, reason = results[name].status, results[name].reason
