@@ -1,6 +1,5 @@
 """From a failed observation to a finding: what, where, expected, got, allowed, how to see it."""
 
-import inspect
 from functools import lru_cache
 
 from gradverify.again import replay_line
@@ -70,5 +69,4 @@ def _location(trial: Trial, check: str, seen: Observation) -> str:
     """Return file:line of the pullback, or of the layer where the forward is meant."""
     if check == "forward" or seen.question == "raises" or trial.failure is not None:
         return trial.layer.location
-    code = getattr(inspect.unwrap(trial.called.pullback), "__code__", None)
-    return f"{code.co_filename}:{code.co_firstlineno}" if code else trial.layer.location
+    return trial.layer.backward_location(trial.called.pullback)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gradverify.adapter import Adapter, Derivative
 from gradverify.declare import DTYPES, checked_dtypes
 from gradverify.errors import UsageError
 from gradverify.spec import REGISTERED, Registration, Spec
@@ -27,7 +28,10 @@ class Layer:
     The function takes the tensors and constants by name and returns (outputs, pullback):
     outputs is one array, or a tuple in declared order; pullback takes one cotangent per output
     that is not a buffer's next value, and returns the gradients as a dict by name, or as a tuple
-    in declared order. `dtypes` are those it accepts; None means whatever it accepts when tried.
+    in declared order. What is written otherwise comes in an Adapter. `dtypes` are those it accepts;
+    None means whatever it accepts when tried. `jvp` and `double_vjp` are its forward mode and its
+    double backward, None where it offers none: functions that take and return what those of
+    `gradverify.oracle` do.
     """
 
     spec: Spec
@@ -35,6 +39,8 @@ class Layer:
     name: str
     dtypes: tuple[str, ...] | None
     file: str
+    jvp: Derivative | None
+    double_vjp: Derivative | None
 
     def __init__(
         self,
@@ -44,6 +50,8 @@ class Layer:
         name: str | None = None,
         dtypes: Sequence[str] | None = None,
         file: str | None = None,
+        jvp: Derivative | None = None,
+        double_vjp: Derivative | None = None,
     ) -> None:
         if not isinstance(spec, Spec):
             raise UsageError(f"Layer({spec!r}, ...): the first argument is a Spec")
@@ -54,14 +62,20 @@ class Layer:
         for key, value in {
             "spec": spec, "function": function, "name": label,
             "dtypes": checked_dtypes(dtypes), "file": own,
+            "jvp": jvp or _offered(function, "jvp"),
+            "double_vjp": double_vjp or _offered(function, "double_vjp"),
         }.items():  # fmt: skip
             object.__setattr__(self, key, value)
 
     @property
     def location(self) -> str:
         """Where the layer's code stands, as file:line."""
-        code = getattr(_code(self.function), "__code__", None)
-        return f"{code.co_filename}:{code.co_firstlineno}" if code else self.file
+        return _line(_code(self.function)) or self.file
+
+    def backward_location(self, pullback: Pullback) -> str:
+        """Where the code of its backward stands, as file:line; `pullback` is what it returned."""
+        adapter = _adapter(self.function)
+        return _line(_code(adapter.written[-1] if adapter else pullback)) or self.location
 
     @property
     def widest(self) -> str:
@@ -69,9 +83,17 @@ class Layer:
         return next(d for d in DTYPES if self.dtypes is None or d in self.dtypes)
 
     @property
-    def namespace(self) -> dict[str, Any]:
-        """The globals of the layer's code."""
-        return getattr(_code(self.function), "__globals__", {})
+    def namespaces(self) -> tuple[dict[str, Any], ...]:
+        """The globals of the layer's code, of each module that it is written in."""
+        adapter = _adapter(self.function)
+        written = adapter.written if adapter else (self.function,)
+        found = (getattr(_code(f), "__globals__", {}) for f in written)
+        return tuple({id(space): space for space in found}.values())
+
+    def renew(self) -> None:
+        """Forget what earlier calls left, where an adapter keeps objects of the layer."""
+        if isinstance(self.function, Adapter):
+            self.function.renew()
 
     def forward(
         self, tensors: Mapping[str, Any], constants: Mapping[str, Any]
@@ -80,7 +102,10 @@ class Layer:
 
         Raises ConventionError where it returns something else, and whatever the layer raises.
         """
-        result = self.function(**tensors, **constants)
+        if isinstance(self.function, Adapter):
+            result = self.function(self.spec, tensors, constants)
+        else:
+            result = self.function(**tensors, **constants)
         if not (isinstance(result, tuple) and len(result) == 2):
             raise ConventionError(
                 "convention",
@@ -129,7 +154,10 @@ class Layer:
 
 def from_registration(entry: Registration) -> Layer:
     """Return the layer that `spec.register` kept."""
-    return Layer(entry.spec, entry.function, name=entry.name, dtypes=entry.dtypes, file=entry.file)
+    return Layer(
+        entry.spec, entry.function, name=entry.name, dtypes=entry.dtypes, file=entry.file,
+        jvp=entry.jvp, double_vjp=entry.double_vjp,
+    )  # fmt: skip
 
 
 def registered(function: Callable[..., Any]) -> Layer:
@@ -146,6 +174,22 @@ def registered(function: Callable[..., Any]) -> Layer:
         f"{getattr(function, '__name__', function)!r} is registered with no spec: write "
         "@spec.register above it, or pass Layer(spec, function)"
     )
+
+
+def _offered(function: Callable[..., Any], name: str) -> Derivative | None:
+    return getattr(function, name) if isinstance(function, Adapter) else None
+
+
+def _adapter(function: Any) -> Adapter | None:
+    """Return the adapter that a function is, or that it is wrapped around."""
+    while function is not None and not isinstance(function, Adapter):
+        function = getattr(function, "__wrapped__", None)
+    return function
+
+
+def _line(written: Any) -> str | None:
+    code = getattr(written, "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code else None
 
 
 def _code(function: Callable[..., Any]) -> Any:

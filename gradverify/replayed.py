@@ -171,7 +171,7 @@ def _namespaces(layer: Layer) -> list[dict[str, Any]]:
     """Return the globals of a layer's code, and of the files beside it that it uses."""
     folder = Path(layer.file).resolve().parent
     found: list[dict[str, Any]] = []
-    todo = [layer.namespace]
+    todo = list(layer.namespaces)
     while todo:
         space = todo.pop()
         if any(space is other for other in found):

@@ -31,15 +31,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Registration:
-    """A function registered as a layer of a spec; `file` is where that was done, and `at_import`
-    says that to execute the file does it, so that its layer can be found again."""
+    """A function registered as a layer of a spec; `file` and `line` are where that was done, and
+    `at_import` says that to execute the file does it, so that its layer can be found again."""
 
     spec: "Spec"
     name: str
     function: Callable[..., Any]
     dtypes: tuple[str, ...] | None
     file: str
+    line: int
     at_import: bool
+    jvp: Callable[..., Any] | None
+    double_vjp: Callable[..., Any] | None
 
 
 # (real path of the registering file, layer name) -> registration
@@ -350,10 +353,25 @@ class Spec:
         return f"({', '.join(sizes)})"
 
     @overload
-    def register(self, function: F, /) -> F: ...
+    def register(
+        self,
+        function: F,
+        /,
+        *,
+        name: str | None = None,
+        dtypes: Sequence[str] | None = None,
+        jvp: Callable[..., Any] | None = None,
+        double_vjp: Callable[..., Any] | None = None,
+    ) -> F: ...
     @overload
     def register(
-        self, /, *, name: str | None = None, dtypes: Sequence[str] | None = None
+        self,
+        /,
+        *,
+        name: str | None = None,
+        dtypes: Sequence[str] | None = None,
+        jvp: Callable[..., Any] | None = None,
+        double_vjp: Callable[..., Any] | None = None,
     ) -> Callable[[F], F]: ...
     def register(
         self,
@@ -362,23 +380,27 @@ class Spec:
         *,
         name: str | None = None,
         dtypes: Sequence[str] | None = None,
+        jvp: Callable[..., Any] | None = None,
+        double_vjp: Callable[..., Any] | None = None,
     ) -> Any:
-        """Register a function as a layer of this spec: `@spec.register`.
+        """Register a function, or an adapter, as a layer of this spec: `@spec.register`.
 
         `name` is the function's own by default; `dtypes` those the layer accepts, by default
-        what it accepts when tried. Raises SpecError where the file has such a layer already.
+        what it accepts when tried; `jvp` and `double_vjp` its forward mode and double backward, as
+        of Layer. Raises SpecError where the file has such a layer already.
         """
         frame = sys._getframe(1)
-        file = str(Path(frame.f_code.co_filename).resolve())
+        file, line = str(Path(frame.f_code.co_filename).resolve()), frame.f_lineno
         at_import = _executes(frame, frame.f_code.co_filename)
 
         def keep(function: Callable[..., Any]) -> Callable[..., Any]:
             if not callable(function):
                 raise SpecError(f"spec {self.name!r}: {function!r} is not callable")
             label = str(name or getattr(function, "__name__", type(function).__name__))
-            new = Registration(self, label, function, checked_dtypes(dtypes), file, at_import)
+            new = Registration(self, label, function, checked_dtypes(dtypes), file, line,
+                               at_import, jvp, double_vjp)  # fmt: skip
             old = REGISTERED.get((file, label))
-            if old is not None and _place(old.function) != _place(function):
+            if old is not None and _place(old) != _place(new):
                 raise SpecError(
                     f"two layers are called {label!r} in {file}: rename one, "
                     f'or register it with a name of its own, @{self.name}.register(name="...")'
@@ -412,10 +434,11 @@ def _executes(frame: FrameType | None, file: str) -> bool:
     return False
 
 
-def _place(function: Callable[..., Any]) -> tuple[object, ...]:
+def _place(entry: Registration) -> tuple[object, ...]:
     """Return where a function is written, so that loading a file twice is not a duplicate."""
-    code = getattr(function, "__code__", None)
-    return (code.co_filename, code.co_firstlineno) if code else (id(function),)
+    if (code := getattr(entry.function, "__code__", None)) is not None:
+        return code.co_filename, code.co_firstlineno
+    return entry.file, entry.line
 
 
 def _parsed(ranges: Mapping[str, str]) -> dict[str, Expr]:

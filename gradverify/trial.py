@@ -180,6 +180,7 @@ class Trial:
     def _called(self) -> Call | Failure:
         if self.given is None:
             calling.get()(self.case)
+            self.layer.renew()
         arrays = self._fresh()
         return call(self.layer, arrays.tensors, self.constants, arrays.cotangents)
 

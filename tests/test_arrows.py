@@ -22,6 +22,7 @@ ORDER = [
     ("parts",),
     ("spec",),
     ("view",),
+    ("adapter",),
     ("layer",),
     ("adapters",),
     ("loading",),
