@@ -42,8 +42,8 @@ from gradverify.trial import Known, Trial, make_oracle
 SOURCES = ("symbolic", "finite_difference", "exact", "descent")
 # And those that see the digits that a gradient loses, where it is compared with anything.
 DIFFERENCES = ("finite_difference", "exact", "kinks", "descent")
-# In so many cases do checks that call the layer many times look at one whose gradients are known to
-# be other than the derived ones: they can only say the same.
+# In so many cases do checks that call the layer many times look at one that is known to be wrong:
+# of what is derived they can only say the same.
 FEW = 2 * MIN_POWERED
 
 
@@ -134,9 +134,9 @@ def verify_layer(
         else ground_of(layer, profile.covering, profile.drawn, seed, sizes,
                        tried=profile.dtypes, seconds=profile.seconds)
     )  # fmt: skip
-    seen, asked = _ask(layer, ground, names, profile, began)
-    ground = shortened(ground, spec, asked, profile, sizes)
-    remarks = list(ground.remarks)
+    seen, asked, why = _ask(layer, ground, names, profile, began)
+    looked_at = shortened(ground, spec, asked, why, sizes)
+    remarks = list(looked_at.remarks)
     least = 0 if case is not None else MIN_POWERED
     told = (check_result(CHECKS[n], layer, seen.get(n), ground.zero, least) for n in NAMES)
     results = tuple(_with_reason(result, ignored or {}) for result in told)
@@ -159,8 +159,8 @@ def verify_layer(
         results,
         findings,
         tuple(remarks),
-        ground.coverage,
-        _evidence(layer, ground, seen) if evidence else None,
+        looked_at.coverage,
+        _evidence(layer, looked_at, seen) if evidence else None,
     )
 
 
@@ -185,16 +185,20 @@ def _ask(
     began: float,
     *,
     until_error: bool = False,
-) -> tuple[dict[str, Seen], int]:
-    """Return what the checks said, and in how many cases there was time to ask them."""
+) -> tuple[dict[str, Seen], int, str]:
+    """Return what the checks said, in how many cases they were asked, and why in no more: drawn
+    ones are not needed where the covering set shows an error, and there may be no time for them."""
     seen = {n: Seen() for n in names if applicable(CHECKS[n], layer) is None}
     until = float("inf") if profile.seconds is None else began + profile.seconds
-    known = Known()
+    spent = f"the {profile.seconds or 0:g} s of profile {profile.name} were spent"
+    known, oracle, wrong = Known(), make_oracle(layer.spec), False
     for asked, case in enumerate(ground.cases):
+        if asked >= ground.covering and wrong:
+            return seen, asked, "the others show what is wrong"
         if asked >= ground.covering and time.perf_counter() > until:
-            return seen, asked
-        trial = Trial(layer, case, make_oracle(layer.spec), ground.zero, known=known)
-        sampled = FEW if known.wrong else profile.sampled
+            return seen, asked, spent
+        trial = Trial(layer, case, oracle, ground.zero, known=known)
+        sampled = FEW if wrong and oracle is not None else profile.sampled
         said: list[tuple[str, Observation]] = []
         for name, so_far in seen.items():
             check = CHECKS[name]
@@ -214,16 +218,15 @@ def _ask(
             so_far.seconds += time.perf_counter() - start
         inaccurate = {o.tensor for name, o in said
                       if name == "symbolic" and o.question == "inaccurate"}  # fmt: skip
-        found = False
         for name, observation in said:
             failed = observation.outcome is Status.FAILED
             if failed and observation.tensor in inaccurate and _sees_digits(name, observation):
                 continue
             seen[name].note(case, observation)
-            found |= failed and observation.severity == "error"
-        if until_error and found:
+            wrong |= failed and observation.severity == "error"
+        if until_error and wrong:
             break
-    return seen, len(ground.cases)
+    return seen, len(ground.cases), spent
 
 
 def _sees_digits(name: str, observation: Observation) -> bool:
@@ -244,7 +247,7 @@ def first_error(
                        tried=profile.dtypes, seconds=profile.seconds)  # fmt: skip
     for sampled in (False, True):
         asked = [n for n in names if CHECKS[n].sampled == sampled]
-        seen, _ = _ask(layer, ground, asked, profile, began, until_error=True)
+        seen, *_ = _ask(layer, ground, asked, profile, began, until_error=True)
         for name, so_far in seen.items():
             for case, told in (pair for pairs in so_far.failures.values() for pair in pairs):
                 if told.severity == "error":
@@ -269,7 +272,8 @@ def _findings(
 ) -> Iterator[Finding]:
     """Yield a finding for each question and tensor that failed, with what is wrong.
 
-    To `explore` is to look for a smaller case and at others; else it is of its case as it is.
+    To `explore` is to look for a smaller case and at others, those too that no check was asked of;
+    else it is of its case as it is.
     """
     told_of = set(seen["contract"].failures) if "contract" in seen else set()
     following = {(q, t) for q, t in told_of if _follows(q, t, seen)}

@@ -9,7 +9,6 @@ from itertools import islice
 import numpy as np
 
 from gradverify.cases import Case, cases, covering_set, drawn_cases
-from gradverify.config import Profile
 from gradverify.coverage import coverage
 from gradverify.declare import DTYPES
 from gradverify.layer import Layer
@@ -80,17 +79,14 @@ def ground_of(
 
 
 def shortened(
-    ground: Ground, spec: Spec, count: int, profile: Profile, sizes: Mapping[str, int] | None
+    ground: Ground, spec: Spec, count: int, why: str, sizes: Mapping[str, int] | None
 ) -> Ground:
-    """Return the ground of the first cases, for which there was time, with a remark of the rest."""
+    """Return the ground of the first cases, with a remark why the rest was not looked at."""
     left = len(ground.cases) - count + ground.undrawn
     if not left:
         return ground
     drawn = len(ground.cases) - ground.covering + ground.undrawn
-    remark = (
-        f"{left} of {drawn} drawn cases left out: the {profile.seconds:g} s of profile "
-        f"{profile.name} were spent"
-    )
+    remark = f"{left} of {drawn} drawn cases left out: {why}"
     chosen = ground.cases[:count]
     covered = coverage(spec, ground.dtypes, chosen, ground.changed, sizes or {})
     return replace(ground, cases=chosen, coverage=covered, remarks=(*ground.remarks, remark))

@@ -31,15 +31,15 @@ class Shrinker:
 
     def shrunk(self, trial: Trial, check: Check, seen: Observation) -> tuple[Trial, Observation]:
         """Return a simpler trial at which a check fails likewise; not promised to be smallest."""
+        told = (seen.tensor is None and self._tensors) or seen.tensor in self._tensors
+        self._tensors.add(seen.tensor)
         found_before = sorted(self._found.values(), key=lambda t: t.case.weight)
         for known in found_before[: FOUND if check.sampled else None]:
             if known.case.weight <= trial.case.weight:
                 found = self._again(known, check, seen)
                 if found is not None:
                     return known, found
-        told = (seen.tensor is None and self._tensors) or seen.tensor in self._tensors
         most = 0 if check.sampled and told else SHRINKS
-        self._tensors.add(seen.tensor)
         tried: set[Case] = set()
         while len(tried) < most:
             for simpler in smaller(trial.spec, trial.case):

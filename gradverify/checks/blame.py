@@ -54,6 +54,11 @@ def differences(trial: Trial, first: Answer, again: Answer, lent: Lent) -> Itera
     if elsewhere := [k for k in wrong if same(trial, first, one.results, k)]:
         fresh, _ = _call(trial, lend(trial, lent.layouts))
         reused = _reused(trial, lent)
+    kept = [k for k in wrong if k not in elsewhere]
+    again_called = called_twice(trial, {
+        k: (one.gradients[k], twice[k]) for k in kept
+        if k in one.gradients and not same(trial, one, twice, k)
+    })  # fmt: skip
     for name in wrong:
         what = told(trial, name)
         if name in elsewhere:
@@ -68,27 +73,33 @@ def differences(trial: Trial, first: Answer, again: Answer, lent: Lent) -> Itera
                 yield lost
             else:
                 yield _by_layout(trial, lent, name)
-        elif name in one.gradients and not same(trial, one, twice, name):
-            yield called_twice(trial, name, one.gradients[name], twice[name])
+        elif name in again_called:
+            yield again_called[name]
         else:
             yield failed("repeatable", name, repeated(trial, name))
 
 
-def called_twice(trial: Trial, name: str, once: Array, twice: Array) -> Observation:
-    """Judge a pullback that gives another gradient when it is called again: what adds up or is
-    used up does so by as much the next time, what is drawn at random does not."""
-    fresh, later = _call(trial, as_drawn(trial), twice=True)
-    first, second = fresh.gradients.get(name), later.get(name)
+def called_twice(trial: Trial, calls: Mapping[str, tuple[Array, Array]]) -> dict[str, Observation]:
+    """Judge a pullback that gives other gradients when it is called again, both by name: what adds
+    up or is used up does so by as much the next time, what is drawn at random does not."""
+    fresh, later = _call(trial, as_drawn(trial), twice=True) if calls else (Answer({}, {}), {})
+    found = {}
+    for name, (once, twice) in calls.items():
+        there = name in fresh.gradients and name in later
+        if there and _as_much(trial, name, (once, twice), (fresh.gradients[name], later[name])):
+            what = told(trial, name).removeprefix("the ")
+            found[name] = failed("accumulates", name, ADDS_UP.format(what))
+        else:
+            found[name] = failed("repeatable", name, repeated(trial, name))
+    return found
+
+
+def _as_much(
+    trial: Trial, name: str, calls: tuple[Array, Array], again: tuple[Array, Array]
+) -> bool:
     with np.errstate(all="ignore"):
-        if (
-            first is None
-            or second is None
-            or not agree(
-                trial, name, np.asarray(twice - once, float), np.asarray(second - first, float)
-            )
-        ):
-            return failed("repeatable", name, repeated(trial, name))
-    return failed("accumulates", name, ADDS_UP.format(told(trial, name).removeprefix("the ")))
+        more, as_much = (np.asarray(second - first, float) for first, second in (calls, again))
+        return agree(trial, name, more, as_much)
 
 
 def repeated(trial: Trial, name: str) -> str:

@@ -121,15 +121,17 @@ def _late(trial: Trial, first: Answer, late: Mapping[str, Array]) -> Iterator[Ob
         _, pullback = forward(trial, fresh.tensors)
         once = copies(pulled(trial, pullback, fresh.cotangents))
         twice = copies(pulled(trial, pullback, as_drawn(trial).cotangents))
+        both = {k: (once[k], twice[k]) for k in wrong if k in once and k in twice}
+        again = called_twice(
+            trial, {k: pair for k, pair in both.items() if not agree(trial, k, *pair)}
+        )
     for name in first.gradients:
         what = told(trial, name)
         if name not in wrong:
             yield passed("stale", name)
-        elif name not in once or name not in twice:
-            yield failed("repeatable", name, repeated(trial, name))
-        elif not agree(trial, name, once[name], twice[name]):
-            yield called_twice(trial, name, once[name], twice[name])
-        elif agree(trial, name, first.gradients[name], once[name]):
+        elif name in again:
+            yield again[name]
+        elif name in both and agree(trial, name, first.gradients[name], once[name]):
             yield failed("stale", name, STALE.format(what))
         else:  # whatever has run in between
             yield failed("repeatable", name, repeated(trial, name))

@@ -26,8 +26,8 @@ UNEXPLAINED = Cause(
     "unexplained: no one change of a term, a factor, an axis or a constant gives it, and what "
     "fails has nothing in common that what passes has not",
 )
-# So many cases are compared, most of them failing ones; more would only say the same.
-MOST_FAILING, MOST_OTHERS = 40, 20
+# So many cases are compared, at most so many of them known to fail; more would only say the same.
+MOST_CASES, MOST_FAILING = 60, 40
 # Without a definition every element is differenced: of small tensors, in a few cases.
 DIFFERENCED, DIFFERENCED_CASES = 24, 6
 # An error that vanishes with a constant falls by this much when the constant does by a thousand.
@@ -101,8 +101,8 @@ class Diagnoses:
 def _compared(cases: Sequence[Case], failing: Collection[Case]) -> list[Case]:
     """Return the cases to look at, failing ones first and smaller ones before larger."""
     ordered = sorted(cases, key=lambda c: c.weight)
-    failed = [c for c in ordered if c in failing]
-    return failed[:MOST_FAILING] + [c for c in ordered if c not in failing][:MOST_OTHERS]
+    failed = [c for c in ordered if c in failing][:MOST_FAILING]
+    return failed + [c for c in ordered if c not in failing][: MOST_CASES - len(failed)]
 
 
 def _diagnosed(trial: Trial, tensor: str, cases: Sequence[Case]) -> Cause | None:
