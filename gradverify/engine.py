@@ -140,7 +140,8 @@ def verify_layer(
     least = 0 if case is not None else MIN_POWERED
     told = (check_result(CHECKS[n], layer, seen.get(n), ground.zero, least) for n in NAMES)
     results = tuple(_with_reason(result, ignored or {}) for result in told)
-    findings = tuple(_findings(layer, ground, seen, explore=case is None))
+    others = ground.cases[asked:]
+    findings = tuple(_findings(layer, looked_at, seen, others, explore=case is None))
     compared = any(r.status is not Status.SKIPPED for r in results if r.check in SOURCES)
     if any(f.severity == "error" for f in findings):
         verdict = Verdict.FAILED
@@ -268,16 +269,22 @@ def _follows(question: str, tensor: str | None, seen: Mapping[str, Seen]) -> boo
 
 
 def _findings(
-    layer: Layer, ground: Ground, seen: Mapping[str, Seen], *, explore: bool
+    layer: Layer,
+    ground: Ground,
+    seen: Mapping[str, Seen],
+    others: Sequence[Case],
+    *,
+    explore: bool,
 ) -> Iterator[Finding]:
     """Yield a finding for each question and tensor that failed, with what is wrong.
 
-    To `explore` is to look for a smaller case and at others, those too that no check was asked of;
-    else it is of its case as it is.
+    To `explore` is to look for a smaller case and at others, `others` too that no check was asked
+    of; else it is of its case as it is.
     """
     told_of = set(seen["contract"].failures) if "contract" in seen else set()
     following = {(q, t) for q, t in told_of if _follows(q, t, seen)}
-    diagnoses = Diagnoses(ground.cases if explore else (), told_of - following)
+    tried = ground.cases if explore else ()
+    diagnoses = Diagnoses(tried, others, told_of - following)
     shrinker, known = Shrinker(), Known()
     for name, so_far in seen.items():
         wrong = {t for (_, t), told in so_far.failures.items() if told[0][1].severity == "error"}

@@ -47,19 +47,20 @@ Kind = Literal["outputs", "gradients"]
 def judged(trial: Trial, question: str, tensor: str, kind: Kind) -> Iterator[Observation]:
     """Compare an output or a gradient with what the definition gives.
 
-    What is close to what is allowed is not accused before it has been measured with more care: in
-    50-digit arithmetic, and with more draws of rounding. Where the tensor is wrong beyond doubt in
-    another case, that is not worth the time, and nothing is said.
+    What is close to what is allowed, or seen in a lower precision, is not accused before it has
+    been measured with more care: in 50-digit arithmetic, with more draws of rounding, in the widest
+    precision. Where the tensor is wrong beyond doubt in another case, that is not worth the time,
+    and nothing is said.
     """
     got, right = getattr(trial, kind)[tensor], trial.reference
     allowance = getattr(right, f"allowed_{kind}")[tensor]
     for seen in compare(question, tensor, getattr(right, kind)[tensor], got, allowance):
         failed = seen.outcome is Status.FAILED
-        if failed and (seen.worst or 0.0) < DOUBT:
-            if tensor in trial.known.wrong:
-                yield replace(seen, outcome=Status.VACUOUS, powered=False)
-            else:
-                yield _with_care(trial, seen, kind)
+        close, lower = (seen.worst or 0.0) < DOUBT, trial.case.dtype != trial.layer.widest
+        if failed and (close or lower) and tensor in trial.known.wrong:
+            yield replace(seen, outcome=Status.VACUOUS, powered=False)
+        elif failed and close:
+            yield _with_care(trial, seen, kind)
         elif not trial.case.ordinary and _vanishes_in_50_digits(trial, seen, allowance, kind):
             # At ordinary values a formula that loses so many digits is wrong as it is written.
             yield replace(seen, question="inaccurate", severity="warning", message=VANISHES)

@@ -42,14 +42,18 @@ PROPORTIONAL = 1e-8
 class Diagnoses:
     """What is wrong with each tensor of one layer, found once and told to every check.
 
-    `cases` are those that were tried, and `shared` the questions that `contract` has answered
-    badly, with their tensors.
+    `cases` are those that were tried, `others` some that were not, which are looked at where few
+    of those fail; `shared` are the questions that `contract` has answered badly, with their
+    tensors.
     """
 
     def __init__(
-        self, cases: Sequence[Case], shared: Collection[tuple[str, str | None]] = ()
+        self,
+        cases: Sequence[Case],
+        others: Sequence[Case] = (),
+        shared: Collection[tuple[str, str | None]] = (),
     ) -> None:
-        self.cases = cases
+        self.cases, self.others = cases, others
         self.shared = {t: q for q, t in shared if q in state.SHARED}
         self.causes: dict[str, Cause] = {}
 
@@ -61,7 +65,7 @@ class Diagnoses:
             return state.of_contract(trial, seen, failing) or Cause(seen.question, "")
         if tensor in self.causes:
             return self.causes[tensor]
-        tried = _compared(self.cases, failing)
+        tried = _compared(self.cases, self.others, failing)
         found = self._from_contract(trial, tensor, tried)
         if found is None and tensor is not None:
             found = _diagnosed(trial, tensor, tried)
@@ -98,9 +102,12 @@ class Diagnoses:
         return Cause(cause.kind, f"{cause.text} (see contract)")
 
 
-def _compared(cases: Sequence[Case], failing: Collection[Case]) -> list[Case]:
+def _compared(
+    cases: Sequence[Case], others: Sequence[Case], failing: Collection[Case]
+) -> list[Case]:
     """Return the cases to look at, failing ones first and smaller ones before larger."""
-    ordered = sorted(cases, key=lambda c: c.weight)
+    few = len(failing) < MOST_FAILING
+    ordered = sorted([*cases, *(others if few else ())], key=lambda c: c.weight)
     failed = [c for c in ordered if c in failing][:MOST_FAILING]
     return failed + [c for c in ordered if c not in failing][: MOST_CASES - len(failed)]
 
