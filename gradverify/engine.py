@@ -10,7 +10,7 @@ import numpy as np
 
 from gradverify import __version__
 from gradverify.attribution import odd_one_out
-from gradverify.cases import Case, parse_case
+from gradverify.cases import Case, is_large, least_elements, parse_case
 from gradverify.checks import CHECKS
 from gradverify.checks.names import NAMES, holds_up
 from gradverify.checks.observation import Observation
@@ -45,6 +45,9 @@ DIFFERENCES = ("finite_difference", "exact", "kinks", "descent")
 # In so many cases do checks that call the layer many times look at one that is known to be wrong:
 # of what is derived they can only say the same.
 FEW = 2 * MIN_POWERED
+# A layer whose tensors cannot be small is judged at so many rows of the covering set: enough of
+# each precision.
+LARGE_ROWS = 2 * MIN_POWERED
 
 
 def verify(
@@ -129,6 +132,7 @@ def verify_layer(
     """
     began = time.perf_counter()
     spec, oracle = layer.spec, make_oracle(layer.spec)
+    profile, shortcut = _affordable(profile, spec)
     ground = (
         single(layer, case) if case is not None
         else ground_of(layer, profile.covering, profile.drawn, seed, sizes,
@@ -136,7 +140,7 @@ def verify_layer(
     )  # fmt: skip
     seen, asked, why = _ask(layer, ground, names, profile, began)
     looked_at = shortened(ground, spec, asked, why, sizes)
-    remarks = list(looked_at.remarks)
+    remarks = [*shortcut, *looked_at.remarks]
     least = 0 if case is not None else MIN_POWERED
     told = (check_result(CHECKS[n], layer, seen.get(n), ground.zero, least) for n in NAMES)
     results = tuple(_with_reason(result, ignored or {}) for result in told)
@@ -176,6 +180,20 @@ def _with_reason(result: CheckResult, ignored: Mapping[str, str]) -> CheckResult
     if result.status is Status.SKIPPED and result.check in ignored:
         return replace(result, reason=IGNORED + ignored[result.check])
     return result
+
+
+def _affordable(profile: Profile, spec: Spec) -> tuple[Profile, list[str]]:
+    """Return a profile with fewer cases for a layer of fixed sizes that are large, and a remark."""
+    if not is_large(spec):
+        return profile, []
+    covering = min(LARGE_ROWS, LARGE_ROWS if profile.covering is None else profile.covering)
+    most = f"{least_elements(spec):,}"
+    told = (
+        f"judged at {covering} cases, since a tensor has {most} elements or more; "
+        "with dimensions in place of fixed sizes, small ones are tried, in many more cases"
+    )
+    sampled = min(MIN_POWERED, profile.sampled)
+    return replace(profile, covering=covering, drawn=0, sampled=sampled), [told]
 
 
 def _ask(
@@ -244,6 +262,7 @@ def first_error(
     Checks that call the layer many times are asked after all others.
     """
     began = time.perf_counter()
+    profile, _ = _affordable(profile, layer.spec)
     ground = ground_of(layer, profile.covering, profile.drawn, seed,
                        tried=profile.dtypes, seconds=profile.seconds)  # fmt: skip
     for sampled in (False, True):

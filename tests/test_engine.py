@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from gradverify import Input, Layer, Output, Param, Spec, Status, UsageError, Verdict, verify
@@ -206,3 +207,27 @@ def test_a_sampled_check_looks_on_where_cases_told_nothing():
     cases, status = cases_of(4)
     assert 4 <= cases <= 12
     assert status is Status.PASSED
+
+
+def test_a_layer_of_large_fixed_sizes_is_judged_at_a_few_cases():
+    """A module with all its sizes is verified, and a wrong one fails; the report says at how much."""
+    spec = Spec("wide", x=Input("N 200"), w=Param("150 200"), y=Output("N 150"),
+                definition="y[n,k] = tanh(sum[d](x[n,d]*w[k,d]))")  # fmt: skip
+
+    def layer(factor):
+        def wide(x, w):
+            y = np.tanh(x @ w.T)
+            return y, lambda dy: {
+                "x": (dy * (1 - y**2)) @ w,
+                "w": factor * (dy * (1 - y**2)).T @ x,
+            }
+
+        return Layer(spec, wide)
+
+    (right,) = verify(layer(1), profile="quick").layers
+    assert right.verdict == "verified"
+    assert right.remarks[0].startswith(
+        "judged at 6 cases, since a tensor has 30,000 elements or more"
+    )
+    (wrong,) = verify(layer(1.001), profile="quick").layers
+    assert {(f.check, f.tensor) for f in wrong.errors} >= {("symbolic", "w")}

@@ -14,7 +14,6 @@ from gradverify.cases.case import (
 )
 from gradverify.cases.covering import (
     LARGE,
-    MAX_ELEMENTS,
     cases,
     covering_set,
     drawn_cases,
@@ -23,6 +22,7 @@ from gradverify.cases.covering import (
     size_patterns,
     solved,
 )
+from gradverify.cases.large import MAX_ELEMENTS, is_large, least_elements
 
 __all__ = [
     "AT_KINKS",
@@ -40,7 +40,9 @@ __all__ = [
     "draw",
     "drawn_cases",
     "factors_of",
+    "is_large",
     "layout_of",
+    "least_elements",
     "pairwise",
     "parse_case",
     "size_patterns",

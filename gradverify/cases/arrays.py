@@ -8,6 +8,7 @@ from zlib import crc32
 import numpy as np
 
 from gradverify.cases.case import LAYOUTS, Case, view_of
+from gradverify.cases.large import MAX_ELEMENTS, is_large
 from gradverify.cases.ties import evened, tied
 from gradverify.spec import Spec
 from gradverify.view import View
@@ -39,7 +40,8 @@ def draw(spec: Spec, case: Case, *, start: bool = False) -> Arrays:
 
     With `start`, parameters and buffers have their declared initial values.
     """
-    tensors, cotangents = _drawn(spec, case, start)
+    drawn = _drawn_large if is_large(spec) else _drawn
+    tensors, cotangents = drawn(spec, case, start)
     return Arrays(
         {k: with_layout(value, layout_of(case, k)) for k, value in tensors.items()},
         tuple(with_layout(dy, layout_of(case, f"d{k}"))
@@ -69,6 +71,10 @@ def _drawn(spec: Spec, case: Case, start: bool) -> tuple[dict[str, Array], list[
     return tensors, cotangents
 
 
+# Of what fills much memory the case and the one that is compared with it are kept.
+_drawn_large = lru_cache(maxsize=2)(_drawn.__wrapped__)
+
+
 def _generator(case: Case, name: str) -> np.random.Generator:
     return np.random.default_rng([case.seed, crc32(name.encode())])
 
@@ -93,6 +99,8 @@ def _fill(view: View, name: str, case: Case, start: bool) -> Array:
         value = _as(case.values, value, case.dtype, rng)
     elif tensor.kind == "param" and not start:
         value = _as(case.params, value, case.dtype, rng)
+        if value.size > MAX_ELEMENTS:
+            value = value / value.size**0.25  # as wide layers are initialised: sums stay near 1
     if case.values == "constant" and tensor.kind == "input":
         value = evened(value, rng)
     return np.asarray(value, case.dtype)

@@ -3,21 +3,19 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, islice
-from math import prod
 from typing import Any
 
 import numpy as np
 
 from gradverify.cases.case import COTANGENTS, LAYOUTS, PARAMS, VALUES, Case
 from gradverify.cases.draws import numbers
+from gradverify.cases.large import MAX_ELEMENTS, elements, is_large, least_elements
 from gradverify.spec import Spec
 from gradverify.view import factored, forms
 
 # Larger than the small constants of a formula (windows, heads), and than the blocks of 32, 64 and
 # 128 that code is written in, with a rest in each.
 LARGE = (19, 67, 131)
-# At most this many elements are drawn, so that one case stays in milliseconds.
-MAX_ELEMENTS = 20_000
 # How many dimensions stand for a starred one. A short run sees the first ones only: mistakes show
 # at 2 that are unequal, and at none.
 RANKS = (1, 2, 0, 3)
@@ -32,8 +30,10 @@ def factors_of(spec: Spec, dtypes: Sequence[str]) -> dict[str, Sequence[Any]]:
     """
     found: dict[str, Sequence[Any]] = dict(spec.constants)
     found |= dict.fromkeys(spec.stars, RANKS) | {k: tuple(v) for k, v in forms(spec).items()}
-    free = any(spec.tensors[k].range is None for k in spec.params)
-    found |= {"dtype": dtypes, "layout": LAYOUTS, "values": VALUES, "cotangent": COTANGENTS,
+    free = any(spec.tensors[k].range is None for k in spec.params) and not is_large(spec)
+    # A few cases of a large layer are to say as much as they can: none of them is saturated.
+    values = VALUES[:1] if is_large(spec) else VALUES
+    found |= {"dtype": dtypes, "layout": LAYOUTS, "values": values, "cotangent": COTANGENTS,
               "params": PARAMS if free else PARAMS[:1]}  # fmt: skip
     return found
 
@@ -122,9 +122,9 @@ def _allowed(
     tries: int | None = None,
 ) -> dict[str, int] | None:
     """Return the allowed sizes nearest to those preferred, of `tries`, that are not too many."""
+    most = max(MAX_ELEMENTS, least_elements(spec))
     for sizes in islice(spec.sizes(constants, preferred, given), tries):
-        total = max(prod(spec.shape(t, {**sizes, **constants})) for t in spec.tensors)
-        if given or total <= MAX_ELEMENTS:
+        if given or elements(spec, {**sizes, **constants}) <= most:
             return sizes
     return None
 
@@ -221,7 +221,7 @@ def _affordable(spec: Spec, row: Mapping[str, Any], preferred: Mapping[str, int]
     sizes = dict(preferred)
     while max(sizes.values(), default=1) > 1:
         at = {**sizes, **{k: row[k] for k in spec.constants}}
-        if max(prod(max(n, 1) for n in spec.shape(t, at)) for t in spec.tensors) <= MAX_ELEMENTS:
+        if elements(spec, at) <= MAX_ELEMENTS:
             break
         largest = max(sizes, key=lambda d: sizes[d])
         sizes[largest] //= 2
