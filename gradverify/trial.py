@@ -10,7 +10,16 @@ import numpy as np
 
 from gradverify.calculus.compile import Oracle, Switches
 from gradverify.calculus.exact import Exact, cost, evaluate_exactly
-from gradverify.cases import AT_KINKS, Array, Arrays, Case, draw, view_of, with_layout
+from gradverify.cases import (
+    AT_KINKS,
+    Array,
+    Arrays,
+    Case,
+    draw,
+    is_large,
+    view_of,
+    with_layout,
+)
 from gradverify.layer import ConventionError, Layer, Pullback
 from gradverify.numerics.allowance import DRAWS, MANY_DRAWS, Reference, reference, unit_roundoff
 from gradverify.sides import Point, on_a_kink
@@ -246,8 +255,9 @@ class Trial:
     def reference(self) -> Reference:
         """The derived outputs and gradients and the allowances; only with a definition."""
         assert self.oracle is not None
-        # Other tensors than a case's are met once.
-        derive = _reference if self.given is None else _reference.__wrapped__
+        # Other tensors than a case's are met once, and large ones fill the memory.
+        once = self.given is not None or is_large(self.spec)
+        derive = _reference.__wrapped__ if once else _reference
         return derive(self.spec, self.oracle, self.case, self.given)
 
     @cached_property
