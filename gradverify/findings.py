@@ -16,6 +16,15 @@ _TOLD = {
     ("finite_difference", "slope"): "the gradient of {} is not the slope of the layer's forward",
     ("exact", "adjoint"): "in 50-digit arithmetic, the gradient of {} is not the derivative of "
     "the layer's forward",
+    ("forward_mode", "tangent"): "the tangent of {} is not the derived one",
+    ("forward_mode", "adjoint"): "the tangent of {} is not that of the layer's own pullback, "
+    "<w, J v> = <J'w, v>",
+    ("second_order", "second"): "the second-order gradient of {} is not the derived one",
+    ("second_order", "tangent"): "the gradient of the cotangent of {} is not the derived one, J v",
+    ("second_order", "adjoint"): "the gradient of the cotangent of {} is not that of the layer's "
+    "own pullback, <w, J v> = <J'w, v>",
+    ("second_order", "slope"): "the second-order gradient of {} is not the slope of the layer's "
+    "own pullback",
 }
 
 
@@ -55,7 +64,7 @@ def finding_for(
 def _derived(trial: Trial, check: str, seen: Observation) -> str | None:
     if trial.oracle is None or seen.tensor not in trial.spec.differentiable:
         return None
-    if check == "contract":
+    if check in ("contract", "second_order"):
         return None
     return _equations(trial.oracle, seen.tensor)
 
@@ -66,7 +75,11 @@ def _equations(oracle: Oracle, tensor: str) -> str:
 
 
 def _location(trial: Trial, check: str, seen: Observation) -> str:
-    """Return file:line of the pullback, or of the layer where the forward is meant."""
+    """Return file:line of the pullback, of the layer where the forward is meant, or of what else
+    it offers."""
+    layer = trial.layer
+    if offered := {"forward_mode": layer.jvp, "second_order": layer.double_vjp}.get(check):
+        return layer.derivative_location(offered)
     if check == "forward" or seen.question == "raises" or trial.failure is not None:
         return trial.layer.location
     return trial.layer.backward_location(trial.called.pullback)

@@ -77,6 +77,10 @@ class Layer:
         adapter = _adapter(self.function)
         return _line(_code(adapter.written[-1] if adapter else pullback)) or self.location
 
+    def derivative_location(self, offered: Derivative) -> str:
+        """Where the code of its jvp or double_vjp stands, as file:line."""
+        return _line(_code(offered)) or self.location
+
     @property
     def widest(self) -> str:
         """The most precise dtype that the layer accepts."""
@@ -134,22 +138,48 @@ class Layer:
 
         Raises ConventionError where it returns neither a dict nor a tuple of the right length.
         """
-        result = pullback(*cotangents)
-        if isinstance(result, Mapping):
-            return dict(result)
-        spec = self.spec
-        if not isinstance(result, tuple | list) and len(spec.differentiable) == 1:
-            result = (result,)
-        if isinstance(result, tuple | list):
-            # A tensor that needs no gradient may be left out of a tuple or be None in it.
-            for names in (spec.differentiable, spec.given):
-                if len(result) == len(names):
-                    return dict(zip(names, result, strict=True))
-        raise ConventionError(
-            "convention",
-            f"the pullback returned {_kind(result)} where a dict of the gradients of "
-            f"{', '.join(spec.differentiable)} (or a tuple in this order) is expected",
-        )
+        return self._gradients("the pullback", pullback(*cotangents))
+
+    def _gradients(self, who: str, result: Any) -> dict[str, Any]:
+        # A tensor that needs no gradient may be left out of a tuple or be None in it.
+        names = self.spec.differentiable, self.spec.given
+        return _by_name(who, "gradients", result, *names)
+
+    def tangents(
+        self, tensors: Mapping[str, Any], along: Mapping[str, Any], constants: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Call the forward mode of a layer that offers one; return the tangents of its outputs by
+        name, undeclared ones left in.
+
+        Raises ConventionError as `gradients` does, where one output needs no tuple.
+        """
+        assert self.jvp is not None
+        names = self.spec.differentiable_outputs
+        return _by_name("the jvp", "tangents", self.jvp(tensors, along, constants), names)
+
+    def second_order(
+        self,
+        tensors: Mapping[str, Any],
+        cotangents: Mapping[str, Any],
+        seeds: Mapping[str, Any],
+        constants: Mapping[str, Any],
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Call the double backward of a layer that offers one; return the gradients of the tensors
+        and, by output, those of the cotangents, undeclared ones left in.
+
+        Raises ConventionError where it returns no pair of such as `gradients` takes.
+        """
+        assert self.double_vjp is not None
+        result, who = self.double_vjp(tensors, cotangents, seeds, constants), "the double backward"
+        if not (isinstance(result, tuple) and len(result) == 2):
+            raise ConventionError(
+                "convention",
+                f"{who} returned {_kind(result)} where (gradients of the tensors, gradients of "
+                "the cotangents) is expected",
+            )
+        of_cotangents = _by_name(who, "gradients of the cotangents", result[1],
+                                 self.spec.differentiable_outputs)  # fmt: skip
+        return self._gradients(who, result[0]), of_cotangents
 
 
 def from_registration(entry: Registration) -> Layer:
@@ -200,6 +230,24 @@ def _code(function: Callable[..., Any]) -> Any:
     if inspect.isfunction(function) or inspect.ismethod(function):
         return function
     return type(function).__call__ if callable(function) else function
+
+
+def _by_name(who: str, what: str, result: Any, *names: tuple[str, ...]) -> dict[str, Any]:
+    """Return what a function returned by name: a dict, a tuple in one of these orders or, for one
+    name, the value alone."""
+    if isinstance(result, Mapping):
+        return dict(result)
+    if not isinstance(result, tuple | list) and len(names[0]) == 1:
+        result = (result,)
+    if isinstance(result, tuple | list):
+        for order in names:
+            if len(result) == len(order):
+                return dict(zip(order, result, strict=True))
+    raise ConventionError(
+        "convention",
+        f"{who} returned {_kind(result)} where a dict of the {what} of "
+        f"{', '.join(names[0])} (or a tuple in this order) is expected",
+    )
 
 
 def _kind(value: Any) -> str:

@@ -4,7 +4,7 @@ import ast
 import linecache
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -78,6 +78,18 @@ class Replay:
             found = trial.layer.gradients(pullback, cotangents)
             return {k: _values(found[k]) for k in trial.gradients if found.get(k) is not None}
 
+    def of(
+        self, offered: Callable[..., Mapping[str, Any]], along: Mapping[str, Array]
+    ) -> dict[str, Array]:
+        """Return what `offered(tensors, cotangents, along)` gives, as arrays of Decimal."""
+        trial = self.trial
+        with self._running():
+            cotangents = map(_numbers, trial.wide.cotangents)
+            named = dict(zip(trial.spec.differentiable_outputs, cotangents, strict=True))
+            directions = {k: _numbers(np.asarray(v, float)) for k, v in along.items()}
+            found = offered(self._tensors({}), named, directions)
+            return {k: _values(v) for k, v in found.items()}
+
     def along(self, directions: Mapping[str, Array]) -> tuple[Array, ...]:
         """Return the derivative of each differentiable output, in order, along float64
         directions of some tensors."""
@@ -124,14 +136,16 @@ class Replay:
             raise Stopped(_reason(error, self.trial.layer)) from error
 
     def _forward(self, directions: Mapping[str, Array]) -> tuple[tuple[Any, ...], Pullback]:
+        return self.trial.layer.forward(self._tensors(directions), self.trial.constants)
+
+    def _tensors(self, directions: Mapping[str, Array]) -> dict[str, Array]:
         trial, arithmetic = self.trial, current()
         assert arithmetic is not None
         arithmetic.spend(sum(a.size for a in trial.wide.tensors.values()))
-        tensors = {
+        return {
             k: _numbers(a, directions.get(k)) if a.dtype.kind == "f" else a.copy()
             for k, a in trial.wide.tensors.items()
         }
-        return trial.layer.forward(tensors, trial.constants)
 
     def _check_outputs(self, outputs: tuple[Any, ...]) -> None:
         for (name, expected), y in zip(self.trial.outputs.items(), outputs, strict=True):

@@ -10,6 +10,8 @@ from gradverify.plain import from_plain, to_plain
 
 SCHEMA = 1
 # How the reason of a check starts that the project's settings ignore.
+# So the reason begins of a check of what a layer need not offer and does not.
+NOT_OFFERED = "the layer offers no "
 IGNORED = "ignored: "
 
 
@@ -91,6 +93,12 @@ class CheckResult:
     cases: int = 0
     seconds: float = 0.0
     tensors: dict[str, TensorResult] = field(default_factory=dict)
+
+    @property
+    def offered(self) -> bool:
+        """Whether the layer has what the check is about, where it need not."""
+        absent = self.status is Status.NOT_APPLICABLE and self.reason.startswith(NOT_OFFERED)
+        return not absent
 
     @property
     def ignored(self) -> bool:

@@ -83,7 +83,7 @@ def applicable(check: Check, layer: Layer) -> tuple[Status, str] | None:
     """Return the status of a check that cannot be asked, with its reason."""
     if layer.spec.program is None and check.name in NEED_DEFINITION:
         return Status.UNAVAILABLE, "the spec has no definition"
-    missing = check.absent(layer.spec)
+    missing = check.absent(layer)
     if missing is None and not check.tensors(layer.spec):
         missing = "no tensor takes a gradient"
     return None if missing is None else (Status.NOT_APPLICABLE, missing)

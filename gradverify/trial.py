@@ -306,7 +306,7 @@ class Trial:
             with np.errstate(all="ignore"):
                 outputs, pullback = self.layer.forward(tensors, self.constants)
         except (Exception, SystemExit) as error:
-            place = _place(error, self.layer)
+            place = place_of(error, self.layer.location)
             raise LayerRaised(
                 f"the forward raised {type(error).__name__}: {error}{place}"
             ) from error
@@ -449,16 +449,16 @@ def call(
     except ConventionError as error:
         return Failure(error.question, str(error))
     except (Exception, SystemExit) as error:
-        place = _place(error, layer)
+        place = place_of(error, layer.location)
         return Failure("raises", f"the {stage} raised {type(error).__name__}: {error}{place}")
     return Call(outputs, pullback, gradients, tensors, cotangents)
 
 
-def _place(error: BaseException, layer: Layer) -> str:
-    """Return the line of the user's code that raised, innermost."""
+def place_of(error: BaseException, location: str) -> str:
+    """Return the line of the user's code that raised, innermost; its code stands at `location`."""
     import traceback
 
-    file = layer.location.rpartition(":")[0]
+    file = location.rpartition(":")[0]
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
     return f" (line {lines[-1]})" if lines else ""
 

@@ -7,6 +7,7 @@ the package converts between the two.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from typing import Any
 
@@ -159,6 +160,73 @@ class Seen:
 def seen(oracle: Oracle, view: View) -> Oracle | Seen:
     """Return an oracle as a view has it: itself where the view changes nothing."""
     return Seen(oracle, view) if view.changes else oracle
+
+
+@dataclass(frozen=True)
+class SeenTwice:
+    """The gradients as a view has them, to be differentiated again.
+
+    `run` takes the tensors and, by the name of its output, each cotangent; it returns the gradients
+    and a pullback that takes a seed for each of them. That returns the gradients of
+    <seeds, gradients>: by tensor and, by output, those of the cotangents, which are the tangents of
+    the outputs along the seeds.
+    """
+
+    oracle: Oracle
+    view: View
+
+    @property
+    def program(self) -> Program:
+        """The program of the gradients."""
+        return self.oracle.gradient.program
+
+    @cached_property
+    def cotangents(self) -> dict[str, str]:
+        """What the cotangent of each output is called in the program of the gradients."""
+        first = self.oracle.program.declared
+        given = self.program.declared.given[len(first.given) :]
+        return dict(zip(first.seeded, given, strict=True))
+
+    def given(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
+        """Return what the program of the gradients is given for a layer's tensors and
+        cotangents."""
+        flat = self.view.to_definition(tensors)
+        return {self.cotangents.get(k, k): v for k, v in flat.items()}
+
+    def second(
+        self, found: Mapping[str, Array], total: Callable[[Array, Axes], Array] = _total
+    ) -> dict[str, Array]:
+        """Return what the program of the gradients gives in its second order, as a layer gives
+        it."""
+        flat = {t: found[t] for t in self.oracle.wrt}
+        flat |= {y: found[c] for y, c in self.cotangents.items()}
+        return self.view.to_layer(flat, total)
+
+    def zero(self, name: str) -> bool:
+        """Whether nothing of the second order flows to a tensor, or to the cotangent of an
+        output."""
+        return self.cotangents.get(name, name) not in self.oracle.gradient.derivation.cotangents
+
+    def run(
+        self,
+        tensors: Mapping[str, Array],
+        constants: Mapping[str, Any],
+        sizes: Mapping[str, int],
+        mode: Mode = PLAIN,
+        **tools: Any,
+    ) -> tuple[tuple[Array, ...], Callable[..., dict[str, Array]]]:
+        """Return the gradients by `wrt` and their pullback."""
+        gradients, pullback = self.oracle.gradient.run(
+            self.given(tensors), constants, sizes, mode, **tools
+        )
+        wrt, noise = self.oracle.wrt, tools.get("noise")
+
+        def seen(*seeds: Array) -> dict[str, Array]:
+            along = self.view.to_definition(dict(zip(wrt, seeds, strict=True)))
+            return self.second(pullback(*along.values()), noise.total if noise else _total)
+
+        named = dict(zip(wrt, gradients, strict=True))
+        return tuple(self.view.to_layer(named).values()), seen
 
 
 def factored(size: int, rank: int) -> tuple[int, ...]:

@@ -70,7 +70,8 @@ def verify_layer(layer, profile, names, seed, **others):
     return LayerResult("s", layer.name, f"{layer.file}:1", verdict, results, found)
 
 
-CHECKS = ("contract", "forward", "symbolic", "finite_difference", "exact", "kinks", "buffers",
+CHECKS = ("contract", "forward", "symbolic", "finite_difference", "exact", "forward_mode",
+          "second_order", "kinks", "buffers",
           "descent")
 engine = ModuleType("gradverify.engine")
 engine.verify_layer, engine.profile_of = verify_layer, lambda profile: profile

@@ -16,20 +16,24 @@ PACKAGE = Path(gradverify.__file__).parent
 KNOWN = explanations()
 
 # Which check the questions of a file are asked by; what serves several is told with each of them.
+OFFERED = ["forward_mode", "second_order"]
 ASKED_BY = {
-    "agreement": ["contract"], "blame": ["contract"], "buffers": ["buffers"],
+    "adjoint": OFFERED, "conduct": OFFERED, "forward_mode": ["forward_mode"],
+    "second_order": ["second_order"], "agreement": ["contract"], "blame": ["contract"], "buffers": ["buffers"],
     "contract": ["contract"], "descent": ["descent"], "digits": ["contract"],
     "effects": ["contract"], "empty": ["contract"], "exact": ["exact"],
     "finite_difference": ["finite_difference"], "forward": ["forward"], "kinks": ["kinks"],
-    "linear": ["contract"], "order": ["contract"], "precision": ["forward", "symbolic", "buffers"],
-    "returned": ["contract"], "sharing": ["contract"], "state": ["contract"],
+    "linear": ["contract"], "order": ["contract"], 
+    "precision": ["forward", "symbolic", "buffers", *OFFERED],
+    "returned": ["contract", *OFFERED], "sharing": ["contract"], "state": ["contract"],
     "symbolic": ["symbolic"], "__init__": ["every"],
-    "jobs": ["contract"], "layer": ["contract", "kinks"], "trial": ["contract", "kinks"],
+    "jobs": ["contract"], "layer": ["contract", "kinks", *OFFERED],
+    "trial": ["contract", "kinks", *OFFERED],
     "policy": ["gate"], "unregistered": ["gate"],
 }  # fmt: skip
 # Where they are made: the first argument of these, or `question=...` of any call.
 MAKERS = {"Observation", "failed", "warned", "passed", "judged", "compare", "_as_declared",
-          "_broken", "ConventionError", "Failure"}  # fmt: skip
+          "_broken", "ConventionError", "Failure", "compared"}  # fmt: skip
 
 
 def questions(path, makers=MAKERS):
@@ -118,10 +122,10 @@ def test_a_check_is_explained_with_all_its_questions(capsys, check):
 
 
 def test_a_question_is_explained_for_each_check_that_asks_it(capsys):
-    """`slope` is one of differences and one of descent; what all can find is told once."""
+    """`slope` is one of two kinds of differences and one of descent; what all can find is told once."""
     out = explained(capsys, "slope")
     assert [line for line in out.splitlines() if line and line[0] != " "] == [
-        "finite_difference", "descent",
+        "finite_difference", "second_order", "descent",
     ]  # fmt: skip
     assert "\nevery other check\n  raises " in explained(capsys, "raises")
 

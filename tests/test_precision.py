@@ -10,6 +10,7 @@ from changed import changed
 from gradverify import Input, Layer, Output, Spec, Verdict, catalog, verify
 from gradverify.cases import parse_case
 from gradverify.checks import precision
+from gradverify.checks.compared import Gradients, Outputs
 from gradverify.checks.precision import systematic
 from gradverify.loading import catalogue_folder, load
 from gradverify.trial import Trial, make_oracle
@@ -108,10 +109,10 @@ def test_what_is_lost_beside_a_number_near_one_is_rounding(values):
         return x**2 * x.dtype.type(1.001), lambda dy: {"x": x.dtype.type(2.002) * x * dy}
 
     line = LINE.format(values)
-    for kind, tensor in (("outputs", "y"), ("gradients", "x")):
-        assert not systematic(moving(beside_one, spec, line), tensor, kind)
+    for kind, tensor in ((Outputs, "y"), (Gradients, "x")):
+        assert not systematic(kind(moving(beside_one, spec, line)), tensor)
         # What moves a number near 1 moves what is tiny by as much as itself.
-        assert systematic(moving(thousandth, spec, line), tensor, kind) == (values != "tiny")
+        assert systematic(kind(moving(thousandth, spec, line)), tensor) == (values != "tiny")
 
 
 def test_without_that_question_a_small_wrong_factor_would_be_a_warning(monkeypatch):

@@ -281,7 +281,8 @@ class TestOptions:
         assert "gradverify" not in result.stdout.str().replace("specs", "")
 
 
-STUB_ORDER = ("contract", "forward", "symbolic", "finite_difference", "exact", "kinks", "buffers",
+STUB_ORDER = ("contract", "forward", "symbolic", "finite_difference", "exact", "forward_mode",
+              "second_order", "kinks", "buffers",
               "descent")  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Concrete cases: a covering set first, Hypothesis after it; one line each, arrays from a seed."""
 
-from gradverify.cases.arrays import Array, Arrays, draw, layout_of, with_layout
+from gradverify.cases.arrays import Array, Arrays, draw, draw_tangents, layout_of, with_layout
 from gradverify.cases.case import (
     AT_KINKS,
     COTANGENTS,
@@ -38,6 +38,7 @@ __all__ = [
     "cases",
     "covering_set",
     "draw",
+    "draw_tangents",
     "drawn_cases",
     "factors_of",
     "is_large",

@@ -49,6 +49,16 @@ def draw(spec: Spec, case: Case, *, start: bool = False) -> Arrays:
     )  # fmt: skip
 
 
+def draw_tangents(spec: Spec, case: Case) -> dict[str, Array]:
+    """Return a direction for each differentiable tensor: the tangents of a forward mode, and the
+    seeds of a double backward."""
+    view = view_of(spec, case)
+    return {
+        k: _generator(case, f"along {k}").standard_normal(view.shape(k)).astype(case.dtype)
+        for k in spec.differentiable
+    }
+
+
 @lru_cache(maxsize=8)  # a case is drawn several times while it is looked at
 def _drawn(spec: Spec, case: Case, start: bool) -> tuple[dict[str, Array], list[Array]]:
     view = view_of(spec, case)

@@ -10,16 +10,22 @@ from gradverify.checks import (
     exact,
     finite_difference,
     forward,
+    forward_mode,
     kinks,
+    second_order,
     stopped,
     symbolic,
 )
 from gradverify.checks.names import NAMES
 from gradverify.checks.observation import Observation
+from gradverify.layer import Layer
 from gradverify.numerics.finite_difference import few_digits
 from gradverify.result import Status
 from gradverify.spec import Spec
 from gradverify.trial import LayerRaised, Trial
+
+# In so many cases do a few calls more of a layer tell what it offers from what is wrong.
+MOST_OFFERED = 8
 
 
 @dataclass(frozen=True)
@@ -30,9 +36,9 @@ class Check:
     `sampled` that it calls the layer so often that a profile limits its cases, and `most` how many
     cases are enough, whatever the profile, once they tell right from wrong for all tensors;
     `at_kinks` says that it has something to ask where several gradients are right, `at_ties` that
-    it looks at equal values and zeros without a definition too, and `absent` returns why a spec has
-    nothing for it to ask about, None where it has. `locate` finds the element of a failure, where
-    that is more than one failing case in many should cost.
+    it looks at equal values and zeros without a definition too, and `absent` returns why there is
+    nothing for it to ask about of a layer, None where there is. `locate` finds the element of a
+    failure, where that is more than one failing case in many should cost.
     """
 
     name: str
@@ -43,7 +49,7 @@ class Check:
     most: int | None = None
     at_kinks: bool = False
     at_ties: bool = False
-    absent: Callable[[Spec], str | None] = lambda spec: None
+    absent: Callable[[Layer], str | None] = lambda layer: None
     locate: Callable[[Trial, Observation], Observation] = lambda trial, seen: seen
 
     def asks(self, trial: Trial) -> bool:
@@ -95,21 +101,34 @@ def _gradients(spec: Spec) -> tuple[str, ...]:
     return spec.differentiable
 
 
+def _known(trial: Trial) -> bool:
+    # Without a definition all is compared with differences, or as sharply as these.
+    return trial.oracle is not None or _differences(trial)
+
+
+def _of_spec(absent: Callable[[Spec], str | None]) -> Callable[[Layer], str | None]:
+    return lambda layer: absent(layer.spec)
+
+
 _CHECKS = (
     Check("contract", contract.examine, _any, _all, at_kinks=True),
     Check("forward", forward.examine, _any,
           lambda spec: spec.outputs),
     Check("symbolic", symbolic.examine, _any, _gradients),
     Check("finite_difference", finite_difference.examine, _differences, _gradients, sampled=True,
-          at_ties=True, absent=stopped.absent, locate=finite_difference.worst_element),
+          at_ties=True, absent=_of_spec(stopped.absent), locate=finite_difference.worst_element),
     Check("exact", exact.examine, exact.wants, _gradients, sampled=True, most=10,
-          absent=stopped.absent, locate=exact.worst_element),
+          absent=_of_spec(stopped.absent), locate=exact.worst_element),
+    Check("forward_mode", forward_mode.examine, _known, forward_mode.tensors, sampled=True,
+          most=MOST_OFFERED, absent=forward_mode.absent, locate=forward_mode.worst_element),
+    Check("second_order", second_order.examine, _known, second_order.tensors, sampled=True,
+          most=MOST_OFFERED, absent=second_order.absent, locate=second_order.worst_element),
     Check("kinks", kinks.examine, _widest, _gradients, sampled=True, at_kinks=True,
-          absent=kinks.absent),
+          absent=_of_spec(kinks.absent)),
     Check("buffers", buffers.examine, _any, buffers.tensors, sampled=True, at_kinks=True,
-          absent=buffers.absent),
+          absent=_of_spec(buffers.absent)),
     Check("descent", descent.examine, _differences, _gradients, sampled=True,
-          absent=stopped.absent),
+          absent=_of_spec(stopped.absent)),
 )  # fmt: skip
 
 CHECKS: Mapping[str, Check] = {check.name: check for check in _CHECKS}

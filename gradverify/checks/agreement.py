@@ -9,6 +9,7 @@ import numpy as np
 from gradverify.cases import AT_KINKS, Array
 from gradverify.checks.observation import Observation, failed
 from gradverify.layer import Pullback
+from gradverify.numerics.allowance import Allowance
 from gradverify.trial import Trial, real_array
 
 # What underflows on the way to a gradient may have been multiplied by this much after it.
@@ -90,10 +91,13 @@ def agree(trial: Trial, name: str, a: Array, b: Array, scale: float = 1.0) -> bo
     if a.shape != b.shape or a.size == 0:
         return bool(a.shape == b.shape)
     a, b = np.asarray(a, float), np.asarray(b, float)
-    if equal(a, b):
-        return True
+    return equal(a, b) or near(a, b, allowed(trial, name, a, scale))
+
+
+def near(a: Array, b: Array, most: float) -> bool:
+    """Whether no elements of two arrays of one shape are further apart than that."""
     with np.errstate(all="ignore"):
-        close = np.abs(a - b) <= allowed(trial, name, a, scale)
+        close = np.abs(a - b) <= most
         return bool(np.all(close | (np.isnan(a) & np.isnan(b)) | (a == b)))
 
 
@@ -120,20 +124,28 @@ def told(trial: Trial, name: str) -> str:
 
 def allowed(trial: Trial, name: str, value: Array, scale: float = 1.0) -> float:
     """Return how far two results of the same computation may be from each other."""
+    if trial.oracle is not None:
+        known = trial.reference.allowed_gradients | trial.reference.allowed_outputs
+        return slack(trial, value, known[name], scale)
+    if trial.case.dtype == "float16" and trial.case.values in AT_KINKS:
+        # The rounding of equal values is all their variance, and not far below an eps.
+        return np.inf
+    return slack(trial, value, _surroundings(trial, name), scale)
+
+
+def slack(trial: Trial, value: Array, inside: Allowance | float, scale: float = 1.0) -> float:
+    """Return how far a result may be from the same one, computed again: by what is `inside`, which
+    is what rounding does to it or, without a definition, the largest number around."""
     info = np.finfo(trial.case.dtype)
     unit = float(info.eps)
     found = 64 * unit * largest([value])
     found += UNDERFLOW * float(info.smallest_subnormal) * max(scale, 1.0)
-    if trial.oracle is None:
-        if trial.case.dtype == "float16" and trial.case.values in AT_KINKS:
-            # The rounding of equal values is all their variance, and not far below an eps.
-            return np.inf
-        terms = _surroundings(trial, name)
+    if isinstance(inside, float):
+        terms = inside
         found += min(HIDDEN * unit, MOST_HIDDEN) * terms * scale
     else:
-        known = trial.reference.allowed_gradients | trial.reference.allowed_outputs
-        terms = known[name].terms
-        found = max(found, 2 * known[name].value * scale)
+        terms = inside.terms
+        found = max(found, 2 * inside.value * scale)
     if trial.case.dtype != "float64":
         found = max(found, ROUGH * terms * scale)
     return found

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradverify.cases import Array, Arrays, draw
+from gradverify.checks.compared import Outputs
 from gradverify.checks.observation import Observation, compare, failed, passed
 from gradverify.checks.precision import in_precision
 from gradverify.result import Status
@@ -56,12 +57,12 @@ def _as_declared(
     trial: Trial, got: Mapping[str, Any], question: str, told: str
 ) -> Iterator[Observation]:
     """Compare next values with those of the definition."""
-    known = trial.reference
+    outputs = Outputs(trial)
     for buffer, value in got.items():
         output = trial.spec.updates[buffer]
-        allowance, expected = known.allowed_outputs[output], known.outputs[output]
+        allowance, expected = outputs.allowed[output], outputs.right[output]
         for seen in compare(question, buffer, expected, np.asarray(value, float), allowance):
-            of_output = in_precision(trial, replace(seen, tensor=output), allowance, "outputs")
+            of_output = in_precision(outputs, replace(seen, tensor=output), allowance)
             found = replace(of_output, tensor=buffer)
             if found.outcome is Status.FAILED:
                 parts = told.format(buffer), found.message

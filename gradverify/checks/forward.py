@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from gradverify.checks.compared import Outputs
 from gradverify.checks.observation import Observation
 from gradverify.checks.precision import judged
 from gradverify.trial import Trial
@@ -10,4 +11,4 @@ from gradverify.trial import Trial
 def examine(trial: Trial) -> Iterator[Observation]:
     """Compare each output with the definition's."""
     for tensor in trial.outputs:
-        yield from judged(trial, "output", tensor, "outputs")
+        yield from judged("output", Outputs(trial), tensor)

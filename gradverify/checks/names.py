@@ -2,8 +2,8 @@
 
 from gradverify.result import CheckResult, Status
 
-NAMES = ("contract", "forward", "symbolic", "finite_difference", "exact", "kinks", "buffers",
-         "descent")  # fmt: skip
+NAMES = ("contract", "forward", "symbolic", "finite_difference", "exact", "forward_mode",
+         "second_order", "kinks", "buffers", "descent")  # fmt: skip
 
 # Without a definition these cannot be asked, and the verdict is "verified without a definition".
 NEED_DEFINITION = ("forward", "symbolic", "kinks")

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 
 from gradverify.cases import Array, Arrays
+from gradverify.checks.compared import Compared
 from gradverify.checks.observation import Observation, compare
 from gradverify.numerics.allowance import CAP, Allowance
-from gradverify.replayed import Replay, Stopped
+from gradverify.replayed import Stopped
 from gradverify.result import Status
 from gradverify.trial import Trial
 
@@ -40,113 +40,105 @@ VANISHES = (
     "it gives the derived gradient"
 )
 
-# What is looked at, of a trial and of its reference.
-Kind = Literal["outputs", "gradients"]
 
-
-def judged(trial: Trial, question: str, tensor: str, kind: Kind) -> Iterator[Observation]:
-    """Compare an output or a gradient with what the definition gives.
+def judged(question: str, what: Compared, tensor: str) -> Iterator[Observation]:
+    """Compare a result with what the definition gives.
 
     What is close to what is allowed, or seen in a lower precision, is not accused before it has
     been measured with more care: in 50-digit arithmetic, with more draws of rounding, in the widest
     precision. Where the tensor is wrong beyond doubt in another case, that is not worth the time,
     and nothing is said.
     """
-    got, right = getattr(trial, kind)[tensor], trial.reference
-    allowance = getattr(right, f"allowed_{kind}")[tensor]
-    for seen in compare(question, tensor, getattr(right, kind)[tensor], got, allowance):
+    trial, key, allowance = what.trial, what.key(tensor), what.allowed[tensor]
+    for seen in compare(question, tensor, what.right[tensor], what.got[tensor], allowance):
         failed = seen.outcome is Status.FAILED
         close, lower = (seen.worst or 0.0) < DOUBT, trial.case.dtype != trial.layer.widest
-        if failed and (close or lower) and tensor in trial.known.wrong:
+        if failed and (close or lower) and key in trial.known.wrong:
             yield replace(seen, outcome=Status.VACUOUS, powered=False)
         elif failed and close:
-            yield _with_care(trial, seen, kind)
-        elif not trial.case.ordinary and _vanishes_in_50_digits(trial, seen, allowance, kind):
+            yield _with_care(what, seen)
+        elif not trial.case.ordinary and _vanishes_in_50_digits(what, seen, allowance):
             # At ordinary values a formula that loses so many digits is wrong as it is written.
             yield replace(seen, question="inaccurate", severity="warning", message=VANISHES)
         else:
-            found = in_precision(trial, seen, allowance, kind)
+            found = in_precision(what, seen, allowance)
             if failed and found.severity == "error":
-                trial.known.wrong.add(tensor)
+                trial.known.wrong.add(key)
             yield found
 
 
-def _with_care(trial: Trial, seen: Observation, kind: Kind) -> Observation:
+def _with_care(what: Compared, seen: Observation) -> Observation:
     assert seen.tensor is not None
-    tensor, got = seen.tensor, getattr(trial, kind)[seen.tensor]
-    allowance = getattr(trial.careful, f"allowed_{kind}")[tensor]
-    truth = getattr(trial.reference, kind)[tensor]
-    exact = trial.exact if trial.case.dtype == "float64" else None
-    if exact is not None and kind == "gradients":
-        truth = exact.gradients[tensor].astype(float)
-    elif exact is not None:
-        truth = exact.outputs[trial.spec.outputs.index(tensor)].astype(float)
-    (found,) = compare(seen.question, tensor, truth, got, allowance)
-    if found.outcome is Status.FAILED and _grows_as_rounding(trial, tensor, kind):
+    tensor, truth = seen.tensor, what.right[seen.tensor]
+    exact = what.exact if what.trial.case.dtype == "float64" else None
+    if exact is not None:
+        truth = exact[tensor]
+    allowance = what.careful[tensor]
+    (found,) = compare(seen.question, tensor, truth, what.got[tensor], allowance)
+    if found.outcome is Status.FAILED and _grows_as_rounding(what, tensor):
         return replace(found, question="inaccurate", severity="warning", message=GROWS)
-    if _vanishes_in_50_digits(trial, found, allowance, kind):
+    if _vanishes_in_50_digits(what, found, allowance):
         return replace(found, question="inaccurate", severity="warning", message=VANISHES)
-    return in_precision(trial, found, allowance, kind)
+    return in_precision(what, found, allowance)
 
 
-def _vanishes_in_50_digits(
-    trial: Trial, seen: Observation, allowance: Allowance, kind: Kind
-) -> bool:
+def _vanishes_in_50_digits(what: Compared, seen: Observation, allowance: Allowance) -> bool:
     """Whether a failure is one of digits only: the layer's own formula, in 50-digit arithmetic,
-    gives the derived gradient."""
-    if seen.outcome is not Status.FAILED or trial.case.dtype != "float64" or kind != "gradients":
+    gives the derived result."""
+    if seen.outcome is not Status.FAILED or what.trial.case.dtype != "float64":
         return False
     assert seen.got is not None
     assert seen.expected is not None
     assert seen.tensor is not None
     gross = not abs(seen.got - seen.expected) <= GROSS * allowance.terms
-    if gross or seen.tensor in trial.known.formulas:
+    key, formulas = what.key(seen.tensor), what.trial.known.formulas
+    if gross or key in formulas:
         return False
     try:
-        own = Replay(trial).gradients[seen.tensor].astype(float)
+        own = what.replayed(seen.tensor)
     except Stopped:
         return False
-    off = np.abs(own - trial.reference.gradients[seen.tensor])
+    off = np.abs(own - what.right[seen.tensor])
     if not np.all(off <= allowance.value):
-        trial.known.formulas.add(seen.tensor)
+        formulas.add(key)
         return False
     return True
 
 
-def _grows_as_rounding(trial: Trial, tensor: str, kind: Kind) -> bool:
+def _grows_as_rounding(what: Compared, tensor: str) -> bool:
     """Whether a small error in float64 is as much larger in float32 as the rounding is.
 
     A wrong formula's error is not: it is the same in both, with the rounding of float32 added.
     """
-    accepted = trial.layer.dtypes
+    trial, accepted = what.trial, what.trial.layer.dtypes
     if trial.case.dtype != "float64" or (accepted is not None and "float32" not in accepted):
         return False
-    single = trial.in_dtype("float32")
-    here, there = _error(trial, tensor, kind), _error(single, tensor, kind)
+    here, there = what.error(tensor), what.at(trial.in_dtype("float32")).error(tensor)
     if here is None or there is None or not np.all(np.isfinite(there)):
         return False
     return float(np.max(np.abs(there))) >= GROWTH * float(np.max(np.abs(here)))
 
 
-def in_precision(trial: Trial, seen: Observation, allowance: Allowance, kind: Kind) -> Observation:
+def in_precision(what: Compared, seen: Observation, allowance: Allowance) -> Observation:
     """Call a failure in a lower precision *inaccurate*, a warning, if it is that of rounding.
 
     Rounding errors scale with the unit roundoff and change erratically with the values; a wrong
     formula's error does neither. What is wrong in the widest precision at the same values is wrong,
     and so is what is grossly off, or off by the same error at other values nearby.
     """
+    trial = what.trial
     if seen.outcome is not Status.FAILED or trial.case.dtype == "float64":
         return seen
     assert seen.got is not None
     assert seen.expected is not None
     assert seen.tensor is not None
     dtype, widest = trial.case.dtype, trial.layer.widest
-    if dtype != widest and _wrong_in(widest, trial, seen.tensor, kind):
+    if dtype != widest and _wrong_in(widest, what, seen.tensor):
         return seen
     bound = max(GROSS, GROSS_CAPS * allowance.cap) * allowance.terms
     if not abs(seen.got - seen.expected) <= bound:
         return replace(seen, message=f"only seen in {dtype}")
-    if systematic(trial, seen.tensor, kind):
+    if systematic(what, seen.tensor):
         return replace(
             seen,
             message=f"only seen in {dtype}; no rounding: the error is the same at other values "
@@ -160,37 +152,26 @@ def in_precision(trial: Trial, seen: Observation, allowance: Allowance, kind: Ki
     )
 
 
-def _wrong_in(dtype: str, trial: Trial, tensor: str, kind: Kind) -> bool:
+def _wrong_in(dtype: str, what: Compared, tensor: str) -> bool:
     """Whether the layer is wrong in another precision at the same values."""
-    other = trial.in_dtype(dtype)
-    if other.failure is not None:
-        return False  # contract says so, in a case of its own
-    got = getattr(other, kind).get(tensor)
-    if got is None:
+    other = what.at(what.trial.in_dtype(dtype))
+    # contract says so, in a case of its own
+    if other.trial.failure is not None or (got := other.got.get(tensor)) is None:
         return False
-    expected = getattr(other.reference, kind)[tensor]
-    allowance = getattr(other.reference, f"allowed_{kind}")[tensor]
-    compared = compare("", tensor, expected, got, allowance)
+    compared = compare("", tensor, other.right[tensor], got, other.allowed[tensor])
     return any(found.outcome is Status.FAILED for found in compared)
 
 
-def systematic(trial: Trial, tensor: str, kind: Kind) -> bool:
+def systematic(what: Compared, tensor: str) -> bool:
     """Whether a tensor has the same error where all values are changed a little."""
-    rng = np.random.default_rng([trial.case.seed, 8])
-    errors = [_error(trial, tensor, kind)]
-    errors += [_error(_moved(trial, rng), tensor, kind) for _ in range(MOVES)]
+    rng = np.random.default_rng([what.trial.case.seed, 8])
+    errors = [what.error(tensor)]
+    errors += [what.at(_moved(what.trial, rng)).error(tensor) for _ in range(MOVES)]
     found = [e for e in errors if e is not None and np.all(np.isfinite(e))]
     if len(found) <= MOVES // 2:
         return False
     common = float(np.sum(np.mean(found, axis=0) ** 2))
     return common >= SAME * float(np.mean([np.sum(e**2) for e in found]))
-
-
-def _error(trial: Trial, tensor: str, kind: Kind) -> Array | None:
-    if trial.failure is not None:
-        return None
-    got = getattr(trial, kind).get(tensor)
-    return None if got is None else got - getattr(trial.derived, kind)[tensor]
 
 
 def _moved(trial: Trial, rng: np.random.Generator) -> Trial:

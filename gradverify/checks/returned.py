@@ -18,10 +18,10 @@ def examine(trial: Trial) -> Iterator[Observation]:
     called = trial.called
     yield from _keys(trial)
     for name, value in named(trial, called.outputs).items():
-        yield from _array(trial, name, value, f"output {name}")
+        yield from array_as_declared(trial, name, value, f"output {name}")
     for name, value in due(trial, called.gradients).items():
         if value is not None:
-            yield from _array(trial, name, value, f"the gradient of {name}")
+            yield from array_as_declared(trial, name, value, f"the gradient of {name}")
 
 
 def _keys(trial: Trial) -> Iterator[Observation]:
@@ -49,7 +49,8 @@ def _listed(gradients: Mapping[str, Any]) -> str:
     return ", ".join(str(k) for k, v in gradients.items() if v is not None) or "nothing"
 
 
-def _array(trial: Trial, name: str, value: Any, what: str) -> Iterator[Observation]:
+def array_as_declared(trial: Trial, name: str, value: Any, what: str) -> Iterator[Observation]:
+    """Ask whether a value is an array of what is declared for a tensor; `what` it is called."""
     shape = trial.view.shape(name)
     array = real_array(value)
     # A list has neither shape nor dtype of its own, and adding two of them makes a longer one.

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from gradverify.checks.compared import Gradients
 from gradverify.checks.observation import Observation
 from gradverify.checks.precision import judged
 from gradverify.trial import Trial
@@ -10,4 +11,4 @@ from gradverify.trial import Trial
 def examine(trial: Trial) -> Iterator[Observation]:
     """Compare each gradient with the derived one."""
     for tensor in trial.gradients:
-        yield from judged(trial, "gradient", tensor, "gradients")
+        yield from judged("gradient", Gradients(trial), tensor)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 from gradverify.report import Page
 from gradverify.report.finding import printable
-from gradverify.report.table import WORDS, called, labels
+from gradverify.report.table import WORDS, called, columns_of, labels
 from gradverify.report.terminal import counts
 from gradverify.report.worst import Told, brief, worst_first
 from gradverify.result import LayerResult, Report, Status, Verdict
@@ -69,7 +69,7 @@ def _head(report: Report) -> str:
 def _table(report: Report, page: Page, room: int, size: Callable[[str], int]) -> str:
     if not report.layers:
         return ""
-    checks = list(dict.fromkeys(c.check for layer in report.layers for c in layer.checks))
+    checks = columns_of(report)
     names = labels(report, page)
     head = ["layer", *map(code, checks), "verdict"]
     lines = [_row(head), _row(["---"] * len(head))]

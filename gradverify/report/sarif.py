@@ -24,6 +24,8 @@ ASKS = {
     "symbolic": "every gradient, element by element, is the derived one",
     "finite_difference": "every gradient is the slope of the layer's own forward",
     "exact": "in 50-digit arithmetic, the pullback is the adjoint of the forward",
+    "forward_mode": "the tangents of a layer's own jvp are the derived ones",
+    "second_order": "the gradients of a layer's own double backward are the derived ones",
     "kinks": "on a kink or a tie, the gradient lies between the one-sided derivatives",
     "buffers": "running statistics are updated as declared, once, and by the forward alone",
     "descent": "one step along the gradients lowers the loss, as fast as they promise",

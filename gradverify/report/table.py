@@ -57,10 +57,18 @@ def verdict(layer: LayerResult) -> Text:
     return Text(shown + "*" * bool(layer.remarks), style)
 
 
+def columns_of(report: Report) -> list[str]:
+    """Return the checks that a table has a column for: not those of what no layer offers, unless
+    nothing else was asked."""
+    checks = [c for layer in report.layers for c in layer.checks]
+    asked = any(c.offered and c.status is not Status.SKIPPED for c in checks)
+    return list(dict.fromkeys(c.check for c in checks if c.offered or not asked))
+
+
 def layers_by_checks(report: Report, page: Page) -> Table:
     """Return the table of all layers: a column a check where there is room for that."""
     names = labels(report, page)
-    checks = list(dict.fromkeys(c.check for layer in report.layers for c in layer.checks))
+    checks = columns_of(report)
     columns = [_column(check, report.layers) for check in checks]
     verdicts = max(len(verdict(layer)) for layer in report.layers)
     for heads in (checks, [check.replace("_", "_\n") for check in checks]):
@@ -75,7 +83,7 @@ def layers_by_checks(report: Report, page: Page) -> Table:
     names = [_broken(name, room) for name in names]
     if room >= _NAME and max(len(line) for name in names for line in name.split("\n")) <= room:
         return _wide(report, names, checks, heads)
-    return _narrow(report, labels(report, page), page)
+    return _narrow(report, labels(report, page), checks, page)
 
 
 def _column(check: str, layers: tuple[LayerResult, ...]) -> list[Status]:
@@ -106,7 +114,7 @@ def _wide(report: Report, names: list[str], checks: list[str], heads: list[str])
     return table
 
 
-def _narrow(report: Report, names: list[str], page: Page) -> Table:
+def _narrow(report: Report, names: list[str], columns: list[str], page: Page) -> Table:
     table = _table()
     table.add_column("verdict", no_wrap=True)
     table.add_column("layer and its checks", overflow="fold")
@@ -115,14 +123,15 @@ def _narrow(report: Report, names: list[str], page: Page) -> Table:
     for name, layer in zip(names, report.layers, strict=True):
         table.add_row(verdict(layer), Text(_broken(name, room.width)))
         if layer.checks:
-            table.add_row("", _grouped(layer.checks, room))
+            table.add_row("", _grouped(layer.checks, columns, room))
     return table
 
 
-def _grouped(checks: tuple[CheckResult, ...], room: Page) -> Text:
+def _grouped(checks: tuple[CheckResult, ...], columns: list[str], room: Page) -> Text:
     """Return the checks by status, what is wrong first: "FAIL symbolic", "ok contract"."""
     order = sorted(Status, key=lambda s: (s is not Status.FAILED, s is Status.PASSED))
     groups = []
+    checks = tuple(c for c in checks if c.check in columns)
     for status in order:
         names = [c.check for c in checks if c.status is status]
         if names:

@@ -10,7 +10,7 @@ from gradverify.evidence import Evidence
 from gradverify.report import Page
 from gradverify.report.finding import fields, printable
 from gradverify.report.html import mathematics, plots
-from gradverify.report.table import WORDS, called, labels
+from gradverify.report.table import WORDS, called, columns_of, labels
 from gradverify.report.terminal import counts
 from gradverify.report.worst import leading, unjudged
 from gradverify.result import CheckResult, Coverage, Finding, LayerResult, Report, Status, Verdict
@@ -97,7 +97,7 @@ class Section:
 
 def render(report: Report, page: Page) -> str:
     """Return the page."""
-    checks = list(dict.fromkeys(c.check for layer in report.layers for c in layer.checks))
+    checks = columns_of(report)
     names = labels(report, page)
     pairs = zip(names, report.layers, strict=True)
     # What is wrong comes first, and stands in the order of the run.
@@ -137,6 +137,7 @@ def _section(number: int, name: str, layer: LayerResult, checks: list[str], page
     key = f"layer-{number + 1}"
     evidence = layer.evidence
     found = {c.check: c for c in layer.checks}
+    offered = [c for c in layer.checks if c.offered]
     sign, kind = ("!", "warn") if layer.known else VERDICT_SIGNS[layer.verdict]
     judged = layer.passes or bool(layer.errors)
     return Section(
@@ -150,9 +151,9 @@ def _section(number: int, name: str, layer: LayerResult, checks: list[str], page
         groups=list(_groups(layer, page)),
         reasons=[] if judged else list(unjudged(layer)),
         remarks=list(layer.remarks),
-        checks=list(layer.checks),
-        wholes=[_badge(c.status) for c in layer.checks],
-        tensors=list(_tensors(layer)),
+        checks=offered,
+        wholes=[_badge(c.status) for c in offered],
+        tensors=list(_tensors(layer, offered)),
         coverage=layer.coverage,
         evidence=evidence,
         constants=[
@@ -213,13 +214,15 @@ def _rows(finding: Finding, page: Page, *left_out: str) -> list[tuple[str, str, 
             if label not in left_out]  # fmt: skip
 
 
-def _tensors(layer: LayerResult) -> Iterator[tuple[str, str, list[Badge | None]]]:
+def _tensors(
+    layer: LayerResult, checks: list[CheckResult]
+) -> Iterator[tuple[str, str, list[Badge | None]]]:
     """Yield a row for each tensor: its name, its role, and how each check came out for it."""
     declared = layer.evidence.declaration.tensors if layer.evidence else ()
     roles = {t.name: t.role for t in declared}
-    seen = dict.fromkeys(t for check in layer.checks for t in check.tensors)
+    seen = dict.fromkeys(t for check in checks for t in check.tensors)
     for tensor in sorted(seen, key=lambda t: list(roles).index(t) if t in roles else len(roles)):
-        yield tensor, roles.get(tensor, ""), [_cell(check, tensor) for check in layer.checks]
+        yield tensor, roles.get(tensor, ""), [_cell(check, tensor) for check in checks]
 
 
 def _cell(check: CheckResult, tensor: str) -> Badge | None:

@@ -1,0 +1,135 @@
+"""Tangents beside the layer's own pullback, <dy, J v> = <J^T dy, v>: no definition is needed."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gradverify.cases import Array, Arrays
+from gradverify.checks.observation import Observation
+from gradverify.checks.offered import Offered
+from gradverify.numerics.finite_difference import cap, locate
+from gradverify.result import Status
+from gradverify.trial import LayerRaised, Trial, norm
+
+# So many times what moving all values by a rounding does to the difference of both products, the
+# most of a few times, and as many roundings of their terms, are allowed.
+FACTOR, DRAWS = 16.0, 3
+# In tensors up to this size each element is looked at to find the worst; beyond, by halving.
+MOST_ELEMENTS = 16
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """<w, J v> and <J^T w, v>, and how far they may be from each other."""
+
+    forward: float
+    backward: float
+    allowed: float
+    signal: float
+    why: str
+
+    @property
+    def holds(self) -> bool:
+        """Whether the two are the same."""
+        return abs(self.forward - self.backward) <= self.allowed
+
+
+def examine(one: Offered) -> Iterator[Observation]:
+    """Compare both products for random weights of each output alone."""
+    spec, rng = one.trial.spec, np.random.default_rng([one.trial.case.seed, 17])
+    for output in spec.differentiable_outputs:
+        if output not in one.got or not one.got[output].size:
+            continue
+        weights = np.asarray(rng.standard_normal(one.got[output].shape))
+        found = pairing(one, output, weights)
+        if not np.isfinite(found.signal) or not np.isfinite(found.allowed):
+            outcome, powered = Status.VACUOUS, False
+        elif not found.holds:
+            outcome, powered = Status.FAILED, True
+        else:
+            powered = found.allowed <= cap(one.trial.unit) * found.signal
+            outcome = Status.PASSED if powered else Status.VACUOUS
+        message = "along random weights of its elements" if outcome is Status.FAILED else ""
+        yield Observation("adjoint", output, outcome, message, None, found.backward, found.forward,
+                          found.allowed, found.why, powered)  # fmt: skip
+
+
+def pairing(one: Offered, output: str, weights: Array) -> Pairing:
+    """Return both products where only one output has a cotangent."""
+    trial, outputs = one.trial, one.trial.spec.differentiable_outputs
+    shapes = zip(outputs, trial.wide.cotangents, strict=True)
+    cotangents = [weights if y == output else np.zeros(dy.shape) for y, dy in shapes]
+    given = Arrays(trial.wide.tensors, tuple(cotangents))
+    here = one.at(replace(trial, given=_narrow(trial, given)))
+    forward, backward = _terms(here, output)
+    rng = np.random.default_rng([trial.case.seed, 18])
+    spread = 0.0
+    for _ in range(DRAWS):
+        near = here.at(replace(here.trial, given=nudged(here.trial, rng)))
+        there = _terms(near, output)
+        moved = _total(there[0]) - _total(there[1]) - (_total(forward) - _total(backward))
+        spread = max(spread, abs(moved))
+    size = float(sum(np.sum(np.abs(t)) for t in (*forward, *backward)))
+    return Pairing(
+        _total(forward), _total(backward), FACTOR * (spread + trial.unit * size),
+        max(norm(forward), norm(backward)),
+        f"{FACTOR:g} x ({spread:.2g} by which the difference of both products changes when all "
+        f"values are moved by a rounding + the rounding of their terms, {size:.2g})",
+    )  # fmt: skip
+
+
+def nudged(trial: Trial, rng: np.random.Generator) -> Arrays:
+    """Return what a trial is given with every value moved by a rounding."""
+    tensors = {
+        k: v * (1 + trial.unit * rng.choice([-1, 1], v.shape))
+        if k in trial.spec.differentiable
+        else v
+        for k, v in trial.wide.tensors.items()
+    }
+    return _narrow(trial, Arrays(trial.within(tensors), trial.wide.cotangents))
+
+
+def _narrow(trial: Trial, arrays: Arrays) -> Arrays:
+    narrow = trial.narrowed(arrays.tensors.values())
+    return Arrays(dict(zip(arrays.tensors, narrow, strict=True)),
+                  tuple(trial.narrowed(arrays.cotangents)))  # fmt: skip
+
+
+def _terms(one: Offered, output: str) -> tuple[list[Array], list[Array]]:
+    trial = one.trial
+    if trial.failure is not None:
+        raise LayerRaised(trial.failure.message)
+    outputs = trial.spec.differentiable_outputs
+    weights = dict(zip(outputs, trial.wide.cotangents, strict=True))[output]
+    along = one.along
+    backward = [g * np.asarray(along[k], float) for k, g in trial.gradients.items()]
+    return [weights * one.got[output]], backward
+
+
+def _total(terms: Sequence[Array]) -> float:
+    return float(sum(np.sum(t) for t in terms))
+
+
+def worst_element(one: Offered, seen: Observation) -> Observation:
+    """Return a failure of both products with the element that is off the most, as it is where none
+    stands out alone."""
+    assert seen.tensor is not None
+    output, shape = seen.tensor, one.got[seen.tensor].shape
+
+    def unit(group: Sequence[int]) -> Pairing:
+        weights = np.zeros(int(np.prod(shape)))
+        weights[list(group)] = 1.0
+        return pairing(one, output, weights.reshape(shape))
+
+    def discrepancy(group: Sequence[int]) -> float:
+        found = unit(group)
+        return abs(found.forward - found.backward)
+
+    element = locate(discrepancy, range(int(np.prod(shape))), MOST_ELEMENTS)
+    found = unit([element])
+    if found.holds:
+        return seen
+    index = tuple(int(i) for i in np.unravel_index(element, shape))
+    return replace(seen, message="", index=index, expected=found.backward, got=found.forward,
+                   allowed=found.allowed, why=found.why)  # fmt: skip

@@ -1,0 +1,282 @@
+"""What a layer offers beside its pullback, at a case: its forward mode and its double backward."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+
+from gradverify.adapter import Derivative
+from gradverify.calculus.compile import Oracle
+from gradverify.calculus.exact import cost, evaluate_exactly
+from gradverify.cases import Array, Arrays, Case, draw, draw_tangents, layout_of, view_of
+from gradverify.checks.compared import Compared
+from gradverify.checks.memory import as_drawn, given, held
+from gradverify.layer import ConventionError
+from gradverify.numerics.allowance import DRAWS, MANY_DRAWS, Allowance, Reference, reference
+from gradverify.replayed import Replay
+from gradverify.spec import Spec
+from gradverify.trial import EXACT_COST, LayerRaised, place_of, widened
+from gradverify.view import SeenTwice
+
+Named = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Returned:
+    """What one call returned: the values by tensor, the names of what nobody asked for, and which
+    of the arrays that it was given have changed."""
+
+    values: dict[str, Any]
+    extra: tuple[str, ...]
+    changed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Offered(Compared):
+    """Derivatives along random directions, one of each differentiable tensor.
+
+    `turn` counts other directions at the same case.
+    """
+
+    turn: int = 0
+
+    # -- what it is
+
+    @property
+    @abstractmethod
+    def who(self) -> str:
+        """What computes it, in a message."""
+
+    @property
+    @abstractmethod
+    def direction(self) -> str:
+        """What one of the directions is called."""
+
+    @property
+    @abstractmethod
+    def function(self) -> Derivative:
+        """The layer's function that computes it."""
+
+    @property
+    @abstractmethod
+    def tensors(self) -> tuple[str, ...]:
+        """What an array is due for."""
+
+    @abstractmethod
+    def _parts(
+        self, tensors: Named, cotangents: Named, along: Named
+    ) -> Sequence[tuple[Named, tuple[str, ...]]]:
+        """Call the layer; return what it gave, each part with the tensors that it is due for."""
+
+    # -- the layer's
+
+    @property
+    def along(self) -> dict[str, Array]:
+        """The directions, in the dtype of the case."""
+        case = self.trial.case
+        other = replace(case, seed=(case.seed + self.turn) % 2**32)
+        return draw_tangents(self.trial.spec, other)
+
+    def call(self, along: Mapping[str, Array] | None = None) -> Returned:
+        """Call the layer along its directions, or others, with arrays in the layouts of the case.
+
+        Raises LayerRaised where the layer raises, ConventionError where it keeps to none.
+        """
+        trial, lent = self.trial, as_drawn(self.trial)
+        own = {
+            k: held(v, layout_of(trial.case, f"along {k}"))
+            for k, v in (self.along if along is None else along).items()
+        }
+        outputs = trial.spec.differentiable_outputs
+        before, directions = lent.snapshot(), {k: v.snapshot() for k, v in own.items()}
+        try:
+            with np.errstate(all="ignore"):
+                parts = self._parts(
+                    lent.tensors, dict(zip(outputs, lent.cotangents, strict=True)),
+                    {k: v.array for k, v in own.items()},
+                )  # fmt: skip
+        except ConventionError:
+            raise
+        except (Exception, SystemExit) as error:
+            place = place_of(error, trial.layer.derivative_location(self.function))
+            told = f"{self.who} raised {type(error).__name__}: {error}{place}"
+            raise LayerRaised(told) from error
+        values = {k: v for part, due in parts for k, v in part.items() if k in due}
+        extra = [k for part, due in parts for k, v in part.items()
+                 if k not in due and not (v is None and k in trial.spec.given)]  # fmt: skip
+        changed = [given(trial, k) for k in lent.changed(before)]
+        changed += [f"the {self.direction} of {k}" for k, v in own.items()
+                    if v.snapshot() != directions[k]]  # fmt: skip
+        return Returned(values, tuple(extra), tuple(changed))
+
+    def fitting(self, returned: Returned) -> dict[str, Array]:
+        """Return the values of a call in float64; those of a wrong shape are left out."""
+        found = returned.values
+        return {k: np.array(found[k], float) for k in self.tensors
+                if k in found and self.trial.fits(k, found[k])}  # fmt: skip
+
+    @cached_property
+    def first(self) -> tuple[Returned, dict[str, Array]]:
+        """The first call, and its values as they were then."""
+        returned = self.call()
+        return returned, self.fitting(returned)
+
+    @property
+    def got(self) -> dict[str, Array]:
+        """The layer's values."""
+        return self.first[1]
+
+    def replayed(self, tensor: str) -> Array:
+        """Return a value of the layer's own code."""
+
+        def offered(tensors: Named, cotangents: Named, along: Named) -> dict[str, Any]:
+            parts = self._parts(tensors, cotangents, along)
+            return {k: v for part, due in parts for k, v in part.items() if k in due}
+
+        return Replay(self.trial).of(offered, self.along)[tensor].astype(float)
+
+    # -- the definition's
+
+    @property
+    def _seeds(self) -> tuple[Array, ...]:
+        return tuple(np.asarray(v, float) for v in self.along.values())
+
+    @property
+    def _twice(self) -> SeenTwice:
+        assert self.trial.oracle is not None
+        return SeenTwice(self.trial.oracle, self.trial.view)
+
+    def _reference(self, draws: int) -> Reference:
+        trial = self.trial
+        assert trial.oracle is not None
+        # Other tensors than a case's are met once.
+        derive = _reference if trial.given is None else _reference.__wrapped__
+        return derive(trial.spec, trial.oracle, trial.case, trial.given, draws)
+
+    @property
+    def right(self) -> dict[str, Array]:
+        """The derived values."""
+        return self._reference(DRAWS).gradients
+
+    @property
+    def allowed(self) -> dict[str, Allowance]:
+        """How far they may be off."""
+        return self._reference(DRAWS).allowed_gradients
+
+    @property
+    def careful(self) -> dict[str, Allowance]:
+        """The same with more draws."""
+        return self._reference(MANY_DRAWS).allowed_gradients
+
+    @cached_property
+    def exact(self) -> dict[str, Array] | None:
+        """The derived values to 50 digits."""
+        trial, twice = self.trial, self._twice
+        derivation = twice.oracle.gradient.derivation
+        if cost(derivation, trial.case.at) > EXACT_COST:
+            return None
+        along = trial.view.to_definition(dict(zip(self.along, self._seeds, strict=True)))
+        found = evaluate_exactly(derivation, twice.given(_point(trial.spec, trial.wide)),
+                                 trial.constants, trial.sizes, tuple(along.values()))  # fmt: skip
+        values = twice.second(found.gradients)
+        return {k: v.astype(float) for k, v in values.items()}
+
+    @property
+    def derived(self) -> dict[str, Array]:
+        """The derived values, unmeasured."""
+        trial = self.trial
+        point = _point(trial.spec, trial.wide)
+        _, pullback = self._twice.run(point, trial.constants, trial.sizes)
+        return pullback(*self._seeds)
+
+    def within_range(self, tensor: str) -> bool:
+        """Whether what is derived is a number of the dtype, which second derivatives may not be
+        where first ones are."""
+        top = float(np.max(np.abs(self.right[tensor]), initial=0.0))
+        return top < float(np.finfo(self.trial.case.dtype).max)
+
+    def zero(self, tensor: str) -> bool:
+        """Whether the derivation has nothing that flows there."""
+        return self._twice.zero(tensor)
+
+
+class Tangents(Offered):
+    """The tangents of the outputs, by a layer's forward mode."""
+
+    who, direction = "the jvp", "tangent"
+
+    def key(self, tensor: str) -> str:
+        """Return how one of them is called."""
+        return f"the tangent of {tensor}"
+
+    @property
+    def function(self) -> Derivative:
+        """The layer's jvp."""
+        assert self.trial.layer.jvp is not None
+        return self.trial.layer.jvp
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """The outputs."""
+        return self.trial.spec.differentiable_outputs
+
+    def _parts(
+        self, tensors: Named, cotangents: Named, along: Named
+    ) -> Sequence[tuple[Named, tuple[str, ...]]]:
+        found = self.trial.layer.tangents(tensors, along, self.trial.constants)
+        return ((found, self.tensors),)
+
+
+class SecondOrder(Offered):
+    """The gradients of <seeds, pullback(cotangents)>, by a layer's double backward: those of the
+    tensors and, by output, those of the cotangents."""
+
+    who, direction = "the double backward", "seed"
+
+    def key(self, tensor: str) -> str:
+        """Return how one of them is called."""
+        if tensor in self.trial.spec.outputs:
+            return f"the gradient of the cotangent of {tensor}"
+        return f"the second-order gradient of {tensor}"
+
+    @property
+    def function(self) -> Derivative:
+        """The layer's double_vjp."""
+        assert self.trial.layer.double_vjp is not None
+        return self.trial.layer.double_vjp
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """The differentiable tensors, and the outputs for their cotangents."""
+        spec = self.trial.spec
+        return (*spec.differentiable, *spec.differentiable_outputs)
+
+    def _parts(
+        self, tensors: Named, cotangents: Named, along: Named
+    ) -> Sequence[tuple[Named, tuple[str, ...]]]:
+        spec, layer = self.trial.spec, self.trial.layer
+        first, second = layer.second_order(tensors, cotangents, along, self.trial.constants)
+        return (first, spec.differentiable), (second, spec.differentiable_outputs)
+
+
+def _point(spec: Spec, wide: Arrays) -> dict[str, Array]:
+    """Return the tensors by name and the cotangents by output."""
+    return wide.tensors | dict(zip(spec.differentiable_outputs, wide.cotangents, strict=True))
+
+
+# The forward mode and the double backward of all layers of a spec have it in common.
+@lru_cache(maxsize=64)
+def _reference(
+    spec: Spec, oracle: Oracle, case: Case, given: Arrays | None, draws: int
+) -> Reference:
+    seeds = tuple(np.asarray(v, float) for v in draw_tangents(spec, case).values())
+    # What is allowed to a gradient or an output is in all that is made of their derivatives.
+    loosest = max(spec.allow.values(), default=None)
+    declared = {f"d{k}": loosest for k in (*spec.differentiable, *spec.outputs)} if loosest else {}
+    return reference(
+        SeenTwice(oracle, view_of(spec, case)), _point(spec, widened(given or draw(spec, case))),
+        dict(case.constants), dict(case.sizes), seeds, case.dtype, case.seed, declared, draws,
+    )  # fmt: skip
