@@ -7,6 +7,7 @@ import numpy as np
 
 from gradverify.checks.finite_difference import slope
 from gradverify.checks.observation import Observation
+from gradverify.checks.offered import KINDS
 from gradverify.result import Status
 from gradverify.trial import LayerRaised, Trial
 
@@ -52,6 +53,20 @@ def odd_one_out(trial: Trial, seen: Observation, answers: Answers) -> str | None
     if derived is _Answer.NONE and _Answer.WRONG in own:
         return "the implementation: its gradient is not the slope of its own forward"
     return None
+
+
+def odd_offered(trial: Trial, check: str, answers: Answers) -> str | None:
+    """Return who is the odd one out where a jvp or a double backward is not as it should be: it,
+    or the pullback, of which the definition or else the layer's own forward says whether it is
+    right."""
+    one = KINDS[check](trial)
+    source = "finite_difference" if trial.oracle is None else "symbolic"
+    found = {_answer(answers(trial, source), t) for t in trial.spec.differentiable}
+    if _Answer.WRONG in found:
+        return f"the pullback: it is wrong as well, see {source}"
+    if found <= {_Answer.NONE}:
+        return None
+    return f"{one.who}: the pullback is right"
 
 
 def _differences(trial: Trial, tensor: str, index: tuple[int, ...] | None) -> _Answer:

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from gradverify import __version__
-from gradverify.attribution import odd_one_out
+from gradverify.attribution import odd_offered, odd_one_out
 from gradverify.cases import Case, is_large, least_elements, parse_case
 from gradverify.checks import CHECKS
 from gradverify.checks.names import NAMES, holds_up
 from gradverify.checks.observation import Observation
+from gradverify.checks.offered import KINDS
 from gradverify.config import PROFILES, Profile, read_config
 from gradverify.declare import checked_dtypes
 from gradverify.diagnose import Diagnoses
@@ -319,5 +320,9 @@ def _findings(
             observation = CHECKS[name].located(trial, observation)
             failing = {at for at, _ in told}
             cause = diagnoses.of(trial, name, observation, failing)
-            odd = odd_one_out(trial, observation, shrinker.answers) if name in SOURCES else None
+            odd = None
+            if name in SOURCES:
+                odd = odd_one_out(trial, observation, shrinker.answers)
+            elif name in KINDS:
+                odd = odd_offered(trial, name, shrinker.answers)
             yield finding_for(trial, name, observation, len(failing), cause, odd)

@@ -197,9 +197,17 @@ def _namespaces(layer: Layer) -> list[dict[str, Any]]:
             )  # fmt: skip
             module = sys.modules.get(name) if isinstance(name, str) else None
             file = getattr(module, "__file__", None)
-            if file and Path(file).resolve().is_relative_to(folder):
+            if file and _written_beside(Path(file).resolve(), folder):
                 todo.append(vars(module))
     return found
+
+
+def _written_beside(file: Path, folder: Path) -> bool:
+    """Whether a file is of the project in a folder: what is installed there, as in a virtual
+    environment, is not, and neither is what computes here."""
+    ours = file.is_relative_to(Path(__file__).resolve().parent)
+    installed = {"site-packages", "dist-packages"} & {*file.parts}
+    return file.is_relative_to(folder) and not (ours or installed)
 
 
 def _reason(error: BaseException, layer: Layer) -> str:

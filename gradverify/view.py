@@ -169,16 +169,22 @@ class SeenTwice:
     `run` takes the tensors and, by the name of its output, each cotangent; it returns the gradients
     and a pullback that takes a seed for each of them. That returns the gradients of
     <seeds, gradients>: by tensor and, by output, those of the cotangents, which are the tangents of
-    the outputs along the seeds.
+    the outputs along the seeds. `changed` is what is run in place of the oracle of the gradients.
     """
 
     oracle: Oracle
     view: View
+    changed: Oracle | None = None
+
+    @property
+    def gradient(self) -> Oracle:
+        """The oracle of the gradients."""
+        return self.changed or self.oracle.gradient
 
     @property
     def program(self) -> Program:
         """The program of the gradients."""
-        return self.oracle.gradient.program
+        return self.gradient.program
 
     @cached_property
     def cotangents(self) -> dict[str, str]:
@@ -205,7 +211,7 @@ class SeenTwice:
     def zero(self, name: str) -> bool:
         """Whether nothing of the second order flows to a tensor, or to the cotangent of an
         output."""
-        return self.cotangents.get(name, name) not in self.oracle.gradient.derivation.cotangents
+        return self.cotangents.get(name, name) not in self.gradient.derivation.cotangents
 
     def run(
         self,
@@ -216,7 +222,7 @@ class SeenTwice:
         **tools: Any,
     ) -> tuple[tuple[Array, ...], Callable[..., dict[str, Array]]]:
         """Return the gradients by `wrt` and their pullback."""
-        gradients, pullback = self.oracle.gradient.run(
+        gradients, pullback = self.gradient.run(
             self.given(tensors), constants, sizes, mode, **tools
         )
         wrt, noise = self.oracle.wrt, tools.get("noise")

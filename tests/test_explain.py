@@ -23,7 +23,7 @@ ASKED_BY = {
     "contract": ["contract"], "descent": ["descent"], "digits": ["contract"],
     "effects": ["contract"], "empty": ["contract"], "exact": ["exact"],
     "finite_difference": ["finite_difference"], "forward": ["forward"], "kinks": ["kinks"],
-    "linear": ["contract"], "order": ["contract"], 
+    "linear": ["contract"], "order": ["contract"],
     "precision": ["forward", "symbolic", "buffers", *OFFERED],
     "returned": ["contract", *OFFERED], "sharing": ["contract"], "state": ["contract"],
     "symbolic": ["symbolic"], "__init__": ["every"],

@@ -102,8 +102,8 @@ def _terms(one: Offered, output: str) -> tuple[list[Array], list[Array]]:
         raise LayerRaised(trial.failure.message)
     outputs = trial.spec.differentiable_outputs
     weights = dict(zip(outputs, trial.wide.cotangents, strict=True))[output]
-    along = one.along
-    backward = [g * np.asarray(along[k], float) for k, g in trial.gradients.items()]
+    along = one.wide_along
+    backward = [g * along[k] for k, g in trial.gradients.items()]
     return [weights * one.got[output]], backward
 
 

@@ -141,13 +141,20 @@ class Offered(Compared):
     # -- the definition's
 
     @property
-    def _seeds(self) -> tuple[Array, ...]:
-        return tuple(np.asarray(v, float) for v in self.along.values())
+    def wide_along(self) -> dict[str, Array]:
+        """The directions in float64."""
+        return {k: np.asarray(v, float) for k, v in self.along.items()}
 
     @property
-    def _twice(self) -> SeenTwice:
+    def twice(self) -> SeenTwice:
+        """The oracle of the second order."""
         assert self.trial.oracle is not None
         return SeenTwice(self.trial.oracle, self.trial.view)
+
+    @property
+    def point(self) -> dict[str, Array]:
+        """Where it is taken, in float64: the tensors by name and the cotangents by output."""
+        return _point(self.trial.spec, self.trial.wide)
 
     def _reference(self, draws: int) -> Reference:
         trial = self.trial
@@ -174,13 +181,13 @@ class Offered(Compared):
     @cached_property
     def exact(self) -> dict[str, Array] | None:
         """The derived values to 50 digits."""
-        trial, twice = self.trial, self._twice
-        derivation = twice.oracle.gradient.derivation
+        trial, twice = self.trial, self.twice
+        derivation = twice.gradient.derivation
         if cost(derivation, trial.case.at) > EXACT_COST:
             return None
-        along = trial.view.to_definition(dict(zip(self.along, self._seeds, strict=True)))
-        found = evaluate_exactly(derivation, twice.given(_point(trial.spec, trial.wide)),
-                                 trial.constants, trial.sizes, tuple(along.values()))  # fmt: skip
+        along = trial.view.to_definition(self.wide_along)
+        found = evaluate_exactly(derivation, twice.given(self.point), trial.constants, trial.sizes,
+                                 tuple(along.values()))  # fmt: skip
         values = twice.second(found.gradients)
         return {k: v.astype(float) for k, v in values.items()}
 
@@ -188,9 +195,8 @@ class Offered(Compared):
     def derived(self) -> dict[str, Array]:
         """The derived values, unmeasured."""
         trial = self.trial
-        point = _point(trial.spec, trial.wide)
-        _, pullback = self._twice.run(point, trial.constants, trial.sizes)
-        return pullback(*self._seeds)
+        _, pullback = self.twice.run(self.point, trial.constants, trial.sizes)
+        return pullback(*self.wide_along.values())
 
     def within_range(self, tensor: str) -> bool:
         """Whether what is derived is a number of the dtype, which second derivatives may not be
@@ -200,7 +206,7 @@ class Offered(Compared):
 
     def zero(self, tensor: str) -> bool:
         """Whether the derivation has nothing that flows there."""
-        return self._twice.zero(tensor)
+        return self.twice.zero(tensor)
 
 
 class Tangents(Offered):
@@ -260,6 +266,10 @@ class SecondOrder(Offered):
         spec, layer = self.trial.spec, self.trial.layer
         first, second = layer.second_order(tensors, cotangents, along, self.trial.constants)
         return (first, spec.differentiable), (second, spec.differentiable_outputs)
+
+
+# What the checks look at, by their names.
+KINDS: Mapping[str, type[Offered]] = {"forward_mode": Tangents, "second_order": SecondOrder}
 
 
 def _point(spec: Spec, wide: Arrays) -> dict[str, Array]:

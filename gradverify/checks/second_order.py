@@ -61,8 +61,8 @@ def _promise(one: SecondOrder) -> list[Array]:
     """Return the terms of <seeds, pullback(cotangents)>."""
     if one.trial.failure is not None:
         raise LayerRaised(one.trial.failure.message)
-    along, gradients = one.along, one.trial.gradients
-    return [g * np.asarray(along[k], float) for k, g in gradients.items()]
+    along, gradients = one.wide_along, one.trial.gradients
+    return [g * along[k] for k, g in gradients.items()]
 
 
 def _moved(one: SecondOrder, tensor: str, step: Array) -> SecondOrder:
@@ -145,8 +145,8 @@ def _products(one: SecondOrder) -> tuple[list[Array], list[Array]]:
     names = one.trial.spec.differentiable
     if not all(k in found.got for k in names for found in (one, other)):
         return [], []
-    left = [np.asarray(other.along[k], float) * one.got[k] for k in names]
-    return left, [np.asarray(one.along[k], float) * other.got[k] for k in names]
+    left = [other.wide_along[k] * one.got[k] for k in names]
+    return left, [one.wide_along[k] * other.got[k] for k in names]
 
 
 def _total(terms: list[Array]) -> float:

@@ -13,7 +13,8 @@ import numpy as np
 from gradverify.cases import Case
 from gradverify.checks.finite_difference import slope
 from gradverify.checks.observation import Observation
-from gradverify.diagnose import shapes, state, terms, where
+from gradverify.checks.offered import KINDS
+from gradverify.diagnose import offered, shapes, state, terms, where
 from gradverify.diagnose.cause import Both, Cause, Instead, Scaled
 from gradverify.diagnose.sample import Evidence, Sample, gradient_sample, output_sample
 from gradverify.diagnose.where import Condition
@@ -60,6 +61,8 @@ class Diagnoses:
     def of(self, trial: Trial, check: str, seen: Observation, failing: Collection[Case]) -> Cause:
         """Return what is wrong where a check has failed in a (shrunk) trial and other cases."""
         tensor = seen.tensor
+        if check in KINDS:
+            return self._of_offered(trial, check, seen, _compared(self.cases, failing))
         if check in ("contract", "buffers") or (check == "kinks" and tensor not in self.causes):
             # Where there is nothing to add, the question itself has said it.
             return state.of_contract(trial, seen, failing) or Cause(seen.question, "")
@@ -79,6 +82,16 @@ class Diagnoses:
         for other, cause in self.causes.items():
             return Cause(cause.kind, f"it follows from what is wrong with {other}", other)
         return UNEXPLAINED
+
+    def _of_offered(
+        self, trial: Trial, check: str, seen: Observation, cases: Sequence[Case]
+    ) -> Cause:
+        """Return what is wrong with what a layer offers beside its pullback."""
+        found = offered.diagnosed(trial, check, seen, cases)
+        if found is None and (wrong := next(iter(self.causes), None)):
+            cause = self.causes[wrong]
+            return Cause(cause.kind, f"it follows from what is wrong with {wrong}", wrong)
+        return found or UNEXPLAINED
 
     def _from_contract(
         self, trial: Trial, tensor: str | None, cases: Sequence[Case]
