@@ -11,6 +11,9 @@ from gradverify.checks.offered import KINDS
 from gradverify.result import Status
 from gradverify.trial import LayerRaised, Trial
 
+# Questions about a jvp or a double backward that compare it with something.
+MEASURED = ("tangent", "second", "adjoint", "slope", "symmetric")
+
 
 class _Answer(Enum):
     RIGHT, WRONG, NONE = range(3)
@@ -55,11 +58,13 @@ def odd_one_out(trial: Trial, seen: Observation, answers: Answers) -> str | None
     return None
 
 
-def odd_offered(trial: Trial, check: str, answers: Answers) -> str | None:
+def odd_offered(trial: Trial, check: str, question: str, answers: Answers) -> str | None:
     """Return who is the odd one out where a jvp or a double backward is not as it should be: it,
     or the pullback, of which the definition or else the layer's own forward says whether it is
     right."""
     one = KINDS[check](trial)
+    if question not in MEASURED:
+        return None
     source = "finite_difference" if trial.oracle is None else "symbolic"
     found = {_answer(answers(trial, source), t) for t in trial.spec.differentiable}
     if _Answer.WRONG in found:

@@ -324,5 +324,5 @@ def _findings(
             if name in SOURCES:
                 odd = odd_one_out(trial, observation, shrinker.answers)
             elif name in KINDS:
-                odd = odd_offered(trial, name, shrinker.answers)
+                odd = odd_offered(trial, name, question, shrinker.answers)
             yield finding_for(trial, name, observation, len(failing), cause, odd)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from zlib import crc32
 
 import numpy as np
 
@@ -21,13 +22,19 @@ MOST_ELEMENTS = 16
 
 @dataclass(frozen=True)
 class Pairing:
-    """<w, J v> and <J^T w, v>, and how far they may be from each other."""
+    """<w, J v> and <J^T w, v>, and how far they may be from each other; `parts` is what each tensor
+    adds to the latter."""
 
     forward: float
-    backward: float
+    parts: dict[str, float]
     allowed: float
     signal: float
     why: str
+
+    @property
+    def backward(self) -> float:
+        """<J^T w, v>."""
+        return sum(self.parts.values())
 
     @property
     def holds(self) -> bool:
@@ -37,12 +44,10 @@ class Pairing:
 
 def examine(one: Offered) -> Iterator[Observation]:
     """Compare both products for random weights of each output alone."""
-    spec, rng = one.trial.spec, np.random.default_rng([one.trial.case.seed, 17])
-    for output in spec.differentiable_outputs:
+    for output in one.trial.spec.differentiable_outputs:
         if output not in one.got or not one.got[output].size:
             continue
-        weights = np.asarray(rng.standard_normal(one.got[output].shape))
-        found = pairing(one, output, weights)
+        found = weighed(one, output)
         if not np.isfinite(found.signal) or not np.isfinite(found.allowed):
             outcome, powered = Status.VACUOUS, False
         elif not found.holds:
@@ -53,6 +58,12 @@ def examine(one: Offered) -> Iterator[Observation]:
         message = "along random weights of its elements" if outcome is Status.FAILED else ""
         yield Observation("adjoint", output, outcome, message, None, found.backward, found.forward,
                           found.allowed, found.why, powered)  # fmt: skip
+
+
+def weighed(one: Offered, output: str) -> Pairing:
+    """Return both products for random weights of an output."""
+    rng = np.random.default_rng([one.trial.case.seed, 17, crc32(output.encode())])
+    return pairing(one, output, np.asarray(rng.standard_normal(one.got[output].shape)))
 
 
 def pairing(one: Offered, output: str, weights: Array) -> Pairing:
@@ -68,12 +79,11 @@ def pairing(one: Offered, output: str, weights: Array) -> Pairing:
     for _ in range(DRAWS):
         near = here.at(replace(here.trial, given=nudged(here.trial, rng)))
         there = _terms(near, output)
-        moved = _total(there[0]) - _total(there[1]) - (_total(forward) - _total(backward))
-        spread = max(spread, abs(moved))
-    size = float(sum(np.sum(np.abs(t)) for t in (*forward, *backward)))
+        spread = max(spread, abs(_off(*there) - _off(forward, backward)))
+    size = float(np.sum(np.abs(forward)) + sum(np.sum(np.abs(t)) for t in backward.values()))
     return Pairing(
-        _total(forward), _total(backward), FACTOR * (spread + trial.unit * size),
-        max(norm(forward), norm(backward)),
+        float(np.sum(forward)), {k: float(np.sum(t)) for k, t in backward.items()},
+        FACTOR * (spread + trial.unit * size), max(norm([forward]), norm(backward.values())),
         f"{FACTOR:g} x ({spread:.2g} by which the difference of both products changes when all "
         f"values are moved by a rounding + the rounding of their terms, {size:.2g})",
     )  # fmt: skip
@@ -96,19 +106,19 @@ def _narrow(trial: Trial, arrays: Arrays) -> Arrays:
                   tuple(trial.narrowed(arrays.cotangents)))  # fmt: skip
 
 
-def _terms(one: Offered, output: str) -> tuple[list[Array], list[Array]]:
+def _terms(one: Offered, output: str) -> tuple[Array, dict[str, Array]]:
+    """Return what <w, J v> adds up, and by tensor what <J^T w, v> does."""
     trial = one.trial
     if trial.failure is not None:
         raise LayerRaised(trial.failure.message)
     outputs = trial.spec.differentiable_outputs
     weights = dict(zip(outputs, trial.wide.cotangents, strict=True))[output]
     along = one.wide_along
-    backward = [g * along[k] for k, g in trial.gradients.items()]
-    return [weights * one.got[output]], backward
+    return weights * one.got[output], {k: g * along[k] for k, g in trial.gradients.items()}
 
 
-def _total(terms: Sequence[Array]) -> float:
-    return float(sum(np.sum(t) for t in terms))
+def _off(forward: Array, backward: dict[str, Array]) -> float:
+    return float(np.sum(forward) - sum(np.sum(t) for t in backward.values()))
 
 
 def worst_element(one: Offered, seen: Observation) -> Observation:

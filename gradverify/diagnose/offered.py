@@ -15,13 +15,14 @@ from gradverify.calculus.compile import Oracle
 from gradverify.calculus.weighted import Term, Weighted
 from gradverify.cases import Array, Case
 from gradverify.checks import CHECKS
+from gradverify.checks.adjoint import weighed
 from gradverify.checks.observation import Observation
 from gradverify.checks.offered import KINDS, Offered, Tangents
 from gradverify.diagnose import state, where
 from gradverify.diagnose.cause import Cause, Instead, Scaled
 from gradverify.diagnose.coefficient import Coefficient
 from gradverify.diagnose.sample import MOST_ELEMENTS, Evidence, Sample
-from gradverify.diagnose.shapes import rearranged
+from gradverify.diagnose.shapes import of_few_digits, rearranged
 from gradverify.diagnose.terms import MOST_TERMS, told
 from gradverify.layer import ConventionError
 from gradverify.result import Status
@@ -37,17 +38,21 @@ MOST_CASES = 24
 def diagnosed(trial: Trial, check: str, seen: Observation, cases: Sequence[Case]) -> Cause | None:
     """Return what is wrong, here and in other cases, None where that cannot be told."""
     if seen.question in state.KINDS:
-        return state.KINDS[seen.question]
+        return Cause(state.KINDS[seen.question].kind, "")  # the question itself has said it
     if seen.tensor is None:
         return Cause(seen.question, "")
     chosen = dict.fromkeys((trial.case, *cases[:MOST_CASES]))
     trials = [trial if c == trial.case else replace(trial, case=c) for c in chosen]
     if seen.question not in DERIVED:
         found = [s for t in trials if (s := _of_question(t, check, seen))]
-        return _explained(Evidence.of(found), [_whole(KINDS[check](trial).key(seen.tensor))])
+        return _explained(Evidence.of(found), _of_products(KINDS[check](trial), seen))
     found = [s for t in trials if (s := _sample(KINDS[check](t), seen.tensor))]
     evidence = Evidence.of(found)
-    return _explained(evidence, _causes(KINDS[check], evidence)) or _somewhere(evidence)
+    return (
+        _explained(evidence, _causes(KINDS[check], evidence))
+        or of_few_digits(evidence.failing)
+        or _somewhere(evidence)
+    )
 
 
 def _sample(one: Offered, tensor: str) -> Sample | None:
@@ -111,6 +116,19 @@ def _causes(kind: type[Offered], evidence: Evidence) -> Iterator[Scaled | Instea
             part = partial(_of_cotangent, kind, y)
             yield _part(f"what the cotangent of {y} adds to {what}", part)
     yield from _paths(kind, one, first.tensor)
+
+
+def _of_products(one: Offered, seen: Observation) -> Iterator[Scaled]:
+    """Yield what may be wrong where only numbers are known, not elements."""
+    assert seen.tensor is not None
+    what = one.key(seen.tensor)
+    yield _whole(what)
+    for tensor in one.along if seen.question == "adjoint" else ():
+
+        def part(sample: Sample, tensor: str = tensor) -> Array:
+            return np.array([weighed(one.at(sample.trial), sample.tensor).parts[tensor]])
+
+        yield _part(f"what the {one.direction} of {tensor} adds to {what}", part)
 
 
 def _whole(what: str) -> Scaled:

@@ -149,21 +149,27 @@ def _with_constants(sample: Sample, changed: dict[str, Any]) -> Array | None:
 def rounded(samples: Sequence[Sample]) -> Cause | None:
     """Return that a step is computed in a lower precision, if no error in float64 is larger than
     what such steps do, and some are as large."""
-    precise = [s for s in samples if s.case.dtype == "float64"]
-    for dtype in ("float16", "float32"):
-        # Elsewhere a precision of fewer digits ends, at its largest number or at its smallest.
-        plain = [s for s in precise if _in_range(s, dtype)]
-        enough = sum(np.count_nonzero(s.got) for s in plain) >= ENOUGH
-        if enough and all(_representable(s, dtype) for s in plain):
-            what = plain[0].tensor
-            return Cause("precision", f"{what} is computed in {dtype}: all its digits fit in that")
-    precise = precise[:CLOSELY]
+    if found := of_few_digits(samples):
+        return found
+    precise = [s for s in samples if s.case.dtype == "float64"][:CLOSELY]
     for dtype in ("float32", "float16"):
         parts = [_of_rounding(s, dtype) for s in precise]
         erratic = any(map(_erratic, precise))
         if parts and erratic and SINGLE / FACTOR <= max(parts) <= 1:
             return Cause("precision", f"a step is computed in {dtype}: the error is of the size "
                                       "of its rounding")  # fmt: skip
+    return None
+
+
+def of_few_digits(samples: Sequence[Sample]) -> Cause | None:
+    """Return that in float64 all has the digits of a lower precision only."""
+    for dtype in ("float16", "float32"):
+        # Elsewhere a precision of fewer digits ends, at its largest number or at its smallest.
+        plain = [s for s in samples if s.case.dtype == "float64" and _in_range(s, dtype)]
+        enough = sum(np.count_nonzero(s.got) for s in plain) >= ENOUGH
+        if enough and all(_representable(s, dtype) for s in plain):
+            what = plain[0].tensor
+            return Cause("precision", f"{what} is computed in {dtype}: all its digits fit in that")
     return None
 
 
