@@ -313,6 +313,8 @@ def _findings(
                 continue  # what is wrong is not worth calling inaccurate as well
             if name == "contract" and (question, tensor) in following:
                 continue
+            if name in KINDS and follows(question, tensor, so_far.failures):
+                continue
             case, observation = min(told, key=lambda t: t[0].weight)
             trial = Trial(layer, case, make_oracle(layer.spec), ground.zero, known=known)
             if explore:

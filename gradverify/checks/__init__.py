@@ -101,9 +101,14 @@ def _gradients(spec: Spec) -> tuple[str, ...]:
     return spec.differentiable
 
 
-def _known(trial: Trial) -> bool:
-    # Without a definition all is compared with differences, or as sharply as these.
-    return trial.oracle is not None or _differences(trial)
+def _offered(trial: Trial) -> bool:
+    # Without a definition all is compared with differences, or as sharply as these; of second
+    # derivatives far from 1 few digits keep none.
+    if trial.oracle is None:
+        return _differences(trial)
+    case = trial.case
+    plain = case.values in exact.VALUES and case.params in exact.VALUES
+    return plain or not few_digits(trial.unit)
 
 
 def _of_spec(absent: Callable[[Spec], str | None]) -> Callable[[Layer], str | None]:
@@ -119,9 +124,9 @@ _CHECKS = (
           at_ties=True, absent=_of_spec(stopped.absent), locate=finite_difference.worst_element),
     Check("exact", exact.examine, exact.wants, _gradients, sampled=True, most=10,
           absent=_of_spec(stopped.absent), locate=exact.worst_element),
-    Check("forward_mode", forward_mode.examine, _known, forward_mode.tensors, sampled=True,
+    Check("forward_mode", forward_mode.examine, _offered, forward_mode.tensors, sampled=True,
           most=MOST_OFFERED, absent=forward_mode.absent, locate=forward_mode.worst_element),
-    Check("second_order", second_order.examine, _known, second_order.tensors, sampled=True,
+    Check("second_order", second_order.examine, _offered, second_order.tensors, sampled=True,
           most=MOST_OFFERED, absent=second_order.absent, locate=second_order.worst_element),
     Check("kinks", kinks.examine, _widest, _gradients, sampled=True, at_kinks=True,
           absent=_of_spec(kinks.absent)),

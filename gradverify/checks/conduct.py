@@ -69,10 +69,10 @@ def _again(one: Offered) -> Iterator[Observation]:
     along a sum."""
     _disturb(one)
     first, own = one.first
-    again = one.fitting(one.call())
-    steady = []
+    shared = [k for k in own if not equal(own[k], np.array(first.values[k], float))]
+    again, steady = one.fitting(one.call()), []
     for name in own:
-        if not equal(own[name], np.array(first.values[name], float)):
+        if name in shared:
             yield failed("overwritten", name, f"{one.key(name)} that was returned is changed by a "
                                               "later call: return an array of its own")  # fmt: skip
         elif name in again and _agrees(one, name, own[name], again[name]):

@@ -43,17 +43,19 @@ def examine(trial: Trial) -> Iterator[Observation]:
     yield from wrong
     if any(seen.tensor is None and seen.question != "extra" for seen in wrong):
         return
+    told = {seen.tensor for seen in wrong}
     if trial.oracle is not None:
-        for tensor in one.got:
+        for tensor in (t for t in one.got if t not in told):
             if tensor in trial.spec.outputs:
                 yield from compared("tangent", one, tensor)
             else:
                 yield from compared("second", one, tensor)
         return
-    yield from adjoint.examine(one)
-    told = [_slope(one, t) for t in trial.spec.differentiable if t in one.got]
-    yield from told
-    if not any(seen.outcome is Status.FAILED for seen in told):
+    yield from (o for o in adjoint.examine(one) if o.tensor not in told)
+    slopes = [_slope(one, t) for t in trial.spec.differentiable if t in one.got and t not in told]
+    yield from slopes
+    # What differences see is told by them, and of which tensor it is.
+    if not wrong and all(seen.outcome is Status.PASSED for seen in slopes):
         yield from _symmetric(one)
 
 
