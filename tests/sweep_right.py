@@ -2,8 +2,8 @@
 
 `python tests/sweep_right.py [VERIFICATIONS] [PROFILE]`: as many verifications (default 10,000) of
 the layers in specs/ and tests/right, in float64, float32 and, where a layer has half precision,
-float16, each at a seed of its own, in two processes that spend as long on each spec; exit code 1 if
-any has an error.
+float16, one of each spec also with its derived forward mode and double backward, each at a seed of
+its own, in two processes that spend as long on each spec; exit code 1 if any has an error.
 """
 
 import sys
@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
-from gradverify import Layer
+from gradverify import Layer, oracle
 from gradverify.checks.names import NAMES
 from gradverify.engine import profile_of, verify_layer
 from gradverify.loading import load
@@ -31,7 +31,8 @@ def files():
 
 
 def right_layers(paths):
-    """Return the right layers in files, those with half precision once more in it alone.
+    """Return the right layers in files, those with half precision once more in it alone, and the
+    first once more with the derived forward mode and double backward.
 
     `naive_...` are right at ordinary values only.
     """
@@ -41,7 +42,12 @@ def right_layers(paths):
         for x in layers
         if x.dtypes is None
     ]
-    return layers + half
+    first, derived = layers[0], oracle(layers[0].spec)
+    offering = Layer(
+        first.spec, first.function, name=f"{first.name} with all derivatives", file=first.file,
+        dtypes=first.dtypes, jvp=derived.jvp, double_vjp=derived.double_vjp,
+    )  # fmt: skip
+    return [*layers, *half, offering]
 
 
 def judged(spec, paths, seed, profile):

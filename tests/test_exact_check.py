@@ -2,6 +2,8 @@
 
 import functools
 import math
+import runpy
+import sys
 from dataclasses import replace
 
 import mpmath
@@ -14,7 +16,7 @@ from gradverify.cases import cases, parse_case
 from gradverify.checks import exact
 from gradverify.loading import catalogue_folder, load
 from gradverify.numerics.dual_arrays import Duals
-from gradverify.replayed import Products, Replay, Unavailable, replay
+from gradverify.replayed import Products, Replay, Unavailable, _namespaces, replay
 from gradverify.tally import Seen
 from gradverify.trial import Trial, make_oracle
 
@@ -418,3 +420,23 @@ def test_a_check_that_compares_nothing_lets_wrong_layers_through(monkeypatch):
 
     monkeypatch.setattr(Replay, "products", content)
     assert result_of(functools.partial(tanh_layer, scale=2))[0].status is Status.PASSED
+
+
+def test_installed_code_below_a_layer_is_none_of_its_own(tmp_path):
+    """A file at the root of a project has a virtual environment below it, and is replayed alone."""
+    package = tmp_path / ".venv" / "lib" / "site-packages" / "installed"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("import numpy as np\n")
+    (tmp_path / "helpers.py").write_text("import numpy as np\n")
+    file = tmp_path / "layer.py"
+    file.write_text("import installed\nimport helpers\nimport numpy as np\ndef f(x, w): pass\n")
+    sys.path[:0] = [str(tmp_path), str(package.parent)]
+    try:
+        space = runpy.run_path(str(file))
+        layer = Layer(PLAIN, space["f"], file=str(file))
+        found = [s.get("__name__") for s in _namespaces(layer)]
+    finally:
+        del sys.path[:2]
+        helpers, installed = sys.modules.pop("helpers"), sys.modules.pop("installed")
+    assert helpers.__name__ in found
+    assert installed.__name__ not in found

@@ -158,6 +158,36 @@ def test_a_narrow_page_gets_a_list():
     ]
 
 
+def unoffered():
+    """Return the result of a check of what a layer does not offer."""
+    return CheckResult("forward_mode", Status.NOT_APPLICABLE, "the layer offers no forward mode")
+
+
+@pytest.mark.parametrize("width", [60, 100])
+def test_what_no_layer_offers_has_no_column(width):
+    """A check that is about none of the layers is left out of the table, and stands in the JSON."""
+    asked = CheckResult("symbolic", Status.PASSED)
+    none = layer("numpy_softmax_cross_entropy_with_logits", checks=(asked, unoffered()))
+    out = shown(none, layer("b", checks=(asked, unoffered())), width=width)
+    assert "forward" not in out
+    assert '"forward_mode"' in report(none).to_json()
+    offers = CheckResult("forward_mode", Status.PASSED)
+    out = shown(none, layer("b", checks=(asked, offers)), width=width)
+    assert "forward_" in out
+    assert "n/a" in out
+    (row,) = (line for line in FORMATS["markdown"](report(none), Page()).splitlines()
+              if line.startswith("| layer"))  # fmt: skip
+    assert row == "| layer | <code>symbolic</code> | verdict |"
+
+
+def test_what_no_layer_offers_is_told_where_nothing_else_was_asked():
+    """Someone who asks for forward mode alone sees why there is no answer."""
+    skipped = CheckResult("symbolic", Status.SKIPPED, "not selected")
+    out = shown(layer("a", Verdict.INCOMPLETE, checks=(skipped, unoffered())))
+    assert "forward_mode" in out
+    assert "n/a" in out
+
+
 def test_two_layers_of_one_name_are_told_apart_by_their_files():
     """A name that two files use is shown with its file, in the table and in the findings."""
     out = shown(

@@ -102,13 +102,13 @@ def _gradients(spec: Spec) -> tuple[str, ...]:
 
 
 def _offered(trial: Trial) -> bool:
-    # Without a definition all is compared with differences, or as sharply as these; of second
-    # derivatives far from 1 few digits keep none.
-    if trial.oracle is None:
-        return _differences(trial)
-    case = trial.case
-    plain = case.values in exact.VALUES and case.params in exact.VALUES
-    return plain or not few_digits(trial.unit)
+    # Without a definition nobody knows what cancels inside, and of second derivatives far from 1
+    # few digits keep none: there only plain values tell right from wrong.
+    case, bare = trial.case, trial.oracle is None
+    if bare or few_digits(trial.unit):
+        plain = case.values in exact.VALUES and case.params in ("ordinary", "negative", "equal")
+        return plain and (_differences(trial) or not bare)
+    return True
 
 
 def _of_spec(absent: Callable[[Spec], str | None]) -> Callable[[Layer], str | None]:
