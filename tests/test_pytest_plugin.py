@@ -153,8 +153,8 @@ class TestOptions:
     def test_a_layer_is_verified_once_and_only_for_what_is_selected(self, project):
         """-k, -m and --gradverify-select reach the engine, asked once for all selected checks."""
         project.stub()
-        project.run("-k", "symbolic or forward").assert_outcomes(passed=2, deselected=ALL - 1)
-        assert project.asked() == ["right default 0 forward symbolic"]
+        project.run("-k", "symbolic or buffers").assert_outcomes(passed=2, deselected=ALL - 1)
+        assert project.asked() == ["right default 0 symbolic buffers"]
         select = "--gradverify-select=exact,kinks"
         result = project.run(select, "--gradverify-ignore=kinks", "-m", "gradverify")
         result.assert_outcomes(passed=1, deselected=ALL)
@@ -239,7 +239,7 @@ class TestOptions:
         project.stub({"symbolic": ("failed", "x")}, 'Finding("symbolic", "q", "bad")')
         project.layer("other")
         result = project.run(
-            "-p", "xdist", "-n", "2", "--dist", dist, "-k", "not forward and not own", "-v",
+            "-p", "xdist", "-n", "2", "--dist", dist, "-k", "not buffers and not own", "-v",
         )  # fmt: skip
         result.assert_outcomes(passed=2 * ALL - 4, failed=2)
         result.stdout.fnmatch_lines([
@@ -247,15 +247,15 @@ class TestOptions:
             "layer*contract*symbolic*verdict",
             "right *ok *FAIL *FAILED",
             "not checked:",
-            "  other, right · forward: deselected",
+            "  other, right · buffers: deselected",
             "2 layers: 2 failed; 2 errors",
         ])  # fmt: skip
         ran = {
             line.split()[-1] for line in result.outlines if line.startswith("[gw") and "%" in line
         }
         assert ran == {x for layer in ("other", "right") for x in node_ids(
-            f"specs/{layer}.py", layer, [c for c in CHECKS if c != "forward"])}  # fmt: skip
-        everything = f"default 0 {' '.join(c for c in STUB_ORDER if c != 'forward')}"
+            f"specs/{layer}.py", layer, [c for c in CHECKS if c != "buffers"])}  # fmt: skip
+        everything = f"default 0 {' '.join(c for c in STUB_ORDER if c != 'buffers')}"
         assert project.asked() == [f"other {everything}", f"right {everything}"]
 
     def test_junit(self, project):

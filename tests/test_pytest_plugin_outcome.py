@@ -26,8 +26,8 @@ class TestOutcome:
         summary shows the table, and with -q one line."""
         project.write("specs/wrong.py", WRONG)
         result = project.run("--gradverify-profile=quick", "-rf", "specs")
-        # The product has neither kinks nor buffers.
-        result.assert_outcomes(passed=2 * ALL - 8, failed=4, skipped=4)
+        # The product has neither kinks nor buffers, and offers neither of two more derivatives.
+        result.assert_outcomes(passed=2 * ALL - 12, failed=4, skipped=8)
         lines = """\
             *_ twice::symbolic _*
             the gradient of x is 2 times what is derived
@@ -59,10 +59,10 @@ class TestOutcome:
 
     def test_a_layer_without_a_definition_skips_what_needs_one(self, project):
         """Forward, symbolic and kinks are skipped with their reason and the layer's place; so are
-        absent buffers. -q tells the verdict in one line."""
+        absent buffers, and what it does not offer. -q tells the verdict in one line."""
         project.write("specs/right.py", RIGHT.replace(', definition="y[n] = w[n]*x[n]"', ""))
         result = project.run("--gradverify-profile=quick", "-rs", "-q", "specs")
-        result.assert_outcomes(passed=ALL - 4, skipped=4)
+        result.assert_outcomes(passed=ALL - 6, skipped=6)
         result.stdout.fnmatch_lines([
             "gradverify: 1 layer: 1 verified",
             "SKIPPED [[]3] specs/right.py:6: right: the spec has no definition",
@@ -205,12 +205,12 @@ class TestKnownFailures:
         result.assert_outcomes(passed=ALL - 3, failed=3)
         result.stdout.fnmatch_lines(["specs/right.py:7: Failed: bad x (and 1 more)"])
         assert "FAILED right ·" not in result.stdout.str()
-        project.configure(entry + 'check = "forward"\n')
-        result = project.run("-k", "forward")
+        project.configure(entry + 'check = "buffers"\n')
+        result = project.run("-k", "buffers")
         result.assert_outcomes(failed=1, deselected=ALL)
         result.stdout.fnmatch_lines([
             "[[]XPASS(strict)] paper is wrong",
-            "[[][[]tool.gradverify.known_failures]] no. 1 in pyproject.toml says that forward fails, "
+            "[[][[]tool.gradverify.known_failures]] no. 1 in pyproject.toml says that buffers fails, "
             "and it does not: *",
         ])  # fmt: skip
 

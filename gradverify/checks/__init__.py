@@ -26,6 +26,8 @@ from gradverify.trial import LayerRaised, Trial
 
 # In so many cases do a few calls more of a layer tell what it offers from what is wrong.
 MOST_OFFERED = 8
+# Values that are neither far from 1 nor equal.
+PLAIN = ("ordinary", "small", "offset", "positive", "negative")
 
 
 @dataclass(frozen=True)
@@ -104,11 +106,9 @@ def _gradients(spec: Spec) -> tuple[str, ...]:
 def _offered(trial: Trial) -> bool:
     # Without a definition nobody knows what cancels inside, and of second derivatives far from 1
     # few digits keep none: there only plain values tell right from wrong.
-    case, bare = trial.case, trial.oracle is None
-    if bare or few_digits(trial.unit):
-        plain = case.values in exact.VALUES and case.params in ("ordinary", "negative", "equal")
-        return plain and (_differences(trial) or not bare)
-    return True
+    if trial.oracle is None:
+        return _differences(trial) and trial.case.values in PLAIN
+    return trial.case.values in PLAIN or not few_digits(trial.unit)
 
 
 def _of_spec(absent: Callable[[Spec], str | None]) -> Callable[[Layer], str | None]:

@@ -1,12 +1,14 @@
 """Tangents beside the layer's own pullback, <dy, J v> = <J^T dy, v>: no definition is needed."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from zlib import crc32
 
 import numpy as np
 
 from gradverify.cases import Array, Arrays
+from gradverify.checks.agreement import largest
 from gradverify.checks.observation import Observation
 from gradverify.checks.offered import Offered
 from gradverify.numerics.finite_difference import cap, locate
@@ -83,10 +85,17 @@ def pairing(one: Offered, output: str, weights: Array) -> Pairing:
     size = float(np.sum(np.abs(forward)) + sum(np.sum(np.abs(t)) for t in backward.values()))
     return Pairing(
         float(np.sum(forward)), {k: float(np.sum(t)) for k, t in backward.items()},
-        FACTOR * (spread + trial.unit * size), max(norm([forward]), norm(backward.values())),
+        FACTOR * (spread + trial.unit * size + hidden(trial, [weights], here.wide_along.values())),
+        max(norm([forward]), norm(backward.values())),
         f"{FACTOR:g} x ({spread:.2g} by which the difference of both products changes when all "
         f"values are moved by a rounding + the rounding of their terms, {size:.2g})",
     )  # fmt: skip
+
+
+def hidden(trial: Trial, *directions: Iterable[Array]) -> float:
+    """Return the rounding of what nobody sees in a product of these: a saturated layer adds to 1."""
+    floats = (v for v in trial.wide.tensors.values() if v.dtype.kind == "f")
+    return trial.unit * max(1.0, largest(floats)) * math.prod(map(norm, directions))
 
 
 def nudged(trial: Trial, rng: np.random.Generator) -> Arrays:

@@ -13,7 +13,7 @@ import numpy as np
 
 from gradverify.cases import Array, Arrays
 from gradverify.checks import adjoint
-from gradverify.checks.adjoint import DRAWS, FACTOR, nudged
+from gradverify.checks.adjoint import DRAWS, FACTOR, hidden, nudged
 from gradverify.checks.conduct import conduct
 from gradverify.checks.finite_difference import scale
 from gradverify.checks.forward_mode import compared
@@ -82,7 +82,8 @@ def _slope(one: SecondOrder, tensor: str) -> Observation:
     direction: Array = rng.choice([-1.0, 1.0], got.shape)
     base = _promise(one)
     total = float(sum(np.sum(t) for t in base))
-    rounding, own = trial.unit * norm(base), 0.0
+    unseen = hidden(trial, trial.wide.cotangents, one.wide_along.values())
+    rounding, own = trial.unit * norm(base) + unseen, norm([direction]) * unseen
     promised = float(np.sum(got * direction))
     for _ in range(DRAWS):
         near = one.at(replace(trial, given=nudged(trial, rng)))
@@ -131,7 +132,9 @@ def _symmetric(one: SecondOrder) -> Iterator[Observation]:
         near = _products(one.at(replace(one.trial, given=nudged(one.trial, rng))))
         spread = max(spread, abs(_total(near[0]) - _total(near[1]) - off))
     size = float(sum(np.sum(np.abs(t)) for t in (*left, *right)))
-    allowed = FACTOR * (spread + one.trial.unit * size)
+    unseen = hidden(one.trial, one.trial.wide.cotangents, one.wide_along.values(),
+                    replace(one, turn=1).wide_along.values())  # fmt: skip
+    allowed = FACTOR * (spread + one.trial.unit * size + unseen)
     if np.isfinite(size) and not abs(off) <= allowed:
         yield Observation(
             "symmetric", None, Status.FAILED,
