@@ -93,7 +93,7 @@ def pairing(one: Offered, output: str, weights: Array) -> Pairing:
 
 
 def hidden(trial: Trial, *directions: Iterable[Array]) -> float:
-    """Return the rounding of what nobody sees in a product of these: a saturated layer adds to 1."""
+    """Return the rounding of what nobody sees in a product of these; what saturates adds to 1."""
     floats = (v for v in trial.wide.tensors.values() if v.dtype.kind == "f")
     return trial.unit * max(1.0, largest(floats)) * math.prod(map(norm, directions))
 

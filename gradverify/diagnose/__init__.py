@@ -62,7 +62,8 @@ class Diagnoses:
         """Return what is wrong where a check has failed in a (shrunk) trial and other cases."""
         tensor = seen.tensor
         if check in KINDS:
-            return self._of_offered(trial, check, seen, _compared(self.cases, failing))
+            tried = _compared(self.cases, self.others, failing)
+            return self._of_offered(trial, check, seen, tried)
         if check in ("contract", "buffers") or (check == "kinks" and tensor not in self.causes):
             # Where there is nothing to add, the question itself has said it.
             return state.of_contract(trial, seen, failing) or Cause(seen.question, "")
