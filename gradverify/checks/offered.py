@@ -11,7 +11,7 @@ import numpy as np
 from gradverify.adapter import Derivative
 from gradverify.calculus.compile import Oracle
 from gradverify.calculus.exact import cost, evaluate_exactly
-from gradverify.cases import Array, Arrays, Case, draw, draw_tangents, layout_of, view_of
+from gradverify.cases import Array, Arrays, Case, draw, draw_tangents, is_large, layout_of, view_of
 from gradverify.checks.compared import Compared
 from gradverify.checks.memory import as_drawn, given, held
 from gradverify.layer import ConventionError
@@ -159,19 +159,24 @@ class Offered(Compared):
     def _reference(self, draws: int) -> Reference:
         trial = self.trial
         assert trial.oracle is not None
-        # Other tensors than a case's are met once.
-        derive = _reference if trial.given is None else _reference.__wrapped__
+        # Other tensors than a case's are met once, and large ones fill the memory.
+        once = trial.given is not None or is_large(trial.spec)
+        derive = _reference.__wrapped__ if once else _reference
         return derive(trial.spec, trial.oracle, trial.case, trial.given, draws)
+
+    @cached_property
+    def _measured(self) -> Reference:
+        return self._reference(DRAWS)
 
     @property
     def right(self) -> dict[str, Array]:
         """The derived values."""
-        return self._reference(DRAWS).gradients
+        return self._measured.gradients
 
     @property
     def allowed(self) -> dict[str, Allowance]:
         """How far they may be off."""
-        return self._reference(DRAWS).allowed_gradients
+        return self._measured.allowed_gradients
 
     @property
     def careful(self) -> dict[str, Allowance]:
