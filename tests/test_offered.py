@@ -275,12 +275,20 @@ def that_raises(tensors, v, constants):
     return LAYERS["tanh"][2](tensors, v, constants)
 
 
+def that_returns_once(tensors, v, constants):
+    """Return nothing from a later call."""
+    if LAST.setdefault("x", v["x"]) is v["x"]:
+        return LAYERS["tanh"][2](tensors, v, constants)
+    return ()
+
+
 @pytest.mark.parametrize(
     ("jvp", "question", "message"),
     [
         (of_the_call_before, "repeatable", "gives two values of the tangent of y"),
         (into_one_array, "overwritten", "the tangent of y that was returned is changed by a later"),
         (in_place, "mutates", "the jvp writes to the tangent of x: work on a copy"),
+        (that_returns_once, "raises", "the jvp returned a tuple of 0 where a dict"),
         (that_raises, "raises", "the jvp raised ValueError: too many values to unpack"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

@@ -25,11 +25,12 @@ def conduct(one: Offered) -> Iterator[Observation]:
     """
     try:
         returned, _ = one.first
-    except ConventionError as error:
-        yield failed(error.question, None, str(error))
-        return
     except LayerRaised as raised:
-        yield failed("raises", None, str(raised))
+        cause = raised.__cause__
+        if isinstance(cause, ConventionError):
+            yield failed(cause.question, None, str(raised))
+        else:
+            yield failed("raises", None, str(raised))
         return
     wrong = [*_as_declared(one, returned)]
     yield from wrong
@@ -87,7 +88,7 @@ def _disturb(one: Offered) -> None:
     """Call the layer at other values, which may be none that it is meant for."""
     trial, case = one.trial, one.trial.case
     other = draw(trial.spec, replace(case, seed=(case.seed + 1) % 2**32))
-    with suppress(LayerRaised, ConventionError):
+    with suppress(LayerRaised):
         one.at(replace(trial, given=other)).call()
 
 

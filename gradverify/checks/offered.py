@@ -83,7 +83,7 @@ class Offered(Compared):
     def call(self, along: Mapping[str, Array] | None = None) -> Returned:
         """Call the layer along its directions, or others, with arrays in the layouts of the case.
 
-        Raises LayerRaised where the layer raises, ConventionError where it keeps to none.
+        Raises LayerRaised where the layer raises, from a ConventionError where it keeps to none.
         """
         trial, lent = self.trial, as_drawn(self.trial)
         own = {
@@ -98,8 +98,8 @@ class Offered(Compared):
                     lent.tensors, dict(zip(outputs, lent.cotangents, strict=True)),
                     {k: v.array for k, v in own.items()},
                 )  # fmt: skip
-        except ConventionError:
-            raise
+        except ConventionError as error:
+            raise LayerRaised(str(error)) from error
         except (Exception, SystemExit) as error:
             place = place_of(error, trial.layer.derivative_location(self.function))
             told = f"{self.who} raised {type(error).__name__}: {error}{place}"

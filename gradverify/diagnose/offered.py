@@ -24,7 +24,6 @@ from gradverify.diagnose.coefficient import Coefficient
 from gradverify.diagnose.sample import MOST_ELEMENTS, Evidence, Sample
 from gradverify.diagnose.shapes import of_few_digits, rearranged
 from gradverify.diagnose.terms import MOST_TERMS, told
-from gradverify.layer import ConventionError
 from gradverify.result import Status
 from gradverify.trial import LayerRaised, Trial
 from gradverify.view import SeenTwice
@@ -60,7 +59,7 @@ def _sample(one: Offered, tensor: str) -> Sample | None:
         return None
     try:
         got = one.got.get(tensor)
-    except (LayerRaised, ConventionError):
+    except LayerRaised:
         return None
     allowance = one.allowed[tensor]
     if got is None or not one.within_range(tensor) or not 0 < got.size <= MOST_ELEMENTS:
