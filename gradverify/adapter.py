@@ -1,7 +1,8 @@
 """What an adapter is: another convention of writing a layer, made into the pullback convention."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from gradverify.spec import Spec
@@ -10,6 +11,19 @@ from gradverify.spec import Spec
 # returns the tangents of the outputs, double_vjp(tensors, cotangents, seeds, constants) the
 # gradients of <seeds, vjp> for the tensors and for the cotangents.
 Derivative = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Flaw:
+    """What is wrong with a layer in its own convention, which no call of it as a layer shows.
+
+    `severity` is "error" or "warning".
+    """
+
+    question: str
+    tensor: str | None
+    message: str
+    severity: str = "error"
 
 
 class Adapter(ABC):
@@ -39,3 +53,17 @@ class Adapter(ABC):
 
     def renew(self) -> None:  # noqa: B027 - most keep nothing
         """Forget what earlier calls left, before a case is judged that has to replay alone."""
+
+    def flaws(
+        self,
+        spec: Spec,
+        tensors: Mapping[str, Any],
+        constants: Mapping[str, Any],
+        cotangents: Sequence[Any],
+    ) -> Iterator[Flaw]:
+        """Yield what is wrong in its own convention only, as where an object updates itself."""
+        yield from ()
+
+    def words(self, question: str, tensor: str | None) -> str:
+        """Return what a finding means in the words of the convention, "" for nothing to add."""
+        return ""

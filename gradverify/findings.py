@@ -27,7 +27,8 @@ def finding_for(
     `cases` is in how many cases it failed, `cause` what is wrong and `odd` the odd one out.
     """
     told = _TOLD.get((check, seen.question), "").format(seen.tensor)
-    message = "; ".join(part for part in (told, seen.message) if part)
+    words = trial.layer.words(seen.question, seen.tensor)
+    message = "; ".join(part for part in (told, seen.message, words) if part)
     if cases > 1:
         message += f" (in {cases} cases; this is a small one)"
     return Finding(

@@ -18,7 +18,7 @@ KNOWN = explanations()
 # Which check the questions of a file are asked by; what serves several is told with each of them.
 ASKED_BY = {
     "agreement": ["contract"], "blame": ["contract"], "buffers": ["buffers"],
-    "contract": ["contract"], "descent": ["descent"], "digits": ["contract"],
+    "contract": ["contract"], "convention": ["contract"], "adapters": ["contract"], "descent": ["descent"], "digits": ["contract"],
     "effects": ["contract"], "empty": ["contract"], "exact": ["exact"],
     "finite_difference": ["finite_difference"], "forward": ["forward"], "kinks": ["kinks"],
     "linear": ["contract"], "order": ["contract"], "precision": ["forward", "symbolic", "buffers"],
@@ -29,7 +29,7 @@ ASKED_BY = {
 }  # fmt: skip
 # Where they are made: the first argument of these, or `question=...` of any call.
 MAKERS = {"Observation", "failed", "warned", "passed", "judged", "compare", "_as_declared",
-          "_broken", "ConventionError", "Failure"}  # fmt: skip
+          "_broken", "ConventionError", "Failure", "Flaw"}  # fmt: skip
 
 
 def questions(path, makers=MAKERS):
@@ -53,6 +53,8 @@ def files():
     for path in sorted((PACKAGE / "checks").glob("*.py")):
         if found := questions(path):
             yield path.stem, found
+    for path in sorted((PACKAGE / "adapters").glob("*.py")):
+        yield "adapters", questions(path)
     for name in ("jobs", "layer", "trial"):
         yield name, questions(PACKAGE / f"{name}.py")
     for name in ("policy", "unregistered"):

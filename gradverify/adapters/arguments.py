@@ -1,0 +1,99 @@
+"""How a function is called that has its own names and order for what a spec declares."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from gradverify.errors import few
+from gradverify.layer import ConventionError
+
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+def arranged(
+    function: Callable[..., Any],
+    tensors: Mapping[str, Any],
+    constants: Mapping[str, Any],
+    remedy: str,
+) -> Call:
+    """Return the arguments, by position and by name, with which a function is called.
+
+    What it has a parameter for of the same name, in capitals or not, goes there. Other tensors
+    take the parameters that are left, in order; other constants go by name, where it takes any.
+    Raises ConventionError, which ends with the remedy, where something has no place.
+    """
+    signature = signature_of(function)
+    if signature is None:  # compiled code
+        return tuple(tensors.values()), dict(constants)
+    kinds = inspect.Parameter
+    own = {p.name: p for p in signature.parameters.values()}
+    listed = next((p.name for p in own.values() if p.kind is kinds.VAR_POSITIONAL), None)
+    mapped = next((p.name for p in own.values() if p.kind is kinds.VAR_KEYWORD), None)
+    free = [name for name in own if name not in (listed, mapped)]
+    told = f"{name_of(function)}{signature}"
+    found: dict[str, Any] = {}
+    left: dict[str, Any] = {}
+    for name, value in {**tensors, **constants}.items():
+        if (parameter := alike(name, free)) is not None:
+            found[parameter] = value
+            free.remove(parameter)
+        else:
+            left[name] = value
+    by_position = [name for name in free if own[name].kind is not kinds.KEYWORD_ONLY]
+    for name, value in left.items():
+        if name in tensors and by_position:
+            parameter = by_position.pop(0)
+            found[parameter] = value
+            free.remove(parameter)
+        elif name in tensors and listed:
+            found.setdefault(listed, ())
+            found[listed] += (value,)
+        elif name not in tensors and mapped:
+            found.setdefault(mapped, {})[name] = value
+        else:
+            raise ConventionError("convention", f"{told} takes no argument for {name}: {remedy}")
+    needed = [name for name in free if own[name].default is kinds.empty]
+    if needed:
+        raise ConventionError(
+            "convention",
+            f"{told} needs {', '.join(needed)}, and what is declared is "
+            f"{few([*tensors, *constants], 12)}: {remedy}",
+        )
+    bound = inspect.BoundArguments(signature, {k: found[k] for k in own if k in found})
+    return bound.args, bound.kwargs
+
+
+def alike(name: str, known: list[str]) -> str | None:
+    """Return the same name among known ones, or the only one that is so in other capitals."""
+    if name in known:
+        return name
+    others = [k for k in known if k.casefold() == name.casefold()]
+    return others[0] if len(others) == 1 else None
+
+
+def signature_of(function: Callable[..., Any]) -> inspect.Signature | None:
+    """Return what a function takes, without self; None where nobody can know, as of compiled
+    code."""
+    own = getattr(function, "__func__", None)
+    if own is None:
+        return _signature(function)
+    signature = _signature(own)
+    if signature is None:
+        return None
+    return signature.replace(parameters=list(signature.parameters.values())[1:])
+
+
+@lru_cache(maxsize=256)  # a layer is called thousands of times
+def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """Return how a function is called in a message."""
+    while hasattr(function, "func"):  # functools.partial
+        function = function.func
+    return str(getattr(function, "__name__", type(function).__name__))
