@@ -68,6 +68,8 @@ def _equations(oracle: Oracle, tensor: str) -> str:
 
 def _location(trial: Trial, check: str, seen: Observation) -> str:
     """Return file:line of the pullback, or of the layer where the forward is meant."""
+    if trial.failure is not None and trial.failure.stage == "pullback":
+        return trial.layer.backward_location(trial.layer.function)
     if check == "forward" or seen.question == "raises" or trial.failure is not None:
         return trial.layer.location
     return trial.layer.backward_location(trial.called.pullback)

@@ -10,6 +10,7 @@ from gradverify.adapters.arguments import alike, name_of, signature_of
 from gradverify.adapters.sizes import sizes_of
 from gradverify.errors import UsageError, few
 from gradverify.layer import ConventionError
+from gradverify.notation.tree import free_names
 from gradverify.spec import Spec
 
 
@@ -39,12 +40,13 @@ class Factory:
             elif parameter.default is parameter.empty:
                 wrong.append(parameter.name)
         if wrong:
-            sizes = ", ".join([*spec.dims, *spec.constants])
+            own = {n for k in state for size in spec.shapes[k] for n in free_names(size)}
+            sizes = ", ".join(n for n in (*spec.dims, *spec.constants) if n in own) or spec.dims[0]
             raise ConventionError(
                 "convention",
-                f"{name_of(self.function)}{signature} needs {', '.join(wrong)}, and what makes an "
-                f"object is given what it names of {few(known, 12)}: write a function of these, "
-                f"such as lambda {sizes}: {name_of(self.function).strip('<>')}(...)",
+                f"{name_of(self.function)}{signature} needs {', '.join(wrong)}, and what makes "
+                f"objects is given what it names of {few(known, 12)}: write a function of some of "
+                f"these, such as lambda {sizes}: {name_of(self.function).strip('<>')}(...)",
             )
         return found
 

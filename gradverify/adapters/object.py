@@ -36,8 +36,9 @@ def stateful(
     next values of buffers are read from it after the forward.
 
     `params={"w": "W", "b": "params['b']"}` says where a parameter or buffer is kept, `grads` where
-    its gradient is left, and `constants={"train": "training"}` which attribute a constant is; left
-    out, they are found by their usual names, a mode by `train()` and `eval()` too.
+    its gradient is left, and `constants={"train": "training"}` which attribute, or argument
+    of the forward, a constant is; left out, they are found by their usual names, a mode by
+    `train()` and `eval()` too.
     `stored={"b": "1 C"}` is another shape that the object keeps a tensor and its gradient in.
     `forward` and `backward` are the names of the methods. `accumulates` says that gradients add
     up until they are cleared, by the method of that name, or with True by writing zeros.
@@ -108,7 +109,7 @@ class _Stateful(Adapter):
         if not self._known:
             self.written = self._kept.methods(type(thing))
             self._known = True
-        used = Used(thing, spec, self._kept, self._factory.named(spec), tensors)
+        used = Used(thing, spec, self._kept, self._factory.named(spec))
         self._places.update(used.places)
         return used
 

@@ -112,10 +112,14 @@ def grows(thing: Any, step: Callable[[], None]) -> Iterator[Flaw]:
     for name in counts[0]:
         kept_then = [count.get(name, 0) for count in counts]
         if all(a < b for a, b in pairwise(kept_then)):
+            more = kept_then[1] - kept_then[0]
             yield Flaw(
-                "grows", None, f"self.{name} keeps {kept_then[1] - kept_then[0]} more after each "
-                "forward and backward: memory grows for as long as it is trained", "warning",
-            )  # fmt: skip
+                "grows",
+                None,
+                f"self.{name} keeps {more} more after each forward and backward: memory grows for "
+                "as long as it is trained",
+                severity="warning",
+            )
 
 
 def _counts(thing: Any) -> dict[str, int]:

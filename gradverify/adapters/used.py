@@ -18,8 +18,9 @@ from gradverify.spec import Spec
 # What a mode of training is called that is an attribute.
 _MODES = ("training", "train", "is_training", "train_mode", "mode")
 
-REPLACED = "puts another array in the place of {}, as an update that is called apart does"
-UPDATED = "changes {}, of which only the forward gives a next value"
+# What a method must leave alone, and what it is for.
+REPLACED = "puts another array in the place of {}, which holds {}: a step is for an update"
+UPDATED = "changes {}, which holds {}: only the forward gives a next value"
 
 
 @dataclass(frozen=True)
@@ -54,24 +55,21 @@ class Used:
     """
 
     def __init__(
-        self, thing: Any, spec: Spec, kept: Kept, made_of: Mapping[str, str],
-        tensors: Mapping[str, Any],
+        self, thing: Any, spec: Spec, kept: Kept, made_of: Mapping[str, str]
     ) -> None:  # fmt: skip
         self.thing, self.spec, self._kept = thing, spec, kept
         self._told = set(made_of.values())  # what it was made of needs no telling
         self._new = True
-        self.places = {
-            k: self._place(k, tensors[k].shape) for k in spec.given if k not in spec.inputs
-        }
+        self.places = {k: self._place(k) for k in spec.given if k not in spec.inputs}
         self.grads: dict[str, Place] = {}
         self.missing: dict[str, str] = {}
         self._held: dict[str, Any] = {}
         self._after: dict[str, Any] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
 
-    def _place(self, name: str, shape: tuple[int, ...]) -> Place:
+    def _place(self, name: str) -> Place:
         place = self._kept.params.get(name)
-        what = f"{name}, a {self.spec.tensors[name].kind}"
+        what = f"{name}, a {'parameter' if name in self.spec.params else 'buffer'}"
         say = f'say where with params={{"{name}": "..."}}'
         if place is None:
             place = param_place(self.thing, name, self.spec.params)
@@ -124,11 +122,16 @@ class Used:
         method = getattr(self.thing, self._kept.forward)
         signature = signature_of(method)
         own = [*signature.parameters] if signature else []
-        named = {k: v for k, v in constants.items() if alike(k, own) is not None}
-        for name in constants.keys() - named.keys() - self._told:
-            self._tell(name, constants[name])
+        by_name = {}
+        for name, value in constants.items():
+            said = self._kept.constants.get(name)
+            called = str(said.key) if said is not None and len(said.steps) == 1 else name
+            if alike(called, own) is not None:
+                by_name[called] = value
+            elif name not in self._told:
+                self._tell(name, value)
         inputs = {k: tensors[k] for k in spec.inputs}
-        args, kwargs = arranged(method, inputs, named, "declare it, or write a method that does "
+        args, kwargs = arranged(method, inputs, by_name, "declare it, or write a method that does "
                                 "without, which forward=\"...\" names")  # fmt: skip
         result = method(*args, **kwargs)
         self._new = False
@@ -137,7 +140,7 @@ class Used:
         for buffer, output in spec.updates.items():
             self._held[buffer] = self.places[buffer].get(self.thing)
             found[output] = np.reshape(self._held[buffer], tensors[buffer].shape)
-        self._after = {k: self._held[k].copy() for k in spec.updates}
+        self._after = {k: np.array(self._held[k], subok=True) for k in spec.updates}
         self._shapes = {k: tensors[k].shape for k in self.places}
         return tuple(found[y] for y in spec.outputs)
 
@@ -161,8 +164,8 @@ class Used:
                 if not self._new:  # a new object may have nothing to clear yet
                     raise
         elif how:
-            for name, place in self.grads.items():
-                place.set(self.thing, np.zeros_like(self._held[name]))
+            for place in self.grads.values():
+                place.set(self.thing, np.zeros_like(place.get(self.thing)))
 
     def _tell(self, name: str, value: Any) -> None:
         """Set a constant that the object was neither made with nor gets in its forward."""
@@ -261,9 +264,7 @@ class Used:
         for name in names:
             now = self.places[name].get(self.thing)
             if now is not self._held[name] and not _equal(now, before[name]):
-                raise ConventionError(
-                    "mutates", f"{told.format(self.places[name])}, which holds {name}"
-                )
+                raise ConventionError("mutates", told.format(self.places[name], name))
 
 
 def copied(tensors: Mapping[str, Any]) -> dict[str, Any]:

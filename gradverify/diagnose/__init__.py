@@ -61,6 +61,8 @@ class Diagnoses:
         """Return what is wrong where a check has failed in a (shrunk) trial and other cases."""
         tensor = seen.tensor
         if check in ("contract", "buffers") or (check == "kinks" and tensor not in self.causes):
+            if seen.question == "raises" and (cause := state.of_failure(failing, self.cases)):
+                return cause
             # Where there is nothing to add, the question itself has said it.
             return state.of_contract(trial, seen, failing) or Cause(seen.question, "")
         if tensor in self.causes:
