@@ -84,6 +84,41 @@ def affine_backward(dout, cache):
     return dout @ w.T, x.T @ dout, dout.sum(axis=0)
 
 
+def strided_forward(x, w, b, stride=1):
+    return conv(x, w, b, stride)[0], conv(x, w, b, stride)[1]
+
+
+def strided_backward(dout, cache):
+    return cache(dout)
+
+
+class Dense:
+    def __init__(self, n_in, n_out):
+        self.params = {"W1": np.ones((n_in, n_out)), "b1": np.zeros((1, n_out))}
+        self.grads = {}
+
+    def forward(self, x):
+        self.x = x
+        return x @ self.params["W1"] + self.params["b1"]
+
+    def backward(self, dy):
+        self.grads = {"W1": self.x.T @ dy, "b1": dy.sum(axis=0, keepdims=True)}
+        return dy @ self.params["W1"].T
+
+
+class Running:
+    def __init__(self, C):
+        self.running_mean = np.zeros(C)
+
+    def forward(self, x):
+        y = x - self.running_mean
+        self.running_mean = 0.5 * self.running_mean + 0.5 * x.mean(axis=0)
+        return y
+
+    def backward(self, dy):
+        return dy + 0
+
+
 def only_forward(x, w):
     return np.tanh(x @ w)
 
@@ -185,9 +220,16 @@ SHOWN = {
     "running": ['running_mean=Buffer("C", update="new_running_mean"),',
                 'new_running_mean=Output("C"),'],
     "affine_forward": ['w=Param("C K"),', "import affine_backward, affine_forward",
-                       "        return affine_backward(dy, cache)"],
-    "Linear": ['W=Param("K C"),', "made = Linear(n_in=W.shape[1], n_out=W.shape[0])",
-               '"b": made.grads["b"],'],
+                       "from gradverify.adapters import pair",
+                       "spec.register(pair(affine_forward, affine_backward))\n"],
+    "strided_forward": ["STRIDE=Constant(1, 2),",
+                        "spec.register(pair(strided_forward, strided_backward, "
+                        'names={"STRIDE": "stride"}))\n'],
+    "Linear": ['W=Param("K C"),', "from gradverify.adapters import stateful",
+               "spec.register(stateful(lambda C, K: Linear(n_in=C, n_out=K)))\n"],
+    "Dense": ['W1=Param("C K"),', 'b1=Param("K", init="zeros"),', 'stored={"b1": "1 K"}'],
+    "Running": ['running_mean=Buffer("C", update="new_running_mean"),',
+                'new_running_mean=Output("C"),', "spec.register(stateful(lambda C: Running(C=C)))"],
 }  # fmt: skip
 
 
@@ -281,6 +323,12 @@ def test_without_output_the_specs_of_the_project_are_where_it_goes(here, capsys)
 
 def test_the_catalogue_is_pointed_at(capsys):
     """A layer that is called like one of the catalogue may need no spec of its own."""
+    new("Linear")
+    assert (
+        "the catalogue has a spec linear, with its definition: if this is the same layer, register "
+        'it with gradverify.catalog("linear") in place of this spec'
+    ) in capsys.readouterr().out
+    Path("specs/it.py").unlink()
     new("my_batch_norm")
     assert (
         'gradverify.catalog("batch_norm").register(my_batch_norm) is all it needs'

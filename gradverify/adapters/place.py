@@ -87,12 +87,12 @@ def attributes(thing: Any) -> dict[str, Any]:
 
 def kept(thing: Any) -> str:
     """Return what an object keeps, for a message: places of arrays first."""
-    arrays = [str(p) for p, value in _places(thing) if isinstance(value, np.ndarray)]
+    arrays = [str(p) for p, value in places(thing) if isinstance(value, np.ndarray)]
     other = [f"self.{k}" for k, v in attributes(thing).items() if not isinstance(v, np.ndarray)]
     return few(list(dict.fromkeys([*arrays, *other])), 10) or "no attribute at all"
 
 
-def _places(thing: Any) -> Iterator[tuple[Place, Any]]:
+def places(thing: Any) -> Iterator[tuple[Place, Any]]:
     """Yield the places of an object where an array can be, each with what is there."""
     for name, value in attributes(thing).items():
         step = ("attribute", name)
@@ -113,7 +113,7 @@ def _places(thing: Any) -> Iterator[tuple[Place, Any]]:
 def param_place(thing: Any, name: str, names: Sequence[str]) -> Place | None:
     """Return where an object keeps a tensor by usual names, None where no such place is; `names`
     are those of all parameters, in the order in which a list has them."""
-    found = list(_places(thing))
+    found = list(places(thing))
     for spelling in spellings(name):
         fits = [(p, value) for p, value in found if _is_called(p, spelling) and _may_hold(value)]
         if fits:
@@ -129,7 +129,7 @@ def param_place(thing: Any, name: str, names: Sequence[str]) -> Place | None:
 
 def gradient_place(thing: Any, name: str, param: Place) -> Place | None:
     """Return where an object has left the gradient of a tensor that it keeps in a place."""
-    found = [(p, value) for p, value in _places(thing) if value is not None]
+    found = [(p, value) for p, value in places(thing) if value is not None]
     if param.key in _WRAPPED:
         wrapped = [Place((*param.steps[:-1], ("attribute", g))) for g in _WRAPPED_GRADIENTS]
         return next((p for p in wrapped if p.holds(thing)), None)

@@ -128,10 +128,11 @@ class _ValueAndGrad(Adapter):
             return named(spec, result, self._names)
         listed = result if isinstance(result, tuple) else (result,)
         if len(listed) != len(wanted):
+            count = f"{len(listed)} {'was' if len(listed) == 1 else 'were'}"
             raise ConventionError(
-                "convention", f"the gradient is {len(listed)} arrays where those of "
-                f"({', '.join(wanted)}) are expected",
-            )  # fmt: skip
+                "convention",
+                f"the gradients of ({', '.join(wanted)}) are expected, and {count} returned",
+            )
         return dict(zip(wanted, listed, strict=True))
 
     def words(self, question: str, tensor: str | None) -> str:

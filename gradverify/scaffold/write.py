@@ -23,8 +23,9 @@ class Sketch:
     """What a spec file is made of.
 
     `reachable` says that its module is found without more ado, and `imported` is what the layer
-    takes of it. `body` is the source of the layer, "" where the function is registered as it is;
-    `told` says what was observed.
+    takes of it; `adapter` names the adapter that the layer comes in, "" for none. `body` is the
+    source of the layer, "" where the function is registered as it is; `told` says what was
+    observed.
     """
 
     target: Target
@@ -36,6 +37,7 @@ class Sketch:
     example: str
     body: str
     told: str
+    adapter: str = ""
 
 
 def declarations(observed: Observed) -> tuple[list[str], dict[str, str], list[str]]:
@@ -164,7 +166,8 @@ def file_text(sketch: Sketch, output: Path | None) -> str:
     late = "  # noqa: E402" if any("sys.path" in line for line in lines) else ""
     ours = f"from gradverify import {', '.join(sorted(sketch.used))}{late}"
     theirs = f"from {target.module} import {', '.join(sketch.imported)}{late}"
-    lines += [ours, theirs] if target.module > "gradverify" else [theirs, ours]
+    adapted = [f"from gradverify.adapters import {sketch.adapter}{late}"] if sketch.adapter else []
+    lines += [ours, *adapted, theirs] if target.module > "gradverify" else [theirs, ours, *adapted]
     told = wrap(sketch.told, 98, initial_indent="# ", subsequent_indent="#   ")
     lines += ["", *told, "spec = Spec(", f'    "{target.name}",']
     lines += [f"    {line}" for line in sketch.declared]
@@ -181,6 +184,15 @@ def file_text(sketch: Sketch, output: Path | None) -> str:
     ]
     lines += sketch.body.splitlines() if sketch.body else [f"spec.register({target.name})"]
     return "\n".join(lines) + "\n"
+
+
+def source_of_call(function: str, arguments: Sequence[str]) -> str:
+    """Return the source of a call, on one line where there is room for it."""
+    line = f"{function}({', '.join(arguments)})"
+    if len(line) <= _LONG and "\n" not in line:
+        return line
+    inner = "".join(f"    {line}\n" for a in arguments for line in f"{a},".splitlines())
+    return f"{function}(\n{inner})"
 
 
 def unusable(name: str) -> bool:
