@@ -120,9 +120,26 @@ class Net:
         return (dx,)
 
 
+class Leaves:
+    """It returns nothing, and leaves its output and all gradients in attributes."""
+
+    def __init__(self, n_inputs, n_neurons):
+        self.weights, self.biases = np.zeros((n_inputs, n_neurons)), np.zeros((1, n_neurons))
+
+    def forward(self, inputs):
+        self.inputs = inputs
+        self.output = np.dot(inputs, self.weights) + self.biases
+
+    def backward(self, dvalues):
+        self.dweights = np.dot(self.inputs.T, dvalues)
+        self.dbiases = np.sum(dvalues, axis=0, keepdims=True)
+        self.dinputs = np.dot(dvalues, self.weights.T)
+
+
 OBJECTS = {
     "attributes": stateful(Affine),
     "dicts": stateful(lambda D, M: Dense(D, M), stored={"b": "1 M"}, update="update"),
+    "left": stateful(lambda D, M: Leaves(D, M), stored={"b": "1 M"}),
     "wrapped": stateful(lambda D, M: Wrapped(D, M), forward="fprop", backward="bprop"),
     "places": stateful(
         lambda D, M: Net((D, M)),
@@ -556,6 +573,21 @@ def test_an_object_that_does_not_fit_is_one_message(kind):
     (finding,) = contract(linear, adapter).values()
     assert finding.question == "convention"
     assert message in finding.message
+
+
+def test_an_output_that_is_nowhere_is_told():
+    """A forward that returns nothing has to leave its output by a usual name."""
+
+    class Nowhere(Leaves):
+        def forward(self, inputs):
+            super().forward(inputs)
+            del self.output
+
+    (finding,) = contract(linear, made(Nowhere, stored={"b": "1 M"})).values()
+    assert told(finding) == (
+        "forward returned None, and left nothing that is called like y; the object has "
+        "self.weights, self.biases, self.inputs"
+    )
 
 
 def test_a_constant_that_reaches_nothing_is_told():

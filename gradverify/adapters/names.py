@@ -3,7 +3,12 @@
 from collections.abc import Iterable
 
 # Other words for the same; the first is that of most papers.
-_WORDS = (("w", "weight", "weights", "kernel"), ("b", "bias", "biases"))
+_WORDS = (
+    ("w", "weight", "weights", "kernel"),
+    ("b", "bias", "biases"),
+    ("x", "input", "inputs"),
+    ("y", "output", "outputs", "out"),
+)
 # What a gradient is called, by the name of its tensor.
 _GRADIENTS = ("d{}", "d_{}", "grad_{}", "{}_grad", "grad{}", "{}grad", "delta_{}", "del_{}")
 

@@ -133,8 +133,8 @@ def gradient_place(thing: Any, name: str, param: Place) -> Place | None:
     if param.key in _WRAPPED:
         wrapped = [Place((*param.steps[:-1], ("attribute", g))) for g in _WRAPPED_GRADIENTS]
         return next((p for p in wrapped if p.holds(thing)), None)
-    array = param.get(thing)
     # The object may keep the array in another place too, as in a list of all.
+    array = param.get(thing) if param.holds(thing) else None
     others = [p.key for p, value in found if value is array and p != param]
     own = [n for n in (param.key, name) if isinstance(n, str)]
     called = gradient_names(dict.fromkeys([*own, *spellings(name)]))

@@ -145,7 +145,19 @@ class Used:
         return tuple(found[y] for y in spec.outputs)
 
     def _outputs(self, result: Any) -> dict[str, Any]:
+        """Return outputs by name: as they are returned, or where the object has left them."""
         wanted = self.spec.differentiable_outputs
+        if result is None:
+            found = {y: param_place(self.thing, y, ()) for y in wanted}
+            if len(wanted) == 1 and found[wanted[0]] is None:
+                found[wanted[0]] = param_place(self.thing, "y", ())
+            for name, place in found.items():
+                if place is None:
+                    raise ConventionError(
+                        "convention", f"{self._kept.forward} returned None, and left nothing that "
+                        f"is called like {name}; the object has {kept(self.thing)}",
+                    )  # fmt: skip
+            return {y: place.get(self.thing) for y, place in found.items() if place is not None}
         listed = result if isinstance(result, tuple) else (result,)
         if len(listed) != len(wanted):
             raise ConventionError(
@@ -201,8 +213,11 @@ class Used:
                 )  # fmt: skip
             factor = cotangents[0]
             cotangents = ()
-        found = self._of_inputs(method(*cotangents))
-        found |= {k: g for k, g in self._left() if k not in found}
+        result = method(*cotangents)
+        found = {} if result is None else self._of_inputs(result)
+        found |= {k: g for k, g in self._left(self.spec.params) if k not in found}
+        own = [k for k in self.spec.differentiable if k in self.spec.inputs and k not in found]
+        found |= dict(self._left(own))
         self._check(self.spec.params, self._held, f"{self._kept.backward} {REPLACED}")
         self._check(self.spec.updates, self._after, f"{self._kept.backward} {UPDATED}")
         if factor is not None:
@@ -212,9 +227,7 @@ class Used:
     def _of_inputs(self, result: Any) -> dict[str, Any]:
         if isinstance(result, Mapping):
             return named(self.spec, result, {})
-        if result is None:
-            return {}
-        listed = result if isinstance(result, tuple) else (result,)
+        listed = result if isinstance(result, tuple | list) else (result,)
         own = [k for k in self.spec.differentiable if k in self.spec.inputs]
         for names in (own, self.spec.inputs, self.spec.differentiable):
             if len(listed) == len(names):
@@ -224,14 +237,15 @@ class Used:
             f"gradients of {', '.join(own) or 'no input'} are expected",
         )  # fmt: skip
 
-    def _left(self) -> Iterator[tuple[str, Any]]:
-        """Yield the gradients of parameters that backward has left in the object."""
-        for name in self.spec.params:
+    def _left(self, names: Iterable[str]) -> Iterator[tuple[str, Any]]:
+        """Yield the gradients that backward has left in the object."""
+        for name in names:
+            param = self.places.get(name, Place((("attribute", name),)))
             place = self._kept.grads.get(name) or self.grads.get(name)
-            place = place or gradient_place(self.thing, name, self.places[name])
+            place = place or gradient_place(self.thing, name, param)
             say = f'say where with grads={{"{name}": "..."}}'
             if place is None or not place.holds(self.thing):
-                usual = f"self.d{self.places[name].key} or another place called like it"
+                usual = f"self.d{param.key} or another place called like it"
                 self.missing[name] = (
                     f"the object has no {place or usual} after {self._kept.backward}; it has "
                     f"{kept(self.thing)}: {say}"
@@ -241,7 +255,8 @@ class Used:
             if value is None:
                 self.missing[name] = f"{place} is None after {self._kept.backward}"
                 continue
-            self.grads[name] = place
+            if name in self.places:
+                self.grads[name] = place
             yield name, self._declared(name, value, place)
 
     def _declared(self, name: str, value: Any, place: Place) -> Any:
@@ -249,6 +264,8 @@ class Used:
         own, and is written to by its next backward."""
         if not isinstance(value, np.ndarray):
             return value
+        if name not in self.places:
+            return value.copy()
         stored, declared = self._held[name].shape, self._shapes[name]
         if value.shape == stored:
             return value.reshape(declared).copy()
