@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from gradverify.spec import Spec
@@ -31,11 +32,13 @@ class Adapter(ABC):
 
     `written` are the functions that a person wrote, the forward first and the backward last (the
     same where there is one): findings name their lines, and exact arithmetic replays their
-    modules. `jvp` and `double_vjp` are None where the layer does not offer them.
+    modules. `jvp` and `double_vjp` are None where the layer does not offer them. `words` say, by
+    question of `contract`, what a finding means in the words of the convention.
     """
 
     jvp: Derivative | None = None
     double_vjp: Derivative | None = None
+    words: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, written: tuple[Callable[..., Any], ...], name: str) -> None:
         self.written = written
@@ -64,6 +67,6 @@ class Adapter(ABC):
         """Yield what is wrong in its own convention only, as where an object updates itself."""
         yield from ()
 
-    def words(self, question: str, tensor: str | None) -> str:
+    def told(self, question: str, tensor: str | None) -> str:
         """Return what a finding means in the words of the convention, "" for nothing to add."""
-        return ""
+        return self.words.get(question, "")

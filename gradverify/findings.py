@@ -27,7 +27,8 @@ def finding_for(
     `cases` is in how many cases it failed, `cause` what is wrong and `odd` the odd one out.
     """
     told = _TOLD.get((check, seen.question), "").format(seen.tensor)
-    words = trial.layer.words(seen.question, seen.tensor)
+    convention = _of_convention(trial, check)
+    words = trial.layer.told(seen.question, seen.tensor) if convention else ""
     message = "; ".join(part for part in (told, seen.message, words) if part)
     if cases > 1:
         message += f" (in {cases} cases; this is a small one)"
@@ -51,6 +52,11 @@ def finding_for(
         location=_location(trial, check, seen),
         replay=replay_line(trial.layer, check, trial.case),
     )
+
+
+def _of_convention(trial: Trial, check: str) -> bool:
+    """Whether a finding is one that the layer's convention has words for, and has not told yet."""
+    return check == "contract" and trial.failure is None
 
 
 def _derived(trial: Trial, check: str, seen: Observation) -> str | None:

@@ -113,11 +113,11 @@ class Layer:
             return ()
         return tuple(adapter.flaws(self.spec, tensors, constants, cotangents))
 
-    def words(self, question: str, tensor: str | None) -> str:
-        """Return what a finding means in the words of the convention that the layer is written in,
-        "" for nothing to add."""
+    def told(self, question: str, tensor: str | None) -> str:
+        """Return what a finding of `contract` means in the words of the layer's convention, "" for
+        nothing to add."""
         adapter = _adapter(self.function)
-        return "" if adapter is None else adapter.words(question, tensor)
+        return "" if adapter is None else adapter.told(question, tensor)
 
     def forward(
         self, tensors: Mapping[str, Any], constants: Mapping[str, Any]

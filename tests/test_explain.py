@@ -18,7 +18,7 @@ KNOWN = explanations()
 # Which check the questions of a file are asked by; what serves several is told with each of them.
 ASKED_BY = {
     "agreement": ["contract"], "blame": ["contract"], "buffers": ["buffers"],
-    "contract": ["contract"], "convention": ["contract"], "adapters": ["contract"], "descent": ["descent"], "digits": ["contract"],
+    "contract": ["contract"], "convention": ["contract"], "descent": ["descent"], "digits": ["contract"],
     "effects": ["contract"], "empty": ["contract"], "exact": ["exact"],
     "finite_difference": ["finite_difference"], "forward": ["forward"], "kinks": ["kinks"],
     "linear": ["contract"], "order": ["contract"], "precision": ["forward", "symbolic", "buffers"],
@@ -49,21 +49,26 @@ def _is_word(value):
     return isinstance(value, str) and value.isidentifier() and value not in ("outputs", "gradients")
 
 
+def asked_by(name):
+    return ["contract"] if name.startswith("adapters/") else ASKED_BY[name]
+
+
 def files():
     for path in sorted((PACKAGE / "checks").glob("*.py")):
         if found := questions(path):
             yield path.stem, found
-    for path in sorted((PACKAGE / "adapters").glob("*.py")):
-        yield "adapters", questions(path)
     for name in ("jobs", "layer", "trial"):
         yield name, questions(PACKAGE / f"{name}.py")
+    for path in sorted((PACKAGE / "adapters").glob("*.py")):
+        if found := questions(path):
+            yield f"adapters/{path.stem}", found
     for name in ("policy", "unregistered"):
         yield name, questions(PACKAGE / "gate" / f"{name}.py", {"Finding", "_finding"})
 
 
 def test_every_question_that_can_be_asked_is_explained():
     """Each question in the source of a check has a text, and no text is of a question nobody asks."""
-    asked = {(check, q) for name, found in files() for check in ASKED_BY[name] for q in found}
+    asked = {(check, q) for name, found in files() for check in asked_by(name) for q in found}
     asked |= {(check, "inaccurate") for check in ("forward", "symbolic", "buffers", "exact")}
     told = {(check, q) for check, texts in KNOWN["checks"].items() for q in texts["questions"]}
     elsewhere = {("kinks", "raises")}  # as every check has it

@@ -63,6 +63,13 @@ def stateful(
 
 
 class _Stateful(Adapter):
+    words: Mapping[str, str] = {
+        "accumulates": "if the object is meant to add gradients up until they are cleared, say so "
+        'with accumulates="zero_grad", the method that clears them, or accumulates=True',
+        "repeatable": "if the forward draws random numbers, give the object its mask as an input, "
+        "or verify it where it draws none",
+    }
+
     def __init__(self, factory: Callable[..., Any], kept: Kept, rule: Rule | None) -> None:
         made = class_made_by(factory, kept.forward, kept.backward)
         written = (factory,) if made is None else kept.methods(made)
@@ -133,23 +140,16 @@ class _Stateful(Adapter):
             yield from follows(self._rule, used)
         yield from grows(used.thing, step)
 
-    def words(self, question: str, tensor: str | None) -> str:
+    def told(self, question: str, tensor: str | None) -> str:
         """Return what a finding means for an object."""
-        place = self._places.get(tensor or "")
         if question == "missing":
             return self._missing.get(tensor or "", "")
-        if question == "accumulates" and place is not None:
+        if tensor in self._places and question == "mutates":
             return (
-                "if the object is meant to add gradients up until they are cleared, say so with "
-                'accumulates="zero_grad", the method that clears them, or accumulates=True'
+                f"{self._places[tensor]} holds it: what steps is an update, which is called apart"
             )
-        if question == "mutates" and place is not None:
-            return f"{place} holds it: what steps is an update, which is called apart"
-        if question == "repeatable":
-            return (
-                "if the forward draws random numbers, give the object its mask as an input, or "
-                "verify it where it draws none"
-            )
+        if tensor in self._places or question == "repeatable":
+            return self.words.get(question, "")
         return ""
 
 

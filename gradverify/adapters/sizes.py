@@ -1,47 +1,46 @@
-"""The sizes of dimensions, read off the tensors that a layer is given."""
+"""The dimensions of a spec, read off the shapes of arrays that a layer is called with."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from gradverify.notation.dims import evaluate
-from gradverify.notation.tree import Expr, Name, free_names
+import numpy as np
+
+from gradverify.notation.dims import affine, evaluate
+from gradverify.notation.tree import Expr, free_names
 from gradverify.spec import Spec
 from gradverify.view import flattened
 
-# A dimension that stands in no shape alone is tried up to so many times the size of the axis.
-_TIMES = 8
-
 
 def sizes_of(
-    spec: Spec, tensors: Mapping[str, Any], constants: Mapping[str, Any]
+    spec: Spec, tensors: Mapping[str, np.ndarray[Any, Any]], constants: Mapping[str, Any]
 ) -> dict[str, int]:
-    """Return the size of every dimension; what stands for `*B` counts as one of all its elements.
+    """Return the size of each dimension that follows from the shapes of tensors, by name.
 
-    Where a dimension stands in quotients alone, the smallest size that fits is returned.
+    That of `*B` is the product of what stands for it.
     """
     _, flat = flattened(spec, tensors)
-    axes = [
-        (size, n)
-        for tensor, array in flat.items()
-        for axis, (size, n) in enumerate(zip(spec.shapes[tensor], array.shape, strict=True))
-        if axis not in spec.ones.get(tensor, ())
-    ]
-    known: dict[str, Any] = {k: v for k, v in constants.items() if isinstance(v, int)}
-    for size, n in axes:
-        if isinstance(size, Name):
-            known.setdefault(size.id, n)
-    for size, n in axes * 2:  # one may be told by another
-        unknown = [name for name in free_names(size) if name not in known]
-        if len(unknown) == 1:
-            known |= _solved(size, n, unknown[0], known)
-    return {k: known[k] for k in spec.dims if k in known}
+    known = {k: v for k, v in constants.items() if isinstance(v, int)}
+    left: list[tuple[Expr, int]] = []
+    for name, array in flat.items():
+        pairs = zip(spec.shapes[name], array.shape, strict=True)
+        ones = spec.ones.get(name, ())
+        # An axis that may have size 1 says nothing where it has.
+        left += [pair for axis, pair in enumerate(pairs) if not (axis in ones and pair[1] == 1)]
+    while found := next(filter(None, (_solved(size, n, known) for size, n in left)), None):
+        known |= found
+    sizes = {n: known[n] for n in spec.dims if n in known}
+    # All that could have more has 1.
+    return {n: sizes.get(n, 1) for n in spec.dims}
 
 
-def _solved(size: Expr, n: int, name: str, known: Mapping[str, Any]) -> dict[str, int]:
-    for value in range(1, _TIMES * n + _TIMES):
-        try:
-            if evaluate(size, {**known, name: value}) == n:
-                return {name: value}
-        except ZeroDivisionError:
-            continue
-    return {}
+def _solved(size: Expr, value: int, known: Mapping[str, int]) -> dict[str, int] | None:
+    """Return the one dimension of a size that is not known yet."""
+    unknown = {n for n in free_names(size) if n not in known}
+    if len(unknown) != 1:
+        return None
+    (name,) = unknown
+    split = affine(size, [name])
+    if split is None:
+        return None
+    factor, offset = evaluate(split[0][name], known), evaluate(split[1], known)
+    return {name: (value - offset) // factor} if factor else None

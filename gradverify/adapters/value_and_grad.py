@@ -135,14 +135,14 @@ class _ValueAndGrad(Adapter):
             )
         return dict(zip(wanted, listed, strict=True))
 
-    def words(self, question: str, tensor: str | None) -> str:
+    def told(self, question: str, tensor: str | None) -> str:
         """Return what a missing gradient means here."""
-        if question == "missing":
-            return (
-                f"what is data to the function takes no gradient: declare {tensor}=Input(..., "
-                "differentiable=False)"
-            )
-        return ""
+        if question != "missing":
+            return ""
+        return (
+            f"what is data to the function takes no gradient: declare {tensor}=Input(..., "
+            "differentiable=False)"
+        )
 
 
 def _scaled(dy: Any, gradients: Mapping[str, Any]) -> dict[str, Any]:
