@@ -392,9 +392,11 @@ class WritesInForward(Linear):
         return super().forward(x)
 
 
-class Drops(Linear):
+class Blurs(Linear):
+    random = np.random.default_rng(0)
+
     def forward(self, x):
-        self.mask = np.random.default_rng().random(x.shape) < 0.5
+        self.mask = self.random.normal(1, 0.5, x.shape).astype(x.dtype)
         return super().forward(x * self.mask)
 
     def backward(self, dy):
@@ -435,7 +437,7 @@ FOUND = {
         "the forward changed w in place: the caller still uses it; work on a copy; self.W holds "
         "it: what steps is an update, which is called apart",
     ),
-    Drops: (
+    Blurs: (
         ("repeatable", "w"),
         "the same call twice gives two gradients of w; if the forward draws random numbers, give "
         "the object its mask as an input, or verify it where it draws none",

@@ -142,13 +142,12 @@ class _Stateful(Adapter):
 
     def told(self, question: str, tensor: str | None) -> str:
         """Return what a finding means for an object."""
+        place = self._places.get(tensor or "")
         if question == "missing":
             return self._missing.get(tensor or "", "")
-        if tensor in self._places and question == "mutates":
-            return (
-                f"{self._places[tensor]} holds it: what steps is an update, which is called apart"
-            )
-        if tensor in self._places or question == "repeatable":
+        if question == "mutates" and place is not None:
+            return f"{place} holds it: what steps is an update, which is called apart"
+        if question == "repeatable" or place is not None:
             return self.words.get(question, "")
         return ""
 

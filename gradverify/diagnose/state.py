@@ -49,10 +49,8 @@ SHARED = (*STATE, *LINEARITY, "layout")
 def follows(question: str, tensor: str | None, told: Collection[tuple[str, str | None]]) -> bool:
     """Whether an answer of `contract` only follows from another that it has `told` already: what
     depends on the calls before is linear in nothing and looks like lost digits."""
-    if question in ("stale", "accumulates") and ("repeatable", tensor) in told:
+    if question == "stale" and {("repeatable", tensor), ("accumulates", tensor)} & set(told):
         return True  # what is another at every call is so after another one as well
-    if question == "stale" and ("accumulates", tensor) in told:
-        return True
     mistaken = any((q, t) in told for q in STATE for t in (tensor, None))
     return mistaken and question in (*LINEARITY, "precision", "layout")
 
