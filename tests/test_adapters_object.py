@@ -1,6 +1,8 @@
 """stateful: objects with forward and backward that keep parameters and gradients, as people
 write them."""
 
+import importlib
+
 import numpy as np
 import pytest
 from adapted import contract, errors, judged, line_of, linear, told
@@ -682,3 +684,25 @@ def test_the_class_is_read_off_what_makes_objects():
     given = {"x": np.ones((2, 3)), "w": np.ones((3, 4)), "b": np.zeros(4)}
     _, pullback = later.forward(given, {})
     assert later.backward_location(pullback) == line_of(Linear.backward)
+
+
+def test_all_of_a_package_is_reached_in_50_digits(tmp_path, monkeypatch):
+    """What an object calls may be written in another folder of its package."""
+    inner = tmp_path / "package_of_objects" / "nn"
+    inner.mkdir(parents=True)
+    (inner.parent / "__init__.py").write_text("")
+    (inner / "__init__.py").write_text("")
+    (inner.parent / "tools.py").write_text(
+        "import numpy as np\n\n\ndef empty(n, dtype):\n    return np.zeros(n, dtype)\n"
+    )
+    (inner / "doubles.py").write_text(
+        "from ..tools import empty\n\n\nclass Doubles:\n"
+        "    def forward(self, x):\n"
+        "        y = empty(x.shape, x.dtype)\n        y += 2 * x\n        return y\n\n"
+        "    def backward(self, dy):\n        return 2 * dy\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    doubles = importlib.import_module("package_of_objects.nn.doubles")
+    spec = Spec("doubles", x=Input("N"), y=Output("N"), definition="y[n] = 2*x[n]")
+    result = judged(spec, stateful(doubles.Doubles), checks=["exact"])
+    assert {c.check: (str(c.status), c.reason) for c in result.checks}["exact"] == ("passed", "")
