@@ -539,6 +539,7 @@ def test_a_batch_of_at_least_two_is_told():
 
 # -- what does not fit
 
+ONE = Affine(np.ones((1, 1)), np.ones(1))
 MISFITS = {
     "sizes": (
         stateful(Linear),
@@ -562,6 +563,14 @@ MISFITS = {
     "nothing": (
         stateful(lambda: type("Empty", (), {"forward": None, "backward": None})()),
         "what the factory made is a Empty, which has no method forward",
+    ),
+    "same": (
+        stateful(lambda: ONE),
+        "<lambda> returned the same object twice: make a new one each time, so that forwards do",
+    ),
+    "clears": (
+        made(Linear, accumulates="clear"),
+        "the object has no method clear, which accumulates says clears its gradients",
     ),
     "name": (
         made(Linear, grads={"weight": "dW"}),
@@ -637,8 +646,10 @@ def test_what_cannot_be_meant_is_refused():
         stateful(Forward)
     with pytest.raises(UsageError, match=r"params: w='W\[': write an attribute, such as"):
         stateful(Linear, params={"w": "W["})
-    with pytest.raises(UsageError, match=r"stateful\(3\): give the class, or a function"):
+    with pytest.raises(UsageError, match="stateful: this is 3: give the class, or a function that"):
         stateful(3)
+    with pytest.raises(UsageError, match="stateful: this is an object of Linear: give the class"):
+        stateful(Linear(2, 3))
 
 
 # -- how objects are used

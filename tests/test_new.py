@@ -35,7 +35,7 @@ def my_batch_norm(x, gamma, beta, *, eps):
     return gamma * xhat + beta, pullback
 
 
-def conv(x, w, b, stride=1):
+def conv2d(x, w, b, stride=1):
     (n, c, h, width), (k, _, r, s) = x.shape, w.shape
     view = np.lib.stride_tricks.sliding_window_view(x, (r, s), (2, 3))[:, :, ::stride, ::stride]
 
@@ -84,8 +84,23 @@ def affine_backward(dout, cache):
     return dout @ w.T, x.T @ dout, dout.sum(axis=0)
 
 
+def conv_forward(x, w, conv_param):
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    wide = np.pad(x, ((0, 0), (pad, pad)))
+    views = np.lib.stride_tricks.sliding_window_view(wide, len(w), 1)[:, ::stride]
+    return views @ w, (wide, views, w, stride, pad)
+
+
+def conv_backward(dout, cache):
+    wide, views, w, stride, pad = cache
+    dx = np.zeros_like(wide)
+    for i in range(dout.shape[1]):
+        dx[:, i * stride : i * stride + len(w)] += dout[:, i : i + 1] * w
+    return dx[:, pad : dx.shape[1] - pad], np.einsum("ni,nik->k", dout, views)
+
+
 def strided_forward(x, w, b, stride=1):
-    return conv(x, w, b, stride)[0], conv(x, w, b, stride)[1]
+    return conv2d(x, w, b, stride)
 
 
 def strided_backward(dout, cache):
@@ -209,10 +224,10 @@ SHOWN = {
     "softmax": ['x=Input("N C"),', "axis=Constant(-1),", 'y=Output("N C"),'],
     "my_batch_norm": ['x=Input("N C"),', 'gamma=Param("C", init="ones"),',
                       'beta=Param("C", init="zeros"),', "eps=Constant(1e-05),"],
-    "conv": ['x=Input("N C H W"),', 'w=Param("K C R S"),', 'b=Param("K", init="zeros"),',
+    "conv2d": ['x=Input("N C H W"),', 'w=Param("K C R S"),', 'b=Param("K", init="zeros"),',
              "STRIDE=Constant(1, 2),", 'y=Output("N K (H-R)//STRIDE+1 (W-S)//STRIDE+1"),',
              'where=["H >= R", "W >= S"],',
-             "    return conv(x=x, w=w, b=b, stride=STRIDE)"],
+             "    return conv2d(x=x, w=w, b=b, stride=STRIDE)"],
     "embedding": ['ids=Input("N", dtype=int, range="0..K-1"),', 'W=Param("K R"),',
                   "#     y[n,r] = W[ids[n],r]"],
     "log": ['x=Input("N C", range="0.1..3"),'],
@@ -281,6 +296,18 @@ def test_an_example_gives_the_shapes():
     for line in ('x=Input("N C"),', 'h=Input("N K"),', 'wx=Param("2*K C"),', 'wh=Param("2*K K"),',
                  'y=Output("N K"),'):  # fmt: skip
         assert line in text
+
+
+def test_a_dict_in_an_example_is_of_options():
+    """Its numbers are constants, and the layer takes them in a dict of that name."""
+    call = "conv_forward(np.ones((4, 7)), np.ones(3), {'stride': 1, 'pad': 0})"
+    text = new("conv_forward", "--call", call)
+    for line in ('x=Input("N C"),', "STRIDE=Constant(1, 2),", "PAD=Constant(0, 1),",
+                 'y=Output("N (C+2*PAD-K)//STRIDE+1"),', 'options="conv_param"'):  # fmt: skip
+        assert line in text
+    (layer,) = load_it()
+    assert layer.name == "conv_forward"
+    assert max(map(len, text.partition("spec.register")[2].splitlines())) <= 100
 
 
 def test_an_example_makes_an_object():
@@ -362,13 +389,15 @@ CALLS = {
     "log()": "--call gives no x",
     "log('text')": "--call: x='text' is no array of numbers",
     "log(np.ones((2, 0)), y=1)": "--call: the example raises when it is called",
+    "conv_forward(np.ones((4, 7)), np.ones(3), {'stride': 'two'})": "--call: conv_param is a dict",
 }
 
 
 @pytest.mark.parametrize("call", CALLS)
 def test_an_example_that_is_none_is_one_message(capsys, call):
     """What is wrong with --call is said, and no file is written."""
-    assert main(["new", "lib_of_layers.layers:log", "--call", call]) == 2
+    name = "conv_forward" if call.startswith("conv") else "log"
+    assert main(["new", f"lib_of_layers.layers:{name}", "--call", call]) == 2
     assert CALLS[call] in capsys.readouterr().err
 
 

@@ -11,6 +11,7 @@ from gradverify.adapters.place import Place, parsed
 from gradverify.adapters.rule import Rule, follows, grows
 from gradverify.adapters.used import Kept, Used, copied
 from gradverify.errors import UsageError
+from gradverify.layer import ConventionError
 from gradverify.notation.dims import parse_shape
 from gradverify.spec import Spec
 
@@ -48,9 +49,11 @@ def stateful(
     The same object is used step after step, as in training, and another one for a forward that
     comes before the backward of the last; a second backward of a forward calls that again.
     """
-    if not callable(factory):
-        raise UsageError(f"stateful({factory!r}): give the class, or a function that makes an "
-                         "object, such as lambda C: BatchNorm(C)")  # fmt: skip
+    made = hasattr(factory, forward) and not isinstance(factory, type)
+    if made or not callable(factory):
+        shown = f"an object of {type(factory).__name__}" if made else repr(factory)
+        raise UsageError(f"stateful: this is {shown}: give the class, or a function that makes a "
+                         "new object each time, such as lambda C: BatchNorm(C)")  # fmt: skip
     kept = Kept(
         {k: parsed(v, f"params: {k}") for k, v in (params or {}).items()},
         {k: parsed(v, f"grads: {k}") for k, v in (grads or {}).items()},
@@ -76,6 +79,7 @@ class _Stateful(Adapter):
         super().__init__(written, name_of(factory if made is None else made))
         self._factory, self._kept, self._rule = Factory(factory), kept, rule
         self._known = made is not None
+        self._last: Any = None
         self._idle: dict[Any, list[Used]] = {}
         # What the last object has said of where it keeps things, and of what it does not.
         self._missing: dict[str, str] = {}
@@ -113,6 +117,13 @@ class _Stateful(Adapter):
 
     def _made(self, spec: Spec, tensors: Mapping[str, Any], constants: Mapping[str, Any]) -> Used:
         thing = self._factory.make(spec, tensors, constants)
+        if thing is self._last:
+            raise ConventionError(
+                "convention",
+                f"{name_of(self._factory.function)} returned the same object twice: make a new one "
+                "each time, so that forwards do not share what they keep",
+            )
+        self._last = thing
         if not self._known:
             self.written = self._kept.methods(type(thing))
             self._known = True

@@ -60,6 +60,12 @@ class Used:
         self.thing, self.spec, self._kept = thing, spec, kept
         self._told = set(made_of.values())  # what it was made of needs no telling
         self._new = True
+        how = kept.accumulates
+        if isinstance(how, str) and not callable(getattr(thing, how, None)):
+            raise ConventionError(
+                "convention", f"the object has no method {how}, which accumulates says clears "
+                f"its gradients: name its own, or say accumulates=True",
+            )  # fmt: skip
         self.places = {k: self._place(k) for k in spec.given if k not in spec.inputs}
         self.grads: dict[str, Place] = {}
         self.missing: dict[str, str] = {}

@@ -15,7 +15,7 @@ from gradverify.scaffold.example import Example
 from gradverify.scaffold.observe import SECONDS, SHARES, Observed, described, numbers
 from gradverify.scaffold.roles import Argument, arguments_of, is_buffer
 from gradverify.scaffold.search import Shape, Size, first_accepted
-from gradverify.scaffold.write import TODO, source_of_call
+from gradverify.scaffold.write import TODO, registration
 
 # What the arguments of a class are set to where nobody says: each a size that is no other's.
 _SIZES = (3, 7, 2, 11, 5, 13)
@@ -205,9 +205,7 @@ def _body(known: _Class, observed: Observed, order: Sequence[int]) -> str:
     lost = [k for k in params if gradients.get(k) is None]
     todo = [f"{TODO}say where backward leaves the gradient of {k}: grads={{\"{k}\": \"...\"}}"
             for k in lost]  # fmt: skip
-    return "\n".join(
-        ["", *todo, source_of_call("spec.register", [source_of_call("stateful", parts)])]
-    )
+    return "\n".join(["", *todo, registration("stateful", parts)])
 
 
 def _stored(observed: Observed, name: str, ones: Sequence[int]) -> str:

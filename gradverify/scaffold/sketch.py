@@ -13,7 +13,7 @@ from gradverify.scaffold.objects import of_class
 from gradverify.scaffold.observe import Observed, described, holds_elsewhere, observe
 from gradverify.scaffold.roles import Argument, arguments_of
 from gradverify.scaffold.target import Target, importable, loaded
-from gradverify.scaffold.write import Sketch, declarations, example, source_of_call, unusable
+from gradverify.scaffold.write import Sketch, declarations, example, registration, unusable
 
 # What the backward of a forward is called that returns no pullback.
 _BACKWARDS = (("forward", "backward"), ("fwd", "bwd"), ("", "_backward"), ("", "_bwd"),
@@ -46,10 +46,13 @@ def sketch(target: Target, call: str | None) -> Sketch:
                 "names that calls this one, and name that"
             )
     for joined, name in _with_backward(found, target, module):
-        observed = _observed(Called(joined, arguments), given)
+        way, sample, options = Called(joined, arguments), given, None
+        if given is not None:
+            way, sample, options = given.spread(way)
+        observed = _observed(way, sample)
         if observed is not None and observed.answer.gradients is not None:
-            return _sketch(target, reachable, observed, _pair(observed, target, name), name,
-                           adapter="pair")  # fmt: skip
+            body = _pair(observed, target, name, options)
+            return _sketch(target, reachable, observed, body, name, adapter="pair")
     observed = _observed(Called(found, arguments), given)
     if observed is None:
         return _todo(target, reachable, arguments, "", _NOTHING)
@@ -182,14 +185,17 @@ def _with_backward(
         yield again, name
 
 
-def _pair(observed: Observed, target: Target, backward: str) -> str:
-    """Return the layer of a forward and the backward beside it."""
+def _pair(observed: Observed, target: Target, backward: str, options: str | None) -> str:
+    """Return the layer of a forward and the backward beside it; `options` is an argument that is a
+    dict of the constants."""
     _, renamed, _ = declarations(observed)
     parts = [target.name, backward]
     if renamed:
         names = {new: old for old, new in renamed.items()}
         parts.append(f"names={names!r}".replace("'", '"'))
-    return "\n" + source_of_call("spec.register", [source_of_call("pair", parts)])
+    if options is not None:
+        parts.append(f'options="{options}"')
+    return "\n" + registration("pair", parts)
 
 
 def _wrapper(observed: Observed, target: Target) -> str:

@@ -186,13 +186,15 @@ def file_text(sketch: Sketch, output: Path | None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def source_of_call(function: str, arguments: Sequence[str]) -> str:
-    """Return the source of a call, on one line where there is room for it."""
-    line = f"{function}({', '.join(arguments)})"
-    if len(line) <= _LONG and "\n" not in line:
-        return line
-    inner = "".join(f"    {line}\n" for a in arguments for line in f"{a},".splitlines())
-    return f"{function}(\n{inner})"
+def registration(adapter: str, arguments: Sequence[str]) -> str:
+    """Return the source that registers what an adapter makes of arguments, in lines that fit."""
+    whole = f"{adapter}({', '.join(arguments)})"
+    if len(f"spec.register({whole})") <= _LONG:
+        return f"spec.register({whole})"
+    if len(whole) + 4 > _LONG:
+        lines = "".join(f"        {argument},\n" for argument in arguments)
+        whole = f"{adapter}(\n{lines}    )"
+    return f"spec.register(\n    {whole}\n)"
 
 
 def unusable(name: str) -> bool:
