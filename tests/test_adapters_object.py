@@ -472,7 +472,13 @@ def test_an_update_has_to_follow_the_gradients():
 
 
 def test_how_the_rate_is_told_is_said():
-    """An argument or an attribute of a usual name, or one that is named."""
+    """The only argument or an attribute of a usual name, or one that is named."""
+
+    class Only(Linear):
+        def update(self, how_much):
+            super().update(how_much)
+
+    assert contract(linear, made(Only, update="update")) == {}
 
     class Own(Linear):
         how_fast = None
@@ -554,6 +560,10 @@ MISFITS = {
         made(Dense),
         "self.params['b'] of a new object has shape (1, 1), and b is declared (M) = (1,): if it is "
         'only kept in another shape, say stored={"b": "..."}',
+    ),
+    "stored of nothing": (
+        made(Dense, stored={"b": "1 K"}),
+        "stored: K, in the shape of b, is no dimension and no constant; known are N, D, M",
     ),
     "place": (
         made(Linear, params={"w": "weights"}),

@@ -85,7 +85,10 @@ def class_made_by(factory: Callable[..., Any], *methods: str) -> type[Any] | Non
         return factory
     if not inspect.isfunction(factory):
         return None
-    named = inspect.getclosurevars(factory)
+    try:
+        named = inspect.getclosurevars(factory)
+    except ValueError:  # what it names is not made yet
+        return None
     values = [*named.globals.values(), *named.nonlocals.values()]
     inside = [
         getattr(module, name)

@@ -49,7 +49,7 @@ def stateful(
     The same object is used step after step, as in training, and another one for a forward that
     comes before the backward of the last; a second backward of a forward calls that again.
     """
-    made = hasattr(factory, forward) and not isinstance(factory, type)
+    made = hasattr(factory, backward) and not isinstance(factory, type)
     if made or not callable(factory):
         shown = f"an object of {type(factory).__name__}" if made else repr(factory)
         raise UsageError(f"stateful: this is {shown}: give the class, or a function that makes a "

@@ -15,7 +15,7 @@ from gradverify.adapters.used import Used
 
 # A power of two, so that to multiply by it is exact.
 RATE = 0.125
-_RATES = ("lr", "learning_rate", "eta", "rate", "step_size", "learning_rate_", "alpha", "epsilon")
+_RATES = ("lr", "learning_rate", "eta", "rate", "step_size", "alpha", "epsilon")
 # Rounding of a step, in units of what is added up.
 _ROUNDING = 8.0
 # After so many steps what is kept has grown each time.
@@ -49,6 +49,8 @@ def follows(rule: Rule, used: Used) -> Iterator[Flaw]:
     own = [*signature.parameters] if signature else []
     wanted = (rule.rate,) if rule.rate else _RATES
     argument = next((a for n in wanted if (a := alike(n, own)) is not None), None)
+    if argument is None and len(own) == 1 and rule.rate is None:
+        argument = own[0]
     attribute = next((a for n in wanted if (a := alike(n, list(attributes(thing)))) is not None),
                      None)  # fmt: skip
     if argument is not None:

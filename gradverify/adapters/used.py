@@ -10,9 +10,10 @@ from gradverify.adapters.arguments import alike, arranged, signature_of
 from gradverify.adapters.pair import named
 from gradverify.adapters.place import Place, attributes, gradient_place, kept, param_place
 from gradverify.adapters.sizes import sizes_of
+from gradverify.errors import nearest
 from gradverify.layer import ConventionError
 from gradverify.notation.dims import evaluate
-from gradverify.notation.tree import Expr
+from gradverify.notation.tree import Expr, free_names
 from gradverify.spec import Spec
 
 # What a mode of training is called that is an attribute.
@@ -94,7 +95,14 @@ class Used:
     def _stored(self, name: str, value: Any, sizes: Mapping[str, Any]) -> Any:
         """Return a tensor in the shape that the object keeps it in."""
         if name in self._kept.stored:
-            shape = tuple(evaluate(size, sizes) for size in self._kept.stored[name])
+            said = self._kept.stored[name]
+            unknown = [n for size in said for n in free_names(size) if n not in sizes]
+            if unknown:
+                raise ConventionError(
+                    "convention", f"stored: {unknown[0]}, in the shape of {name}, is no dimension "
+                    f"and no constant; {nearest(unknown[0], sizes)}",
+                )  # fmt: skip
+            shape = tuple(evaluate(size, sizes) for size in said)
             if value.size != int(np.prod(shape)):
                 raise ConventionError(
                     "convention", f"stored: {name} has {value.size} elements, which do not fit "
