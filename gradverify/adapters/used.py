@@ -1,7 +1,6 @@
 """An object of a layer in use: tensors are put into it, and outputs and gradients read from it."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,10 +9,11 @@ from gradverify.adapters.arguments import alike, arranged, signature_of
 from gradverify.adapters.pair import named
 from gradverify.adapters.place import Place, attributes, gradient_place, kept, param_place
 from gradverify.adapters.sizes import sizes_of
+from gradverify.adapters.where import Kept
 from gradverify.errors import nearest
 from gradverify.layer import ConventionError
 from gradverify.notation.dims import evaluate
-from gradverify.notation.tree import Expr, free_names
+from gradverify.notation.tree import free_names
 from gradverify.spec import Spec
 
 # What a mode of training is called that is an attribute.
@@ -22,30 +22,6 @@ _MODES = ("training", "train", "is_training", "train_mode", "mode")
 # What a method must leave alone, and what it is for.
 REPLACED = "puts another array in the place of {}, which holds {}: a step is for an update"
 UPDATED = "changes {}, which holds {}: only the forward gives a next value"
-
-
-@dataclass(frozen=True)
-class Kept:
-    """Where objects of a layer keep what is declared, as far as a person has said so, and the
-    names of their methods."""
-
-    params: Mapping[str, Place]
-    grads: Mapping[str, Place]
-    constants: Mapping[str, Place]
-    stored: Mapping[str, tuple[Expr, ...]]
-    forward: str
-    backward: str
-    accumulates: bool | str
-
-    def methods(self, kind: type[Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
-        """Return the forward and the backward of a class; ConventionError where it has none."""
-        for name in (self.forward, self.backward):
-            if not callable(getattr(kind, name, None)):
-                raise ConventionError(
-                    "convention", f"what the factory made is a {kind.__name__}, which has no "
-                    f'method {name}: name its own with forward="..." or backward="..."',
-                )  # fmt: skip
-        return getattr(kind, self.forward), getattr(kind, self.backward)
 
 
 class Used:
