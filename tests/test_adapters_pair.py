@@ -80,6 +80,19 @@ def test_caches_are_of_any_kind(kind):
     assert errors(linear, pair(*PAIRS[kind]), checks=["contract", "symbolic"]) == {}
 
 
+def test_gradients_in_a_tuple_have_the_order_of_the_arguments():
+    """That of the forward's own, which need not be the declared one."""
+
+    def forward(bias, W, x):
+        return x @ W + bias, (x, W)
+
+    def backward(dy, cache):
+        return dy.sum(axis=0), cache[0].T @ dy, dy @ cache[1].T
+
+    adapter = pair(forward, backward, names={"b": "bias"})
+    assert errors(linear, adapter, checks=["contract", "symbolic"]) == {}
+
+
 def test_a_cache_of_none_is_one():
     """That a forward returns None as cache does not mean that it returns none."""
     seen = []

@@ -42,7 +42,14 @@ def in_parts(lam, b, w, X, t):
     return value, {"dw": gradient[:-1], "db": gradient[-1]}
 
 
+def in_a_tuple(b, w, X, t, lam):
+    """Gradients in the order of the arguments."""
+    value, gradients = in_parts(lam, b, w, X, t)
+    return value, (gradients["db"], gradients["dw"])
+
+
 FUNCTIONS = {
+    "in a tuple": value_and_grad(in_a_tuple),
     "one function": value_and_grad(objective),
     "two functions": value_and_grad(fun, jac, names={"lam": "alpha"}),
     "said": value_and_grad(objective, flat=("w", "b")),

@@ -2,13 +2,21 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from gradverify.errors import few
 from gradverify.layer import ConventionError
 
-Call = tuple[tuple[Any, ...], dict[str, Any]]
+
+@dataclass(frozen=True)
+class Arguments:
+    """What a function is called with, and the names of what it is given in its own order."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    order: tuple[str, ...]
 
 
 def arranged(
@@ -16,8 +24,8 @@ def arranged(
     tensors: Mapping[str, Any],
     constants: Mapping[str, Any],
     remedy: str,
-) -> Call:
-    """Return the arguments, by position and by name, with which a function is called.
+) -> Arguments:
+    """Return the arguments with which a function is called.
 
     What it has a parameter for of the same name, in capitals or not, goes there. Other tensors
     take the parameters that are left, in order; other constants go by name, where it takes any.
@@ -25,7 +33,7 @@ def arranged(
     """
     signature = signature_of(function)
     if signature is None:  # compiled code
-        return tuple(tensors.values()), dict(constants)
+        return Arguments(tuple(tensors.values()), dict(constants), tuple(tensors))
     kinds = inspect.Parameter
     own = {p.name: p for p in signature.parameters.values()}
     listed = next((p.name for p in own.values() if p.kind is kinds.VAR_POSITIONAL), None)
@@ -33,10 +41,12 @@ def arranged(
     free = [name for name in own if name not in (listed, mapped)]
     told = f"{name_of(function)}{signature}"
     found: dict[str, Any] = {}
+    names: dict[str, list[str]] = {}
     left: dict[str, Any] = {}
     for name, value in {**tensors, **constants}.items():
         if (parameter := alike(name, free)) is not None:
             found[parameter] = value
+            names[parameter] = [name]
             free.remove(parameter)
         else:
             left[name] = value
@@ -45,10 +55,12 @@ def arranged(
         if name in tensors and by_position:
             parameter = by_position.pop(0)
             found[parameter] = value
+            names[parameter] = [name]
             free.remove(parameter)
         elif name in tensors and listed:
             found.setdefault(listed, ())
             found[listed] += (value,)
+            names.setdefault(listed, []).append(name)
         elif name not in tensors and mapped:
             found.setdefault(mapped, {})[name] = value
         else:
@@ -61,7 +73,8 @@ def arranged(
             f"{few([*tensors, *constants], 12)}: {remedy}",
         )
     bound = inspect.BoundArguments(signature, {k: found[k] for k in own if k in found})
-    return bound.args, bound.kwargs
+    order = tuple(name for k in own for name in names.get(k, ()))
+    return Arguments(bound.args, bound.kwargs, order)
 
 
 def alike(name: str, known: list[str]) -> str | None:

@@ -34,8 +34,9 @@ def stateful(
     The factory, a class or a function such as `lambda C, eps: BatchNorm(C, eps)`, gets what it
     names of dimensions, constants and parameters. Parameters and buffers are put into the object
     before each forward, which gets the inputs, and constants that it names. `backward` returns the
-    gradients of the inputs, in declared order, and leaves those of the parameters in the object;
-    next values of buffers are read from it after the forward.
+    gradients of the inputs, in the order of the forward's arguments, and leaves those of the
+    parameters in the object; next values of buffers are read from it after the forward. Outputs and
+    gradients of inputs may be left in the object too.
 
     `params={"w": "W", "b": "params['b']"}` says where a parameter or buffer is kept, `grads` where
     its gradient is left, and `constants={"train": "training"}` which attribute, or argument

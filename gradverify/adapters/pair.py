@@ -27,8 +27,8 @@ def pair(
     other names for in declared order. It returns the outputs in declared order, next values of
     buffers among them, and then a cache of any kind. Where it returns no cache, the backward gets
     what the forward got. The backward takes the cotangents of the outputs and the cache, in either
-    order, and returns the gradients as a tuple in declared order or as a dict, by the names of the
-    tensors or by names such as "dw".
+    order, and returns the gradients as a tuple in the order of the forward's arguments or as a
+    dict, by the names of the tensors or by names such as "dw".
 
     `names={"S": "stride"}` says what is called otherwise, `options="conv_param"` which argument
     is a dict of all constants, and of those buffers for which the forward has no argument: their
@@ -59,14 +59,20 @@ class _Pair(Adapter):
         renamed = {self._names.get(k, k): v for k, v in tensors.items()}
         told = {self._names.get(k, k): v for k, v in constants.items()}
         given, mapping = self._with_options(spec, renamed, told)
-        args, kwargs = arranged(self._forward, given, mapping, _remedy(self._options))
-        result = self._forward(*args, **kwargs)
+        found = arranged(self._forward, given, mapping, _remedy(self._options))
+        result = self._forward(*found.args, **found.kwargs)
         inside = mapping.get(self._options, {}) if self._options else {}
         outputs, rest = self._split(spec, result, inside)
-        if rest:
-            return outputs, lambda *dys: self._gradients(spec, self._pull(dys, rest[0]))
+        declared = {self._names.get(k, k): k for k in spec.given}
+        order = [declared[name] for name in found.order if name in declared]
         known = given | dict(zip(spec.outputs, outputs, strict=True))
-        return outputs, lambda *dys: self._gradients(spec, self._again(dys, given, known, mapping))
+
+        def pullback(*cotangents: Any) -> Any:
+            if rest:
+                return self._gradients(spec, self._pull(cotangents, rest[0]), order)
+            return self._gradients(spec, self._again(cotangents, given, known, mapping), order)
+
+        return outputs, pullback
 
     def _with_options(
         self, spec: Spec, tensors: dict[str, Any], constants: dict[str, Any]
@@ -127,13 +133,20 @@ class _Pair(Adapter):
         if len(wanted) < len(own) - len(needed):
             wanted = dict(tensors)  # by position
         leading = {f"cotangent {k + 1}": dy for k, dy in enumerate(cotangents)}
-        args, kwargs = arranged(
+        found = arranged(
             self._backward, {**leading, **wanted}, needed, "its forward returned no cache"
         )
-        return self._backward(*args, **kwargs)
+        return self._backward(*found.args, **found.kwargs)
 
-    def _gradients(self, spec: Spec, result: Any) -> Any:
-        return named(spec, result, self._names) if isinstance(result, Mapping) else result
+    def _gradients(self, spec: Spec, result: Any, order: Sequence[str]) -> Any:
+        """Return gradients by name, of a tuple in the order of the forward's arguments."""
+        if isinstance(result, Mapping):
+            return named(spec, result, self._names)
+        own = [k for k in order if k in spec.differentiable]
+        for names in (own, order):
+            if isinstance(result, tuple | list) and len(result) == len(names):
+                return dict(zip(names, result, strict=True))
+        return result
 
 
 def check_names(spec: Spec, *mappings: Mapping[str, Any]) -> None:

@@ -49,6 +49,7 @@ class Used:
         self._held: dict[str, Any] = {}
         self._after: dict[str, Any] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
+        self._order: list[str] = []
 
     def _place(self, name: str) -> Place:
         place = self._kept.params.get(name)
@@ -121,18 +122,19 @@ class Used:
             elif name not in self._told:
                 self._tell(name, value)
         inputs = {k: tensors[k] for k in spec.inputs}
-        args, kwargs = arranged(method, inputs, by_name, "declare it, or write a method that does "
-                                "without, which forward=\"...\" names")  # fmt: skip
-        result = method(*args, **kwargs)
+        remedy = 'declare it, or write a method that does without, which forward="..." names'
+        found = arranged(method, inputs, by_name, remedy)
+        self._order = [k for k in found.order if k in inputs]
+        result = method(*found.args, **found.kwargs)
         self._new = False
         self._check(spec.params, self._held, f"{self._kept.forward} {REPLACED}")
-        found = self._outputs(result)
+        outputs = self._outputs(result)
         for buffer, output in spec.updates.items():
             self._held[buffer] = self.places[buffer].get(self.thing)
-            found[output] = np.reshape(self._held[buffer], tensors[buffer].shape)
+            outputs[output] = np.reshape(self._held[buffer], tensors[buffer].shape)
         self._after = {k: np.array(self._held[k], subok=True) for k in spec.updates}
         self._shapes = {k: tensors[k].shape for k in self.places}
-        return tuple(found[y] for y in spec.outputs)
+        return tuple(outputs[y] for y in spec.outputs)
 
     def _outputs(self, result: Any) -> dict[str, Any]:
         """Return outputs by name: as they are returned, or where the object has left them."""
@@ -218,8 +220,8 @@ class Used:
         if isinstance(result, Mapping):
             return named(self.spec, result, {})
         listed = result if isinstance(result, tuple | list) else (result,)
-        own = [k for k in self.spec.differentiable if k in self.spec.inputs]
-        for names in (own, self.spec.inputs, self.spec.differentiable):
+        own = [k for k in self._order if k in self.spec.differentiable]
+        for names in (own, self._order, self.spec.differentiable):
             if len(listed) == len(names):
                 return dict(zip(names, listed, strict=True))
         raise ConventionError(

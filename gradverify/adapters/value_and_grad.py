@@ -91,12 +91,16 @@ class _ValueAndGrad(Adapter):
         given |= {self._names.get(k, k): v for k, v in tensors.items()
                   if theta is None or k not in wanted}  # fmt: skip
 
+        order: list[str] = []  # of the arguments, in which gradients come too
+
         def asked(function: Callable[..., Any]) -> Any:
-            args, kwargs = arranged(function, given, told, _REMEDY)
+            found = arranged(function, given, told, _REMEDY)
             if theta is None:
-                return function(*args, **kwargs)
+                by_argument = {self._names.get(k, k): k for k in wanted}
+                order[:] = [by_argument[name] for name in found.order if name in by_argument]
+                return function(*found.args, **found.kwargs)
             before = theta.copy()
-            result = function(*args, **kwargs)
+            result = function(*found.args, **found.kwargs)
             if not np.all((theta == before) | (before != before)):
                 raise ConventionError(
                     "mutates", f"{name_of(function)} changed the vector of ({', '.join(wanted)}) "
@@ -106,7 +110,7 @@ class _ValueAndGrad(Adapter):
 
         def gradients(result: Any) -> dict[str, Any]:
             if theta is None:
-                return self._apart(spec, wanted, result)
+                return self._apart(spec, order, result)
             return _split(wanted, tensors, result)
 
         value = asked(self._function)
