@@ -66,7 +66,12 @@ def keeps_none(*arrays):
     return x @ w + b, None
 
 
+def takes_any_names(**given):
+    return given["x"] @ given["w"] + given["b"], (given["x"], given["w"], given["b"])
+
+
 PAIRS = {
+    "any names": (takes_any_names, affine_backward),
     "object": (keeps_an_object, takes_the_object_first),
     "dict": (keeps_a_dict, gives_a_dict),
     "nothing": (keeps_nothing, takes_all_again),
@@ -267,6 +272,10 @@ def test_a_gradient_that_is_left_out_is_told():
 WRONG = {
     "no place": (
         pair(lambda x, w, /: (x @ w, None), affine_backward),
+        "takes no argument for b: say what it is called there with names=",
+    ),
+    "an option": (
+        pair(lambda x, w, eps=0.1: (x @ w, None), affine_backward),
         "takes no argument for b: say what it is called there with names=",
     ),
     "too many": (

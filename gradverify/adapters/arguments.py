@@ -50,7 +50,11 @@ def arranged(
             free.remove(parameter)
         else:
             left[name] = value
-    by_position = [name for name in free if own[name].kind is not kinds.KEYWORD_ONLY]
+    # What is a number or a text where nobody gives it is no tensor.
+    by_position = [
+        name for name in free if own[name].kind is not kinds.KEYWORD_ONLY
+        and not isinstance(own[name].default, float | int | str)
+    ]  # fmt: skip
     for name, value in left.items():
         if name in tensors and by_position:
             parameter = by_position.pop(0)
@@ -61,8 +65,9 @@ def arranged(
             found.setdefault(listed, ())
             found[listed] += (value,)
             names.setdefault(listed, []).append(name)
-        elif name not in tensors and mapped:
+        elif mapped:
             found.setdefault(mapped, {})[name] = value
+            names.setdefault(mapped, []).append(name)
         else:
             raise ConventionError("convention", f"{told} takes no argument for {name}: {remedy}")
     needed = [name for name in free if own[name].default is kinds.empty]
