@@ -36,7 +36,9 @@ def finding_for(
     `cases` is in how many cases it failed, `cause` what is wrong and `odd` the odd one out.
     """
     told = _TOLD.get((check, seen.question), "").format(seen.tensor)
-    message = "; ".join(part for part in (told, seen.message) if part)
+    convention = _of_convention(trial, check)
+    words = trial.layer.told(seen.question, seen.tensor) if convention else ""
+    message = "; ".join(part for part in (told, seen.message, words) if part)
     if cases > 1:
         message += f" (in {cases} cases; this is a small one)"
     return Finding(
@@ -61,6 +63,11 @@ def finding_for(
     )
 
 
+def _of_convention(trial: Trial, check: str) -> bool:
+    """Whether a finding is one that the layer's convention has words for, and has not told yet."""
+    return check == "contract" and trial.failure is None
+
+
 def _derived(trial: Trial, check: str, seen: Observation) -> str | None:
     if trial.oracle is None or seen.tensor not in trial.spec.differentiable:
         return None
@@ -80,6 +87,8 @@ def _location(trial: Trial, check: str, seen: Observation) -> str:
     layer = trial.layer
     if offered := {"forward_mode": layer.jvp, "second_order": layer.double_vjp}.get(check):
         return layer.derivative_location(offered)
+    if trial.failure is not None and trial.failure.stage == "pullback":
+        return layer.backward_location(layer.function)
     if check == "forward" or seen.question == "raises" or trial.failure is not None:
         return trial.layer.location
     return trial.layer.backward_location(trial.called.pullback)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gradverify.adapter import Adapter, Derivative
+from gradverify.adapter import Adapter, Derivative, Flaw
 from gradverify.declare import DTYPES, checked_dtypes
 from gradverify.errors import UsageError
 from gradverify.spec import REGISTERED, Registration, Spec
@@ -96,8 +96,32 @@ class Layer:
 
     def renew(self) -> None:
         """Forget what earlier calls left, where an adapter keeps objects of the layer."""
-        if isinstance(self.function, Adapter):
-            self.function.renew()
+        if (adapter := _adapter(self.function)) is not None:
+            adapter.renew()
+
+    @property
+    def keeps_objects(self) -> bool:
+        """Whether an adapter keeps objects of the layer, so that to renew it makes a difference."""
+        adapter = _adapter(self.function)
+        return adapter is not None and type(adapter).renew is not Adapter.renew
+
+    def flaws(
+        self,
+        tensors: Mapping[str, Any],
+        constants: Mapping[str, Any],
+        cotangents: Sequence[Any],
+    ) -> tuple[Flaw, ...]:
+        """Return what is wrong with a layer in the convention that it is written in."""
+        adapter = _adapter(self.function)
+        if adapter is None:
+            return ()
+        return tuple(adapter.flaws(self.spec, tensors, constants, cotangents))
+
+    def told(self, question: str, tensor: str | None) -> str:
+        """Return what a finding of `contract` means in the words of the layer's convention, "" for
+        nothing to add."""
+        adapter = _adapter(self.function)
+        return "" if adapter is None else adapter.told(question, tensor)
 
     def forward(
         self, tensors: Mapping[str, Any], constants: Mapping[str, Any]

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -183,7 +184,7 @@ def replay(trial: Trial) -> dict[str, Array] | Unavailable:
 
 def _namespaces(layer: Layer) -> list[dict[str, Any]]:
     """Return the globals of a layer's code, and of the files beside it that it uses."""
-    folder = Path(layer.file).resolve().parent
+    folders = _folders(layer)
     found: list[dict[str, Any]] = []
     todo = list(layer.namespaces)
     while todo:
@@ -197,7 +198,7 @@ def _namespaces(layer: Layer) -> list[dict[str, Any]]:
             )  # fmt: skip
             module = sys.modules.get(name) if isinstance(name, str) else None
             file = getattr(module, "__file__", None)
-            if file and _written_beside(Path(file).resolve(), folder):
+            if file and any(_written_beside(Path(file).resolve(), f) for f in folders):
                 todo.append(vars(module))
     return found
 
@@ -205,9 +206,23 @@ def _namespaces(layer: Layer) -> list[dict[str, Any]]:
 def _written_beside(file: Path, folder: Path) -> bool:
     """Whether a file is of the project in a folder: what is installed there, as in a virtual
     environment, is not, and neither is what computes here."""
-    ours = file.is_relative_to(Path(__file__).resolve().parent)
-    installed = {"site-packages", "dist-packages"} & {*file.parts}
-    return file.is_relative_to(folder) and not (ours or installed)
+    if not file.is_relative_to(folder) or file.is_relative_to(Path(__file__).resolve().parent):
+        return False
+    return not {"site-packages", "dist-packages"} & {*file.relative_to(folder).parts}
+
+
+def _folders(layer: Layer) -> set[Path]:
+    """Return where a layer is registered and written, of a package of the user's the whole."""
+    files = [layer.file, *(space.get("__file__") for space in layer.namespaces)]
+    found = set()
+    for path in (Path(file).resolve().parent for file in files if file):
+        package = list(takewhile(_is_package, (path, *path.parents)))
+        found.add(package[-1] if package and "site-packages" not in path.parts else path)
+    return found
+
+
+def _is_package(folder: Path) -> bool:
+    return (folder / "__init__.py").is_file()
 
 
 def _reason(error: BaseException, layer: Layer) -> str:

@@ -50,10 +50,11 @@ def make_oracle(spec: Spec) -> Oracle | None:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a layer gave no usable result in a case."""
+    """Why a layer gave no usable result in a case, and whether its pullback did or its forward."""
 
     question: str
     message: str
+    stage: str = "forward"
 
 
 class LayerRaised(Exception):
@@ -447,10 +448,11 @@ def call(
             stage = "pullback"
             gradients = layer.gradients(pullback, cotangents)
     except ConventionError as error:
-        return Failure(error.question, str(error))
+        return Failure(error.question, str(error), stage)
     except (Exception, SystemExit) as error:
         place = place_of(error, layer.location)
-        return Failure("raises", f"the {stage} raised {type(error).__name__}: {error}{place}")
+        message = f"the {stage} raised {type(error).__name__}: {error}{place}"
+        return Failure("raises", message, stage)
     return Call(outputs, pullback, gradients, tensors, cotangents)
 
 

@@ -20,7 +20,7 @@ OFFERED = ["forward_mode", "second_order"]
 ASKED_BY = {
     "adjoint": OFFERED, "conduct": OFFERED, "forward_mode": ["forward_mode"],
     "second_order": ["second_order"], "agreement": ["contract"], "blame": ["contract"], "buffers": ["buffers"],
-    "contract": ["contract"], "descent": ["descent"], "digits": ["contract"],
+    "contract": ["contract"], "convention": ["contract"], "descent": ["descent"], "digits": ["contract"],
     "effects": ["contract"], "empty": ["contract"], "exact": ["exact"],
     "finite_difference": ["finite_difference"], "forward": ["forward"], "kinks": ["kinks"],
     "linear": ["contract"], "order": ["contract"],
@@ -33,7 +33,7 @@ ASKED_BY = {
 }  # fmt: skip
 # Where they are made: the first argument of these, or `question=...` of any call.
 MAKERS = {"Observation", "failed", "warned", "passed", "judged", "compare", "_as_declared",
-          "_broken", "ConventionError", "Failure", "compared"}  # fmt: skip
+          "_broken", "ConventionError", "Failure", "Flaw", "compared"}  # fmt: skip
 
 
 def questions(path, makers=MAKERS):
@@ -53,19 +53,26 @@ def _is_word(value):
     return isinstance(value, str) and value.isidentifier() and value not in ("outputs", "gradients")
 
 
+def asked_by(name):
+    return ["contract"] if name.startswith("adapters/") else ASKED_BY[name]
+
+
 def files():
     for path in sorted((PACKAGE / "checks").glob("*.py")):
         if found := questions(path):
             yield path.stem, found
     for name in ("jobs", "layer", "trial"):
         yield name, questions(PACKAGE / f"{name}.py")
+    for path in sorted((PACKAGE / "adapters").glob("*.py")):
+        if found := questions(path):
+            yield f"adapters/{path.stem}", found
     for name in ("policy", "unregistered"):
         yield name, questions(PACKAGE / "gate" / f"{name}.py", {"Finding", "_finding"})
 
 
 def test_every_question_that_can_be_asked_is_explained():
     """Each question in the source of a check has a text, and no text is of a question nobody asks."""
-    asked = {(check, q) for name, found in files() for check in ASKED_BY[name] for q in found}
+    asked = {(check, q) for name, found in files() for check in asked_by(name) for q in found}
     asked |= {(check, "inaccurate") for check in ("forward", "symbolic", "buffers", "exact")}
     told = {(check, q) for check, texts in KNOWN["checks"].items() for q in texts["questions"]}
     elsewhere = {("kinks", "raises")}  # as every check has it

@@ -35,7 +35,7 @@ def my_batch_norm(x, gamma, beta, *, eps):
     return gamma * xhat + beta, pullback
 
 
-def conv(x, w, b, stride=1):
+def conv2d(x, w, b, stride=1):
     (n, c, h, width), (k, _, r, s) = x.shape, w.shape
     view = np.lib.stride_tricks.sliding_window_view(x, (r, s), (2, 3))[:, :, ::stride, ::stride]
 
@@ -82,6 +82,56 @@ def affine_forward(x, w, b):
 def affine_backward(dout, cache):
     x, w = cache
     return dout @ w.T, x.T @ dout, dout.sum(axis=0)
+
+
+def conv_forward(x, w, conv_param):
+    stride, pad = conv_param["stride"], conv_param["pad"]
+    wide = np.pad(x, ((0, 0), (pad, pad)))
+    views = np.lib.stride_tricks.sliding_window_view(wide, len(w), 1)[:, ::stride]
+    return views @ w, (wide, views, w, stride, pad)
+
+
+def conv_backward(dout, cache):
+    wide, views, w, stride, pad = cache
+    dx = np.zeros_like(wide)
+    for i in range(dout.shape[1]):
+        dx[:, i * stride : i * stride + len(w)] += dout[:, i : i + 1] * w
+    return dx[:, pad : dx.shape[1] - pad], np.einsum("ni,nik->k", dout, views)
+
+
+def strided_forward(x, w, b, stride=1):
+    return conv2d(x, w, b, stride)
+
+
+def strided_backward(dout, cache):
+    return cache(dout)
+
+
+class Dense:
+    def __init__(self, n_in, n_out):
+        self.params = {"W1": np.ones((n_in, n_out)), "b1": np.zeros((1, n_out))}
+        self.grads = {}
+
+    def forward(self, x):
+        self.x = x
+        return x @ self.params["W1"] + self.params["b1"]
+
+    def backward(self, dy):
+        self.grads = {"W1": self.x.T @ dy, "b1": dy.sum(axis=0, keepdims=True)}
+        return dy @ self.params["W1"].T
+
+
+class Running:
+    def __init__(self, C):
+        self.running_mean = np.zeros(C)
+
+    def forward(self, x):
+        y = x - self.running_mean
+        self.running_mean = 0.5 * self.running_mean + 0.5 * x.mean(axis=0)
+        return y
+
+    def backward(self, dy):
+        return dy + 0
 
 
 def only_forward(x, w):
@@ -174,10 +224,10 @@ SHOWN = {
     "softmax": ['x=Input("N C"),', "axis=Constant(-1),", 'y=Output("N C"),'],
     "my_batch_norm": ['x=Input("N C"),', 'gamma=Param("C", init="ones"),',
                       'beta=Param("C", init="zeros"),', "eps=Constant(1e-05),"],
-    "conv": ['x=Input("N C H W"),', 'w=Param("K C R S"),', 'b=Param("K", init="zeros"),',
+    "conv2d": ['x=Input("N C H W"),', 'w=Param("K C R S"),', 'b=Param("K", init="zeros"),',
              "STRIDE=Constant(1, 2),", 'y=Output("N K (H-R)//STRIDE+1 (W-S)//STRIDE+1"),',
              'where=["H >= R", "W >= S"],',
-             "    return conv(x=x, w=w, b=b, stride=STRIDE)"],
+             "    return conv2d(x=x, w=w, b=b, stride=STRIDE)"],
     "embedding": ['ids=Input("N", dtype=int, range="0..K-1"),', 'W=Param("K R"),',
                   "#     y[n,r] = W[ids[n],r]"],
     "log": ['x=Input("N C", range="0.1..3"),'],
@@ -185,9 +235,16 @@ SHOWN = {
     "running": ['running_mean=Buffer("C", update="new_running_mean"),',
                 'new_running_mean=Output("C"),'],
     "affine_forward": ['w=Param("C K"),', "import affine_backward, affine_forward",
-                       "        return affine_backward(dy, cache)"],
-    "Linear": ['W=Param("K C"),', "made = Linear(n_in=W.shape[1], n_out=W.shape[0])",
-               '"b": made.grads["b"],'],
+                       "from gradverify.adapters import pair",
+                       "spec.register(pair(affine_forward, affine_backward))\n"],
+    "strided_forward": ["STRIDE=Constant(1, 2),",
+                        "spec.register(pair(strided_forward, strided_backward, "
+                        'names={"STRIDE": "stride"}))\n'],
+    "Linear": ['W=Param("K C"),', "from gradverify.adapters import stateful",
+               "spec.register(stateful(lambda C, K: Linear(n_in=C, n_out=K)))\n"],
+    "Dense": ['W1=Param("C K"),', 'b1=Param("K", init="zeros"),', 'stored={"b1": "1 K"}'],
+    "Running": ['running_mean=Buffer("C", update="new_running_mean"),',
+                'new_running_mean=Output("C"),', "spec.register(stateful(lambda C: Running(C=C)))"],
 }  # fmt: skip
 
 
@@ -241,6 +298,18 @@ def test_an_example_gives_the_shapes():
         assert line in text
 
 
+def test_a_dict_in_an_example_is_of_options():
+    """Its numbers are constants, and the layer takes them in a dict of that name."""
+    call = "conv_forward(np.ones((4, 7)), np.ones(3), {'stride': 1, 'pad': 0})"
+    text = new("conv_forward", "--call", call)
+    for line in ('x=Input("N C"),', "STRIDE=Constant(1, 2),", "PAD=Constant(0, 1),",
+                 'y=Output("N (C+2*PAD-K)//STRIDE+1"),', 'options="conv_param"'):  # fmt: skip
+        assert line in text
+    (layer,) = load_it()
+    assert layer.name == "conv_forward"
+    assert max(map(len, text.partition("spec.register")[2].splitlines())) <= 100
+
+
 def test_an_example_makes_an_object():
     """Of a class, the example says with what it is made and called."""
     text = new("Linear", "--call", "Linear(4, 6).forward(np.ones((5, 4)))")
@@ -281,6 +350,12 @@ def test_without_output_the_specs_of_the_project_are_where_it_goes(here, capsys)
 
 def test_the_catalogue_is_pointed_at(capsys):
     """A layer that is called like one of the catalogue may need no spec of its own."""
+    new("Linear")
+    assert (
+        "the catalogue has a spec linear, with its definition: if this is the same layer, register "
+        'it with gradverify.catalog("linear") in place of this spec'
+    ) in capsys.readouterr().out
+    Path("specs/it.py").unlink()
     new("my_batch_norm")
     assert (
         'gradverify.catalog("batch_norm").register(my_batch_norm) is all it needs'
@@ -314,13 +389,15 @@ CALLS = {
     "log()": "--call gives no x",
     "log('text')": "--call: x='text' is no array of numbers",
     "log(np.ones((2, 0)), y=1)": "--call: the example raises when it is called",
+    "conv_forward(np.ones((4, 7)), np.ones(3), {'stride': 'two'})": "--call: conv_param is a dict",
 }
 
 
 @pytest.mark.parametrize("call", CALLS)
 def test_an_example_that_is_none_is_one_message(capsys, call):
     """What is wrong with --call is said, and no file is written."""
-    assert main(["new", "lib_of_layers.layers:log", "--call", call]) == 2
+    name = "conv_forward" if call.startswith("conv") else "log"
+    assert main(["new", f"lib_of_layers.layers:{name}", "--call", call]) == 2
     assert CALLS[call] in capsys.readouterr().err
 
 

@@ -4,7 +4,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from gradverify.cases import Case
-from gradverify.checks import digits, effects, empty, linear, order, returned, sharing, state
+from gradverify.checks import (
+    convention,
+    digits,
+    effects,
+    empty,
+    linear,
+    order,
+    returned,
+    sharing,
+    state,
+)
 from gradverify.checks.agreement import Answer, Refused, copies, due, named
 from gradverify.checks.observation import Observation, failed, passed
 from gradverify.trial import Trial
@@ -38,6 +48,8 @@ QUESTIONS = (
     Question(effects.effects, turns=(10,)),
     Question(sharing.outputs, turns=(15,)),
     Question(order.deep, turns=(3,)),
+    Question(convention.own, turns=(5,)),
+    Question(convention.used, turns=(9, 14)),
 )
 
 

@@ -82,10 +82,13 @@ def _told(target: "Target", path: Path, text: str) -> str:
     todo = text.count("TODO")
     lines = [f"wrote {path}, with {todo} TODO" + "s" * (todo != 1)]
     if (known := _known(target.name)) is not None:
+        found = f'gradverify.catalog("{known}")'
+        whole = f"spec.register({target.name})" in text
         lines.append(
             f"the catalogue has a spec {known}, with its definition: if this is the same layer, "
-            f'gradverify.catalog("{known}").register({target.name}) is all it needs'
-        )
+            + (f"{found}.register({target.name}) is all it needs" if whole
+               else f"register it with {found} in place of this spec")
+        )  # fmt: skip
     return "\n".join([*lines, f"next: gradverify verify {quoted(str(path))}"]) + "\n"
 
 

@@ -65,6 +65,8 @@ class Diagnoses:
             tried = _compared(self.cases, self.others, failing)
             return self._of_offered(trial, check, seen, tried)
         if check in ("contract", "buffers") or (check == "kinks" and tensor not in self.causes):
+            if seen.question == "raises" and (cause := state.of_failure(failing, self.cases)):
+                return cause
             # Where there is nothing to add, the question itself has said it.
             return state.of_contract(trial, seen, failing) or Cause(seen.question, "")
         if tensor in self.causes:

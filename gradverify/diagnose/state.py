@@ -51,10 +51,22 @@ def follows(question: str, tensor: str | None, told: Collection[tuple[str, str |
     depends on the calls before is linear in nothing and looks like lost digits."""
     if question == "symmetric":
         return any(q == "slope" for q, _ in told)
-    if question == "stale" and ("repeatable", tensor) in told:
+    if question == "stale" and {("repeatable", tensor), ("accumulates", tensor)} & set(told):
         return True  # what is another at every call is so after another one as well
     mistaken = any((q, t) in told for q in STATE for t in (tensor, None))
     return mistaken and question in (*LINEARITY, "precision", "layout")
+
+
+def of_failure(failing: Collection[Case], cases: Iterable[Case]) -> Cause | None:
+    """Return that a layer raises only where a size is 1, None where that is not why."""
+    passing = [case for case in cases if case not in failing]
+    for name, _ in next(iter(failing)).sizes if passing else ():
+        if all(c.at[name] == 1 for c in failing) and all(c.at[name] > 1 for c in passing):
+            return Cause(
+                "size", f"only where {name} = 1: if at least 2 are needed, as for the variance of "
+                f'a batch, declare where=["{name} >= 2"]',
+            )  # fmt: skip
+    return None
 
 
 def of_contract(trial: Trial, seen: Observation, failing: Iterable[Case]) -> Cause | None:
@@ -71,6 +83,8 @@ def of_contract(trial: Trial, seen: Observation, failing: Iterable[Case]) -> Cau
             if at.failure is None and (told := _of_shape(at, seen.tensor)):
                 return told
         return found
+    if seen.question == "repeatable" and (cause := unsteady(trial, seen.tensor)):
+        return cause
     if seen.question in ("stale", "accumulates", "repeatable"):
         return _of_calls(trial, seen.tensor) or found
     return found

@@ -9,6 +9,7 @@ import numpy as np
 
 from gradverify.errors import UsageError
 from gradverify.scaffold.calling import Called
+from gradverify.scaffold.roles import Argument
 from gradverify.scaffold.search import Shape, Size
 
 
@@ -24,6 +25,30 @@ class Example:
         """Return what is given to the arguments of a function, by name."""
         return {**dict(zip((a.name for a in called.arguments), self.args, strict=False)),
                 **self.kwargs}  # fmt: skip
+
+    def spread(self, called: Called) -> tuple[Called, "Example", str | None]:
+        """Return the function and its example with an argument for each number of a dict, and
+        the name of the argument that is the dict; None where none is."""
+        given = self.named(called)
+        name = next((k for k, v in given.items() if isinstance(v, Mapping)), None)
+        if name is None:
+            return called, self, None
+        inside = given.pop(name)
+        numbers = all(isinstance(v, bool | int | float) for v in inside.values())
+        if not numbers or inside.keys() & given.keys():
+            raise UsageError(f"--call: {name} is a dict, of which the values are not all numbers")
+
+        def function(**values: Any) -> Any:
+            options = {k: values.pop(k) for k in inside}
+            return called.function(**values, **{name: options})
+
+        others = tuple(a for a in called.arguments if a.name != name)
+        constants = tuple(Argument(k, "constant", (v,)) for k, v in inside.items())
+        return (
+            replace(called, function=function, arguments=(*others, *constants)),
+            replace(self, args=(), kwargs={**given, **inside}),
+            name,
+        )
 
     def of(self, called: Called) -> tuple[Called, list[dict[str, Shape]], tuple[int, ...]]:
         """Return the function as the example calls it, and its shapes, likely ones last: equal

@@ -1,4 +1,4 @@
-"""A class with forward and backward: its parameters, and the function that it is as a layer."""
+"""A class with forward and backward: its parameters, and the adapter that makes a layer of it."""
 
 import inspect
 import time
@@ -8,18 +8,19 @@ from typing import Any
 
 import numpy as np
 
+from gradverify.adapters.names import is_of_gradients
+from gradverify.adapters.place import Place, gradient_place, param_place, places
 from gradverify.scaffold.calling import Array, Called, quietly
 from gradverify.scaffold.example import Example
 from gradverify.scaffold.observe import SECONDS, SHARES, Observed, described, numbers
-from gradverify.scaffold.roles import Argument, arguments_of
+from gradverify.scaffold.roles import Argument, arguments_of, is_buffer
 from gradverify.scaffold.search import Shape, Size, first_accepted
+from gradverify.scaffold.write import TODO, registration
 
 # What the arguments of a class are set to where nobody says: each a size that is no other's.
 _SIZES = (3, 7, 2, 11, 5, 13)
 # And the sizes of dimensions that only inputs have.
 _MORE = (5, 17, 19, 13, 23, 29)
-# Where a gradient is kept after backward, by the name of its parameter.
-_PLACES = ("d{}", "d_{}", "grad_{}", "{}_grad", 'grads["{}"]', 'grads["d{}"]', 'gradients["{}"]')
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,10 @@ class Made:
 
 @dataclass(frozen=True)
 class _Class:
-    """A class: what it is made with, and the shapes of its parameters by attribute.
+    """A class: what it is made with, and the shapes of its parameters and buffers by name.
 
-    `dims` are the arguments that are sizes, whose number is that of their dimension.
+    `dims` are the arguments that are sizes, whose number is that of their dimension; `places` are
+    where an object keeps its arrays, and `ones` the axes of size 1 that they have there only.
     """
 
     made: type[Any]
@@ -42,33 +44,43 @@ class _Class:
     dims: tuple[str, ...]
     inputs: tuple[Argument, ...]
     params: Mapping[str, Shape]
-    places: Mapping[str, str]
-
-    def source_of(self, dim: str, shapes: Mapping[str, Shape]) -> tuple[str, int] | None:
-        """Return the tensor and axis that tell an argument, None where none does."""
-        wanted = Size(self.dims.index(dim))
-        return next(((name, axis) for name, shape in {**self.params, **shapes}.items()
-                     for axis, size in enumerate(shape) if size == wanted), None)  # fmt: skip
+    places: Mapping[str, Place]
+    ones: Mapping[str, tuple[int, ...]]
 
     def run(self, shapes: Mapping[str, Shape], given: Mapping[str, Array]) -> Any:
         """Return outputs and pullback as a layer does."""
         told = dict(self.given)
-        for dim in self.dims:
-            if (place := self.source_of(dim, shapes)) is not None:
-                told[dim] = given[place[0]].shape[place[1]]
+        for k, dim in enumerate(self.dims):
+            for name, shape in shapes.items():
+                for axis, size in enumerate(shape):
+                    if size == Size(k):
+                        told[dim] = given[name].shape[axis]
         layer = self.made(**told)
-        for name in self.params:
-            setattr(layer, name, given[name])
+        for name, place in self.places.items():
+            place.set(layer, np.expand_dims(given[name], self.ones[name]))
         y = layer.forward(**{a.name: given[a.name] for a in self.inputs})
+        outputs = y if isinstance(y, tuple) else (y,)
+        for name in self.places:
+            if is_buffer(name):
+                outputs += (np.squeeze(self.places[name].get(layer), self.ones[name]),)
 
         def pullback(*cotangents: Array) -> dict[str, Any]:
-            returned = layer.backward(*cotangents)
+            returned = layer.backward(*cotangents[: len(outputs) - self.buffers])
             listed = returned if isinstance(returned, tuple) else (returned,)
             taking = [a.name for a in self.inputs if not a.integer]
             found = dict(zip(taking, listed, strict=False))
-            return found | {k: _found(layer, place) for k, place in self.places.items()}
+            for name, place in self.places.items():
+                kept = None if is_buffer(name) else gradient_place(layer, name, place)
+                value = None if kept is None else kept.get(layer)
+                found[name] = None if value is None else np.squeeze(value, self.ones[name])
+            return found
 
-        return y, pullback
+        return outputs if len(outputs) > 1 else outputs[0], pullback
+
+    @property
+    def buffers(self) -> int:
+        """How many of its arrays are buffers."""
+        return sum(map(is_buffer, self.places))
 
 
 def of_class(made: type[Any], example: Example | None) -> Made | None:
@@ -101,7 +113,7 @@ def of_class(made: type[Any], example: Example | None) -> Made | None:
     renamed = {k: tuple(Size(order.index(s.dim), s.times) for s in shape)
                for k, shape in shapes.items()}  # fmt: skip
     observed = described(_called(known, shapes), renamed, tuple(sizes[d] for d in order))
-    return None if observed is None else Made(observed, _body(known, shapes))
+    return None if observed is None else Made(observed, _body(known, observed, order))
 
 
 def _class(made: type[Any], example: Example | None) -> _Class | None:
@@ -116,29 +128,35 @@ def _class(made: type[Any], example: Example | None) -> _Class | None:
     if layer is None:
         return None
     dims = tuple(k for k, v in given.items() if type(v) is int)
-    arrays = {k: v for k, v in vars(layer).items() if isinstance(v, np.ndarray)
-              and v.dtype.kind == "f" and not _is_gradient(k, vars(layer))}  # fmt: skip
-    params = {}
-    for name, array in arrays.items():
-        shape = _shape(array.shape, [given[d] for d in dims])
+    found = _arrays(layer)
+    shapes = {}
+    for name, (_, array) in found.items():
+        shape = _shape([n for n in array.shape if n > 1], [given[d] for d in dims])
         if shape is None:
             return None
-        params[name] = shape
-    places = {k: next((p for p in _PLACES if _kept(vars(layer), p.format(k))), "") for k in params}
-    return _Class(made, given, dims, inputs, params, {k: p.format(k) for k, p in places.items()})
+        shapes[name] = shape
+    ones = {k: tuple(axis for axis, n in enumerate(a.shape) if n == 1)
+            for k, (_, a) in found.items()}  # fmt: skip
+    return _Class(made, given, dims, inputs, shapes, {k: p for k, (p, _) in found.items()}, ones)
 
 
-def _is_gradient(name: str, attributes: Mapping[str, Any]) -> bool:
-    return "grad" in name.lower() or name.removeprefix("d").removeprefix(
-        "_"
-    ) in attributes.keys() - {name}
-
-
-def _kept(attributes: Mapping[str, Any], place: str) -> bool:
-    name, bracket, _ = place.partition("[")
-    if not bracket:
-        return name in attributes
-    return isinstance(attributes.get(name), Mapping)
+def _arrays(layer: Any) -> dict[str, tuple[Place, Array]]:
+    """Return the arrays that a new object keeps, but for gradients, by name with their places."""
+    found: dict[str, tuple[Place, Array]] = {}
+    kept = list(places(layer))
+    names = {str(place.key) for place, _ in kept}
+    for place, value in kept:
+        name = str(place.key if isinstance(place.key, str) else f"{place.steps[0][1]}{place.key}")
+        name = str(place.steps[0][1]) if place.key in ("data", "value", "values") else name
+        if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
+            continue
+        of_gradients = is_of_gradients(place.steps[0][1]) or is_of_gradients(name)
+        if of_gradients or name.removeprefix("d").removeprefix("_") in names - {name}:
+            continue
+        # An optimiser's list has the same arrays once more.
+        if name.isidentifier() and not any(value is other for _, other in found.values()):
+            found.setdefault(name, (place, value))
+    return found
 
 
 def _shape(shape: Sequence[int], sizes: Sequence[int]) -> Shape | None:
@@ -155,9 +173,12 @@ def _shape(shape: Sequence[int], sizes: Sequence[int]) -> Shape | None:
 
 
 def _called(known: _Class, shapes: Mapping[str, Shape]) -> Called:
-    params = tuple(Argument(k, "param", init="zeros" if k.lower().startswith("b") else "normal")
-                   for k in known.params)  # fmt: skip
-    return Called(lambda **given: known.run(shapes, given), (*known.inputs, *params))
+    state = tuple(
+        Argument(k, "buffer") if is_buffer(k)
+        else Argument(k, "param", init="zeros" if k.lower().startswith("b") else "normal")
+        for k in known.params
+    )  # fmt: skip
+    return Called(lambda **given: known.run(shapes, given), (*known.inputs, *state))
 
 
 def _accepts(known: _Class, inputs: Mapping[str, Shape], sizes: Sequence[int]) -> bool:
@@ -165,32 +186,31 @@ def _accepts(known: _Class, inputs: Mapping[str, Shape], sizes: Sequence[int]) -
     return _called(known, shapes).ask(numbers(shapes, sizes)) is not None
 
 
-def _found(layer: Any, place: str) -> Any:
-    """Return what is kept in a place such as dw or grads["w"], None where there is nothing."""
-    if not place:
-        return None
-    name, bracket, key = place.partition('["')
-    value = getattr(layer, name, None)
-    return value.get(key.removesuffix('"]')) if bracket and isinstance(value, Mapping) else value
-
-
-def _body(known: _Class, shapes: Mapping[str, Shape]) -> str:
-    """Return the source of the layer."""
+def _body(known: _Class, observed: Observed, order: Sequence[int]) -> str:
+    """Return the source of the layer; `order` has the dimension of each name that was given."""
     name = known.made.__qualname__
-    told = []
-    for key, value in known.given.items():
-        at = known.source_of(key, shapes) if key in known.dims else None
-        told.append(f"{key}={value!r}" if at is None else f"{key}={at[0]}.shape[{at[1]}]")
-    inputs = [a.name for a in known.inputs]
-    taking = [a.name for a in known.inputs if not a.integer]
-    lines = ["", f'@spec.register(name="{name}")', f"def layer({', '.join(shapes)}):",
-             f"    made = {name}({', '.join(told)})"]  # fmt: skip
-    lines += [f"    made.{k} = {k}" for k in known.params]
-    lines += [f"    y = made.forward({', '.join(inputs)})", "", "    def pullback(dy):",
-              f"        {', '.join(f'd{k}' for k in taking)} = made.backward(dy)",
-              "        return {"]  # fmt: skip
-    lines += [f'            "{k}": d{k},' for k in taking]
-    for k, place in known.places.items():
-        value = f"made.{place}," if place else "None,  # TODO: where backward leaves its gradient"
-        lines.append(f'            "{k}": {value}')
-    return "\n".join([*lines, "        }", "", "    return y, pullback"])
+    dims = {d: observed.names[order.index(k)] for k, d in enumerate(known.dims) if k in order}
+    given = ", ".join(f"{k}={dims.get(k, repr(v))}" for k, v in known.given.items())
+    parts = [
+        f"lambda {', '.join(dict.fromkeys(dims.values()))}: {name}({given})" if given else name
+    ]
+    layer = known.made(**known.given)
+    params = [k for k in known.params if not is_buffer(k)]
+    usual = {k: param_place(layer, k, params) for k in known.params}
+    said = {k: str(p).removeprefix("self.") for k, p in known.places.items() if p != usual[k]}
+    stored = {k: _stored(observed, k, axes) for k, axes in known.ones.items() if axes}
+    parts += [f"{k}={v!r}".replace("'", '"') for k, v in (("stored", stored),) if v]
+    parts += [f"params={said!r}"] if said else []
+    gradients = observed.answer.gradients or {}
+    lost = [k for k in params if gradients.get(k) is None]
+    todo = [f"{TODO}say where backward leaves the gradient of {k}: grads={{\"{k}\": \"...\"}}"
+            for k in lost]  # fmt: skip
+    return "\n".join(["", *todo, registration("stateful", parts)])
+
+
+def _stored(observed: Observed, name: str, ones: Sequence[int]) -> str:
+    """Return the shape that an object keeps an array in, as text."""
+    sizes = observed.text(name).split()
+    for axis in ones:
+        sizes.insert(axis, "1")
+    return " ".join(sizes)

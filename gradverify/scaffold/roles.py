@@ -49,6 +49,11 @@ class Argument:
     init: str = "normal"
 
 
+def is_buffer(name: str) -> bool:
+    """Whether a tensor is one that a layer goes on with, by its name."""
+    return _BUFFER.fullmatch(name) is not None
+
+
 def arguments_of(function: Callable[..., Any], skip: int = 0) -> tuple[Argument, ...]:
     """Return the arguments of a function but the first `skip`; UsageError where it has no names."""
     try:
@@ -80,7 +85,7 @@ def _argument(given: inspect.Parameter, *, first: bool, names: set[str]) -> Argu
         return Argument(name, "constant", usual or (1, 2, 0.5))
     if first:
         return Argument(name, "input", integer=bool(_INTEGER.fullmatch(name)))
-    if _BUFFER.fullmatch(name):
+    if is_buffer(name):
         return Argument(name, "buffer", like="bias")
     if _INTEGER.fullmatch(name):
         return Argument(name, "input", integer=True)

@@ -13,7 +13,7 @@ from gradverify.scaffold.objects import of_class
 from gradverify.scaffold.observe import Observed, described, holds_elsewhere, observe
 from gradverify.scaffold.roles import Argument, arguments_of
 from gradverify.scaffold.target import Target, importable, loaded
-from gradverify.scaffold.write import Sketch, declarations, example, unusable
+from gradverify.scaffold.write import Sketch, declarations, example, registration, unusable
 
 # What the backward of a forward is called that returns no pullback.
 _BACKWARDS = (("forward", "backward"), ("fwd", "bwd"), ("", "_backward"), ("", "_bwd"),
@@ -37,7 +37,7 @@ def sketch(target: Target, call: str | None) -> Sketch:
         if made is None:
             return _todo(target, reachable, _arguments(found),
                          "the layer as a function of its tensors", "")  # fmt: skip
-        return _sketch(target, reachable, made.observed, made.body)
+        return _sketch(target, reachable, made.observed, made.body, adapter="stateful")
     arguments = arguments_of(found)
     for argument in arguments:
         if unusable(argument.name):
@@ -45,17 +45,20 @@ def sketch(target: Target, call: str | None) -> Sketch:
                 f"a spec cannot have a tensor called {argument.name}: write a function with other "
                 "names that calls this one, and name that"
             )
-    for joined, told in _with_backward(found, target, module):
-        observed = _observed(Called(joined, arguments), given)
+    for joined, name in _with_backward(found, target, module):
+        way, sample, options = Called(joined, arguments), given, None
+        if given is not None:
+            way, sample, options = given.spread(way)
+        observed = _observed(way, sample)
         if observed is not None and observed.answer.gradients is not None:
-            body = _wrapper(observed, target, told)
-            return _sketch(target, reachable, observed, body, told[0])
+            body = _pair(observed, target, name, options)
+            return _sketch(target, reachable, observed, body, name, adapter="pair")
     observed = _observed(Called(found, arguments), given)
     if observed is None:
         return _todo(target, reachable, arguments, "", _NOTHING)
     body = ""
     if observed.answer.gradients is None:
-        body = _wrapper(observed, target, None)
+        body = _wrapper(observed, target)
     return _sketch(target, reachable, observed, body)
 
 
@@ -128,7 +131,9 @@ def _used(declared: list[str] | tuple[str, ...]) -> tuple[str, ...]:
     return (*(k for k in kinds if f"={k}(" in text), "Spec")
 
 
-def _sketch(target: Target, reachable: bool, observed: Observed, body: str, *others: str) -> Sketch:
+def _sketch(
+    target: Target, reachable: bool, observed: Observed, body: str, *others: str, adapter: str = ""
+) -> Sketch:
     declared, renamed, names = declarations(observed)
     if renamed and not body:
         body = _renaming(observed, target, renamed)
@@ -138,7 +143,7 @@ def _sketch(target: Target, reachable: bool, observed: Observed, body: str, *oth
     imported = (*others, target.name.partition(".")[0])
     return Sketch(target, reachable, tuple(sorted(imported)), _used(declared), tuple(declared),
                   observed.where, example(observed, names), body,
-                  f"Observed: {shapes} -> {outputs}")  # fmt: skip
+                  f"Observed: {shapes} -> {outputs}", adapter)  # fmt: skip
 
 
 def _signature(observed: Observed, renamed: Mapping[str, str]) -> tuple[str, str]:
@@ -161,8 +166,8 @@ def _renaming(observed: Observed, target: Target, renamed: Mapping[str, str]) ->
 
 def _with_backward(
     forward: Callable[..., Any], target: Target, module: Mapping[str, Any]
-) -> Iterator[tuple[Callable[..., Any], tuple[str, str]]]:
-    """Yield a forward joined with the backward beside it, and how that is called."""
+) -> Iterator[tuple[Callable[..., Any], str]]:
+    """Yield a forward joined with the backward beside it, and the name of that."""
     for old, new in _BACKWARDS:
         name = target.name.replace(old, new) if old else target.name + new
         backward = module.get(name)
@@ -176,30 +181,35 @@ def _with_backward(
         def again(backward: Any = backward, **given: Any) -> Any:
             return forward(**given), lambda *dys: backward(*dys, *given.values())
 
-        yield cached, (name, "cache")
-        yield again, (name, "")
+        yield cached, name
+        yield again, name
 
 
-def _wrapper(observed: Observed, target: Target, backward: tuple[str, str] | None) -> str:
-    """Return a layer that calls a forward, and its backward where there is one."""
+def _pair(observed: Observed, target: Target, backward: str, options: str | None) -> str:
+    """Return the layer of a forward and the backward beside it; `options` is an argument that is a
+    dict of the constants."""
+    _, renamed, _ = declarations(observed)
+    parts = [target.name, backward]
+    if renamed:
+        names = {new: old for old, new in renamed.items()}
+        parts.append(f"names={names!r}".replace("'", '"'))
+    if options is not None:
+        parts.append(f'options="{options}"')
+    return "\n" + registration("pair", parts)
+
+
+def _wrapper(observed: Observed, target: Target) -> str:
+    """Return a layer that calls a forward, with a pullback to write."""
     _, renamed, names = declarations(observed)
     taken, given = _signature(observed, renamed)
-    y = ", ".join(names)
-    lines = ["", f'@spec.register(name="{target.name}")', f"def layer({taken}):"]
     grads = ", ".join(f'"{t.name}": ...' for t in observed.called.tensors if not t.integer)
-    dys = ", ".join(f"d{n}" for n in names)
-    if backward is None:
-        more = ", cache" if observed.answer.second is not None else ""
-        return "\n".join([
-            *lines, f"    {y}{more} = {target.name}({given})", "", f"    def pullback({dys}):",
-            f"        # TODO: return {{{grads}}}",
-            '        raise NotImplementedError("TODO: the gradients")', "",
-            f"    return {f'({y})' if len(names) > 1 else y}, pullback",
-        ])  # fmt: skip
-    name, cache = backward
-    rest = cache or ", ".join([*(t.name for t in observed.called.tensors), *observed.constants])
+    more = ", cache" if observed.answer.second is not None else ""
+    returned = f"({', '.join(names)})" if len(names) > 1 else names[0]
     return "\n".join([
-        *lines, f"    {y}{', cache' if cache else ''} = {target.name}({given})", "",
-        f"    def pullback({dys}):", f"        return {name}({dys}, {rest})", "",
-        f"    return {f'({y})' if len(names) > 1 else y}, pullback",
+        "", f'@spec.register(name="{target.name}")', f"def layer({taken}):",
+        f"    {', '.join(names)}{more} = {target.name}({given})", "",
+        f"    def pullback({', '.join(f'd{n}' for n in names)}):",
+        f"        # TODO: return {{{grads}}}",
+        '        raise NotImplementedError("TODO: the gradients")', "",
+        f"    return {returned}, pullback",
     ])  # fmt: skip

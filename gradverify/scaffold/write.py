@@ -23,8 +23,9 @@ class Sketch:
     """What a spec file is made of.
 
     `reachable` says that its module is found without more ado, and `imported` is what the layer
-    takes of it. `body` is the source of the layer, "" where the function is registered as it is;
-    `told` says what was observed.
+    takes of it; `adapter` names the adapter that the layer comes in, "" for none. `body` is the
+    source of the layer, "" where the function is registered as it is; `told` says what was
+    observed.
     """
 
     target: Target
@@ -36,6 +37,7 @@ class Sketch:
     example: str
     body: str
     told: str
+    adapter: str = ""
 
 
 def declarations(observed: Observed) -> tuple[list[str], dict[str, str], list[str]]:
@@ -164,7 +166,8 @@ def file_text(sketch: Sketch, output: Path | None) -> str:
     late = "  # noqa: E402" if any("sys.path" in line for line in lines) else ""
     ours = f"from gradverify import {', '.join(sorted(sketch.used))}{late}"
     theirs = f"from {target.module} import {', '.join(sketch.imported)}{late}"
-    lines += [ours, theirs] if target.module > "gradverify" else [theirs, ours]
+    adapted = [f"from gradverify.adapters import {sketch.adapter}{late}"] if sketch.adapter else []
+    lines += [ours, *adapted, theirs] if target.module > "gradverify" else [theirs, ours, *adapted]
     told = wrap(sketch.told, 98, initial_indent="# ", subsequent_indent="#   ")
     lines += ["", *told, "spec = Spec(", f'    "{target.name}",']
     lines += [f"    {line}" for line in sketch.declared]
@@ -181,6 +184,17 @@ def file_text(sketch: Sketch, output: Path | None) -> str:
     ]
     lines += sketch.body.splitlines() if sketch.body else [f"spec.register({target.name})"]
     return "\n".join(lines) + "\n"
+
+
+def registration(adapter: str, arguments: Sequence[str]) -> str:
+    """Return the source that registers what an adapter makes of arguments, in lines that fit."""
+    whole = f"{adapter}({', '.join(arguments)})"
+    if len(f"spec.register({whole})") <= _LONG:
+        return f"spec.register({whole})"
+    if len(whole) + 4 > _LONG:
+        lines = "".join(f"        {argument},\n" for argument in arguments)
+        whole = f"{adapter}(\n{lines}    )"
+    return f"spec.register(\n    {whole}\n)"
 
 
 def unusable(name: str) -> bool:
