@@ -27,13 +27,19 @@ class Flaw:
     severity: str = "error"
 
 
+class NotOffered(Exception):
+    """Raised by a jvp or double_vjp of an adapter that only finds out when it is called that the
+    layer has none; the text says what it has not, and why."""
+
+
 class Adapter(ABC):
     """A layer that is written in another convention; `spec.register` and `Layer` take it.
 
     `written` are the functions that a person wrote, the forward first and the backward last (the
     same where there is one): findings name their lines, and exact arithmetic replays their
-    modules. `jvp` and `double_vjp` are None where the layer does not offer them. `words` say, by
-    question of `contract`, what a finding means in the words of the convention.
+    modules. `jvp` and `double_vjp` take the spec before all else, and are None where the layer
+    does not offer them. `words` say, by question of `contract`, what a finding means in the words
+    of the convention.
     """
 
     jvp: Derivative | None = None

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from gradverify.adapter import Adapter, Derivative, Flaw
@@ -62,8 +63,8 @@ class Layer:
         for key, value in {
             "spec": spec, "function": function, "name": label,
             "dtypes": checked_dtypes(dtypes), "file": own,
-            "jvp": jvp or _offered(function, "jvp"),
-            "double_vjp": double_vjp or _offered(function, "double_vjp"),
+            "jvp": jvp or _offered(spec, function, "jvp"),
+            "double_vjp": double_vjp or _offered(spec, function, "double_vjp"),
         }.items():  # fmt: skip
             object.__setattr__(self, key, value)
 
@@ -230,8 +231,12 @@ def registered(function: Callable[..., Any]) -> Layer:
     )
 
 
-def _offered(function: Callable[..., Any], name: str) -> Derivative | None:
-    return getattr(function, name) if isinstance(function, Adapter) else None
+def _offered(spec: Spec, function: Callable[..., Any], name: str) -> Derivative | None:
+    if not isinstance(function, Adapter) or (offered := getattr(function, name)) is None:
+        return None
+    bound = partial(offered, spec)
+    bound.__wrapped__ = function.written[-1]  # type: ignore[attr-defined] # whose line is told
+    return bound
 
 
 def _adapter(function: Any) -> Adapter | None:

@@ -229,7 +229,7 @@ def _reason(error: BaseException, layer: Layer) -> str:
     """Return what in the user's code takes no dual numbers, and where that stands."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if frame.filename == layer.location.rpartition(":")[0]]
-    told, place = str(error), ""
+    told, place = str(error) if isinstance(error, NotExact) else layer.name, ""
     if own:
         told = told if isinstance(error, NotExact) and told != "float" else _operation(own[-1])
         place = f" at {Path(own[-1].filename).name}:{own[-1].lineno}"

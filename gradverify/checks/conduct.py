@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from gradverify.adapter import NotOffered
 from gradverify.cases import Array, draw
 from gradverify.checks.agreement import DIGITS, equal, largest, near, slack
 from gradverify.checks.linear import SCALES, A, B, overflowed
@@ -14,7 +15,7 @@ from gradverify.checks.observation import Observation, failed
 from gradverify.checks.offered import Offered, Returned
 from gradverify.checks.returned import array_as_declared
 from gradverify.layer import ConventionError
-from gradverify.result import Status
+from gradverify.result import NOT_OFFERED, Status
 from gradverify.trial import LayerRaised
 
 
@@ -27,7 +28,10 @@ def conduct(one: Offered) -> Iterator[Observation]:
         returned, _ = one.first
     except LayerRaised as raised:
         cause = raised.__cause__
-        if isinstance(cause, ConventionError):
+        if isinstance(cause, NotOffered):
+            why = f"{NOT_OFFERED}{cause}"
+            yield Observation("raises", None, Status.NOT_APPLICABLE, why, powered=False)
+        elif isinstance(cause, ConventionError):
             yield failed(cause.question, None, str(raised))
         else:
             yield failed("raises", None, str(raised))
