@@ -148,6 +148,17 @@ def test_two_layers_of_one_name_in_a_file_are_an_error(spec_file):
     )
 
 
+def test_two_layers_of_one_name_from_one_line_are_an_error(spec_file):
+    """What a helper registers in a loop, under one name, is refused too: none is lost silently."""
+    path = spec_file(
+        RELU
+        + "\n\nfor scale in (1, 2):\n"
+        + '    relu.register(lambda x, scale=scale: (scale * x, None), name="scaled")\n'
+    )
+    with pytest.raises(SpecError, match="two layers are called 'scaled'"):
+        load(path)
+
+
 def test_a_spec_file_may_import_its_neighbours(spec_file):
     """A file registers layers for the spec of another file; each keeps its own layers."""
     base = spec_file(RELU, "base_spec.py")
