@@ -42,7 +42,7 @@ def register(spec, loss):
         at = arguments(x, y, weight, w, b)
         value, gradient = model.loss_gradient(**at, l2_reg_strength=penalty)
         # A Python float, which is a float64 that the caller may round.
-        return w.dtype.type(value), lambda dloss: {
+        return np.asarray(value, w.dtype), lambda dloss: {
             "w": dloss * gradient[:-1],
             "b": dloss * gradient[-1],
         }
@@ -108,7 +108,7 @@ def multinomial_double_vjp(tensors, cotangents, seeds, constants):
 def sklearn_linear_multinomial(x, y, weight, w, b, *, penalty):
     model, at = multinomial(x, y, weight, w, b)
     value, gradient = model.loss_gradient(**at, l2_reg_strength=penalty)
-    return w.dtype.type(value), lambda dloss: {
+    return np.asarray(value, w.dtype), lambda dloss: {
         "w": dloss * gradient[:, :-1],
         "b": dloss * gradient[:, -1],
     }
