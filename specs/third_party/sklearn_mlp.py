@@ -13,7 +13,6 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from gradverify import Constant, Input, Output, Param, Spec
 
-
 NEAR = "-1..1"
 
 
