@@ -96,11 +96,24 @@ def _import_message(path: Path, real: Path, error: BaseException) -> str:
         return f"{place}: {error}"
     remedy = ""
     reason = error.msg if isinstance(error, SyntaxError) else str(error)
-    if isinstance(error, ModuleNotFoundError):
-        remedy = f" (is {error.name} installed in this environment?)"
-    elif isinstance(error, ImportError) and "relative import" in reason:
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = error.name.partition(".")[0]
+        if importlib.util.find_spec(package) is None:
+            return (
+                f"{place}: needs the package {package}, which is not installed: pip install "
+                f"{_DISTRIBUTIONS.get(package, package)} (your own: pip install -e its project)"
+            )
+        remedy = f" (the {package} that is installed here has none: is it another version?)"
+    if isinstance(error, ImportError) and "relative import" in reason:
         remedy = " (a module of a package is named in [tool.gradverify] modules)"
     return f"{place}: does not import: {type(error).__name__}: {reason}{remedy}"
+
+
+# What is installed under another name than it is imported.
+_DISTRIBUTIONS = {
+    "PIL": "pillow", "cv2": "opencv-python", "skimage": "scikit-image", "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}  # fmt: skip
 
 
 def catalogue_folder() -> Path:

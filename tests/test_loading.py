@@ -198,8 +198,13 @@ BROKEN = {
     ),
     "a module that is not there": (
         "import os\nimport no_such_module\n",
-        ":2: does not import: ModuleNotFoundError: No module named 'no_such_module' "
-        "(is no_such_module installed in this environment?)",
+        ":2: needs the package no_such_module, which is not installed: pip install no_such_module "
+        "(your own: pip install -e its project)",
+    ),
+    "a module that its package has not": (
+        "import json.no_such_module\n",
+        ":1: does not import: ModuleNotFoundError: No module named 'json.no_such_module' (the json "
+        "that is installed here has none: is it another version?)",
     ),
     "a name that is not there": (
         "from gradverify import Imput\n",
