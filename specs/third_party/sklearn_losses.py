@@ -62,7 +62,7 @@ def register(spec, loss, hessian=True, name=None):
 half_squared_error = pointwise("half_squared_error", "(raw[n] - y[n])**2 / 2", y=REAL)
 register(half_squared_error, losses.HalfSquaredError)
 
-# The Hessians of these three are approximate, as their documentation says.
+# The Hessians of these two are 1 instead of 0, as their documentation says.
 absolute_error = pointwise("absolute_error", "abs(raw[n] - y[n])", y=REAL)
 register(absolute_error, losses.AbsoluteError, hessian=False)
 
@@ -79,7 +79,7 @@ huber = pointwise(
               (raw[n] - y[n])**2 / 2, delta*(abs(raw[n] - y[n]) - delta/2))""",
     y=REAL, delta=Constant(0.5, 2.0),
 )  # fmt: skip
-register(huber, losses.HuberLoss, hessian=False)
+register(huber, losses.HuberLoss)
 
 half_poisson = pointwise("half_poisson", "exp(raw[n]) - y[n]*raw[n]", y=COUNT)
 register(half_poisson, losses.HalfPoissonLoss)
