@@ -99,9 +99,11 @@ def _import_message(path: Path, real: Path, error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
         package = error.name.partition(".")[0]
         if importlib.util.find_spec(package) is None:
+            name = _PACKAGES.get(package, package)
+            own = "" if package in _PACKAGES else " (your own: pip install -e its project)"
             return (
                 f"{place}: needs the package {package}, which is not installed: pip install "
-                f"{_DISTRIBUTIONS.get(package, package)} (your own: pip install -e its project)"
+                f"{name}{own}"
             )
         remedy = f" (the {package} that is installed here has none: is it another version?)"
     if isinstance(error, ImportError) and "relative import" in reason:
@@ -109,9 +111,10 @@ def _import_message(path: Path, real: Path, error: BaseException) -> str:
     return f"{place}: does not import: {type(error).__name__}: {reason}{remedy}"
 
 
-# What is installed under another name than it is imported.
-_DISTRIBUTIONS = {
-    "PIL": "pillow", "cv2": "opencv-python", "skimage": "scikit-image", "sklearn": "scikit-learn",
+# Packages that are nobody's own, by the names that they are imported by, and installed by.
+_PACKAGES = {
+    "PIL": "pillow", "autograd": "autograd", "cv2": "opencv-python", "jax": "jax",
+    "scipy": "scipy", "skimage": "scikit-image", "sklearn": "scikit-learn", "torch": "torch",
     "yaml": "pyyaml",
 }  # fmt: skip
 

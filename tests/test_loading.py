@@ -237,6 +237,17 @@ def test_what_is_wrong_is_told_with_file_and_line(spec_file, kind):
     assert message(error).startswith(f"{path}{told}")
 
 
+def test_a_package_that_is_missing_is_told_by_the_name_to_install(spec_file, monkeypatch):
+    """What everybody knows has another name to pip, and is nobody's own."""
+    monkeypatch.setitem(sys.modules, "sklearn", None)  # as where it is not installed
+    path = spec_file("x = 1\nfrom sklearn.svm import SVC\n")
+    with pytest.raises(SpecError) as error:
+        load(path)
+    assert message(error) == (
+        f"{path}:2: needs the package sklearn, which is not installed: pip install scikit-learn"
+    )
+
+
 def test_an_equation_that_is_wrong_is_shown_with_a_caret(spec_file):
     """An undeclared tensor in a definition is shown in its equation, with a caret below it."""
     path = spec_file(BROKEN["an undeclared tensor"][0])
