@@ -10,6 +10,7 @@ from scipy.optimize import rosen, rosen_der, rosen_hess_prod
 from scipy.optimize._lsq.least_squares import IMPLEMENTED_LOSSES
 
 from gradverify import Input, Output, Spec
+from gradverify.adapters import value_and_grad
 
 rosenbrock = Spec(
     "rosenbrock",
@@ -25,9 +26,9 @@ def rosenbrock_double_vjp(tensors, cotangents, seeds, constants):
     return {"x": cotangents["y"] * rosen_hess_prod(x, along)}, {"y": rosen_der(x) @ along}
 
 
-@rosenbrock.register(double_vjp=rosenbrock_double_vjp)
-def scipy_rosenbrock(x):
-    return rosen(x), lambda dy: {"x": dy * rosen_der(x)}
+rosenbrock.register(
+    value_and_grad(rosen, rosen_der), name="scipy_rosenbrock", double_vjp=rosenbrock_double_vjp
+)
 
 
 def register(name, definition):

@@ -10,30 +10,31 @@ from sklearn.manifold._t_sne import _kl_divergence
 from sklearn.neighbors import NeighborhoodComponentsAnalysis
 
 from gradverify import Constant, Input, Output, Param, Spec
+from gradverify.adapters import value_and_grad
 
 nca = Spec(
     "nca",
     x=Input("N D", differentiable=False),
-    t=Input("N", dtype=int, range="0..1"),
+    same=Input("N N", values=(0, 1), differentiable=False),  # whether of one class
     a=Param("C D"),
     loss=Output(""),
     where=["N >= 2"],  # of one sample there is no other to be near to
     definition="""
-        e[n,c]    = sum[d](x[n,d]*a[c,d])
+        e[n,c]     = sum[d](x[n,d]*a[c,d])
         apart[i,j] = where(i == j, inf, sum[c]((e[i,c] - e[j,c])**2))
         total[i]   = logsumexp[j](-apart[i,j])
         p[i,j]     = exp(-apart[i,j] - total[i])
-        loss       = sum[i,j](where(t[i] == t[j], p[i,j], 0))
+        loss       = sum[i,j](same[i,j]*p[i,j])
     """,
 )
 
 
-@nca.register
-def sklearn_nca(x, t, a):
-    analysis = NeighborhoodComponentsAnalysis()
-    analysis.n_iter_ = 0
-    value, gradient = analysis._loss_grad_lbfgs(a.ravel(), x, t[:, None] == t)
-    return value, lambda dloss: {"a": dloss * gradient.reshape(a.shape)}
+analysis = NeighborhoodComponentsAnalysis()
+analysis.n_iter_ = 0  # as `fit` sets it
+nca.register(
+    value_and_grad(analysis._loss_grad_lbfgs, flat=["a"], names={"same": "same_class_mask"}),
+    name="sklearn_nca",
+)
 
 
 # The degrees of freedom are 1 for an embedding in the plane, and 2 for one in space, whose gradient

@@ -11,6 +11,7 @@ from sklearn.linear_model._huber import _huber_loss_and_gradient
 from sklearn.linear_model._linear_loss import LinearModelLoss
 
 from gradverify import Constant, Input, Output, Param, Spec
+from gradverify.adapters import value_and_grad
 
 DATA = Input("N D", differentiable=False)
 REAL = Input("N", differentiable=False)
@@ -135,17 +136,8 @@ linear_huber = Spec(
 
 
 # The gradient is float64 whatever the data: so are the coefficients that HuberRegressor fits.
-@linear_huber.register(dtypes=["float64"])
-def sklearn_linear_huber(x, y, weight, w, b, sigma, *, epsilon, alpha):
-    value, gradient = _huber_loss_and_gradient(
-        np.concatenate([w, [b, sigma]]), x, y, epsilon, alpha, weight
-    )
-
-    def pullback(dloss):
-        return {
-            "w": dloss * gradient[:-2],
-            "b": dloss * gradient[-2],
-            "sigma": dloss * gradient[-1],
-        }
-
-    return value, pullback
+linear_huber.register(
+    value_and_grad(_huber_loss_and_gradient, names={"weight": "sample_weight"}),
+    name="sklearn_linear_huber",
+    dtypes=["float64"],
+)
