@@ -616,7 +616,9 @@ def test_help_says_what_the_exit_code_means(capsys):
     """That --since may find nothing to judge, and is green then, stands in the help."""
     assert main(["gate", "--help"]) == 0
     out = capsys.readouterr().out
-    assert "0  every layer is verified (or a known failure), or --since left nothing to judge" in out
+    assert (
+        "0  every layer is verified (or a known failure), or --since left nothing to judge" in out
+    )
     assert all(option in out for option in ("--since REF", "--write-record", "--format"))
 
 
