@@ -30,7 +30,7 @@ def replay_line(layer: Layer, check: str | None, case: object) -> str:
 def _found_again(layer: Layer) -> bool:
     """Whether to load the layer's file gives it back: the same code for the same spec."""
     entry = REGISTERED.get((layer.file, layer.name))
-    if entry is None or not entry.at_import:
+    if entry is None or entry.module is None:
         return False
     known = from_registration(entry)
     return (known.location, _declared(known.spec)) == (layer.location, _declared(layer.spec))

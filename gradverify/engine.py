@@ -12,7 +12,7 @@ from gradverify import __version__
 from gradverify.attribution import odd_offered, odd_one_out
 from gradverify.cases import Case, is_large, least_elements, parse_case
 from gradverify.checks import CHECKS
-from gradverify.checks.names import NAMES, holds_up
+from gradverify.checks.names import GOOD, NAMES, holds_up
 from gradverify.checks.observation import Observation
 from gradverify.checks.offered import KINDS
 from gradverify.config import PROFILES, Profile, read_config
@@ -147,7 +147,7 @@ def verify_layer(
     results = tuple(_with_reason(result, ignored or {}) for result in told)
     others = ground.cases[asked:]
     findings = tuple(_findings(layer, looked_at, seen, others, explore=case is None))
-    compared = any(r.status is not Status.SKIPPED for r in results if r.check in SOURCES)
+    compared = any(r.status in GOOD for r in results if r.check in SOURCES)
     if any(f.severity == "error" for f in findings):
         verdict = Verdict.FAILED
     elif case is None and compared and not any(holds_up(r, bare=oracle is None) for r in results):

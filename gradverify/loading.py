@@ -96,11 +96,27 @@ def _import_message(path: Path, real: Path, error: BaseException) -> str:
         return f"{place}: {error}"
     remedy = ""
     reason = error.msg if isinstance(error, SyntaxError) else str(error)
-    if isinstance(error, ModuleNotFoundError):
-        remedy = f" (is {error.name} installed in this environment?)"
-    elif isinstance(error, ImportError) and "relative import" in reason:
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = error.name.partition(".")[0]
+        if importlib.util.find_spec(package) is None:
+            name = _PACKAGES.get(package, package)
+            own = "" if package in _PACKAGES else " (your own: pip install -e its project)"
+            return (
+                f"{place}: needs the package {package}, which is not installed: pip install "
+                f"{name}{own}"
+            )
+        remedy = f" (the {package} that is installed here has none: is it another version?)"
+    if isinstance(error, ImportError) and "relative import" in reason:
         remedy = " (a module of a package is named in [tool.gradverify] modules)"
     return f"{place}: does not import: {type(error).__name__}: {reason}{remedy}"
+
+
+# Packages that are nobody's own, by the names that they are imported by, and installed by.
+_PACKAGES = {
+    "PIL": "pillow", "autograd": "autograd", "cv2": "opencv-python", "jax": "jax",
+    "scipy": "scipy", "skimage": "scikit-image", "sklearn": "scikit-learn", "torch": "torch",
+    "yaml": "pyyaml",
+}  # fmt: skip
 
 
 def catalogue_folder() -> Path:

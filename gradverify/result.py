@@ -126,7 +126,7 @@ class LayerResult:
     """One layer: its verdict, its checks and its findings; `source` is file:line.
 
     `evidence` is there where a view was asked for that shows it; `known` says why and until when
-    the layer may fail, where the gate knows that of all that is wrong; such findings are of the
+    the layer may fail, where the settings know that of all that is wrong; such findings are of the
     severity *known*.
     """
 

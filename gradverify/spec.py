@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice, product
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, TypeVar, cast, overload
 
 from gradverify.declare import Constant, Tensor, checked_allow, checked_dtypes, parse_range
@@ -32,7 +32,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 @dataclass(frozen=True)
 class Registration:
     """A function registered as a layer of a spec; `file` and `line` are where that was done, and
-    `at_import` says that to execute the file does it, so that its layer can be found again."""
+    `module` is the code of that file where executing it did, so that its layer can be found again.
+    """
 
     spec: "Spec"
     name: str
@@ -40,7 +41,7 @@ class Registration:
     dtypes: tuple[str, ...] | None
     file: str
     line: int
-    at_import: bool
+    module: CodeType | None
     jvp: Callable[..., Any] | None
     double_vjp: Callable[..., Any] | None
 
@@ -391,16 +392,16 @@ class Spec:
         """
         frame = sys._getframe(1)
         file, line = str(Path(frame.f_code.co_filename).resolve()), frame.f_lineno
-        at_import = _executes(frame, frame.f_code.co_filename)
+        module = _executing(frame, frame.f_code.co_filename)
 
         def keep(function: Callable[..., Any]) -> Callable[..., Any]:
             if not callable(function):
                 raise SpecError(f"spec {self.name!r}: {function!r} is not callable")
             label = str(name or getattr(function, "__name__", type(function).__name__))
             new = Registration(self, label, function, checked_dtypes(dtypes), file, line,
-                               at_import, jvp, double_vjp)  # fmt: skip
+                               module, jvp, double_vjp)  # fmt: skip
             old = REGISTERED.get((file, label))
-            if old is not None and _place(old) != _place(new):
+            if old is not None and (_place(old) != _place(new) or _at_once(old, new)):
                 raise SpecError(
                     f"two layers are called {label!r} in {file}: rename one, "
                     f'or register it with a name of its own, @{self.name}.register(name="...")'
@@ -424,14 +425,21 @@ def _check_declared(name: str, value: object) -> None:
         raise SpecError(f"{name} has a meaning in Python: choose another name")
 
 
-def _executes(frame: FrameType | None, file: str) -> bool:
-    """Whether a file is being executed, not just a function of it."""
+def _executing(frame: FrameType | None, file: str) -> CodeType | None:
+    """Return the code of a file where it is being executed, not just a function of it."""
     while frame is not None:
         code = frame.f_code
         if code.co_name == "<module>" and code.co_filename == file:
-            return True
+            return code
         frame = frame.f_back
-    return False
+    return None
+
+
+def _at_once(old: Registration, new: Registration) -> bool:
+    """Whether one execution of a file made both, each time from new code, and they differ: what a
+    helper of the file registers in a loop, all of it written in one place."""
+    same = old.spec is new.spec and old.function is new.function
+    return new.module is not None and old.module is new.module and not same
 
 
 def _place(entry: Registration) -> tuple[object, ...]:

@@ -298,7 +298,10 @@ def test_the_exit_code_follows_the_verdicts(here, engine, capsys, names, code, c
 
 
 BROKEN = "import no_such_module"
-REMEDY = "(is no_such_module installed in this environment?)"
+NEEDS = (
+    "needs the package no_such_module, which is not installed: pip install no_such_module "
+    "(your own: pip install -e its project)"
+)
 
 
 def test_a_file_that_does_not_import_is_a_problem_of_its_own(here, engine, capsys):
@@ -306,9 +309,7 @@ def test_a_file_that_does_not_import_is_a_problem_of_its_own(here, engine, capsy
     here(a=BROKEN, b=layers("right"))
     assert main(["verify", ".", "--format", "json"]) == 1
     report = report_from_json(capsys.readouterr().out)
-    assert report.problems == (
-        f"a.py:1: does not import: ModuleNotFoundError: No module named 'no_such_module' {REMEDY}",
-    )
+    assert report.problems == (f"a.py:1: {NEEDS}",)
     assert [layer.verdict for layer in report.layers] == [Verdict.VERIFIED]
     assert not report.ok
 
@@ -318,7 +319,7 @@ def test_where_nothing_imports_nothing_was_judged(here, engine, capsys):
     here(a=BROKEN, b="from gradverify import Spec\nSpec('empty')")
     assert main(["verify", "."]) == 2
     out, err = capsys.readouterr()
-    assert "PROBLEM a.py:1: does not import: ModuleNotFoundError" in out
+    assert "PROBLEM a.py:1: needs the package no_such_module" in out
     assert "PROBLEM b.py:2: spec 'empty': no output is declared" in out
     assert last(out) == "nothing was judged; 2 problems"
     assert err == ""
@@ -339,7 +340,7 @@ def test_a_glob_that_matches_nothing_tells_the_problems_too(here, engine, capsys
     assert main(["verify", ".", "--layer", "other"]) == 2
     assert capsys.readouterr().err.splitlines() == [
         "gradverify: --layer 'other' matches nothing; known are right",
-        f"a.py:1: does not import: ModuleNotFoundError: No module named 'no_such_module' {REMEDY}",
+        f"a.py:1: {NEEDS}",
     ]
 
 
@@ -441,10 +442,7 @@ def test_list_tells_what_does_not_import(here, capsys):
     assert main(["list", "."]) == 1
     out, err = capsys.readouterr()
     assert last(out).split()[0] == "right"
-    assert err == (
-        "gradverify: b.py:1: does not import: ModuleNotFoundError: No module named "
-        f"'no_such_module' {REMEDY}\n"
-    )
+    assert err == f"gradverify: b.py:1: {NEEDS}\n"
     assert main(["list", "b.py"]) == 2
 
 

@@ -190,6 +190,24 @@ def test_a_tensor_at_the_end_of_its_range_is_no_finding():
     assert 0 < pinned < 20
 
 
+@pytest.mark.parametrize("seed", [73, 135, 256])
+def test_a_nearly_flat_place_is_no_finding(seed):
+    """Momentum needs a small rate where the loss is flat here and worse at the end of the range."""
+    spec = Spec(
+        "plateau", x=Input("N", range="1..1.1", differentiable=False),
+        a=Param("", range="-3.4..8"), y=Output("N"), where=["N >= 2"],
+        definition="y[n] = where(n == 0, 1, exp(-x[n]*exp(-a)))",
+    )  # fmt: skip
+
+    def layer(x, a):
+        y = np.exp(-x * np.exp(-a))
+        y[0] = 1
+        return y, lambda dy: {"a": (dy * y * x)[1:].sum() * np.exp(-a)}
+
+    line = f"N=2 dtype=float64 layout=C values=ordinary cotangent=signed seed={seed}"
+    assert verify(Layer(spec, layer), checks=["descent"], case=line).findings == ()
+
+
 @pytest.mark.parametrize("factor", [-1, 0.5])
 def test_a_wrong_gradient_of_a_tensor_with_a_range_is_told(factor):
     """Staying inside hides no wrong sign and no wrong length."""

@@ -24,9 +24,8 @@ from gradverify.notation.dims import (
 )
 from gradverify.notation.parse import Source, parse_expression
 from gradverify.notation.tree import Name, text
-from gradverify.project import spec_files
 
-SPECS = {x.spec.name: x.spec for p in spec_files([catalogue_folder()]) for x in load(p)}
+SPECS = {x.spec.name: x.spec for p in catalogue_folder().glob("*.py") for x in load(p)}
 
 
 def size(written):

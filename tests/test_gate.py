@@ -5,6 +5,9 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
 
 import pytest
 from inline import Inline
@@ -14,6 +17,8 @@ from gradverify import Status, Verdict
 from gradverify.audit.run import LayerAudit, Survivor
 from gradverify.checks.names import NAMES
 from gradverify.cli import main
+from gradverify.config import Config, KnownFailure
+from gradverify.gate.policy import under_policy
 from gradverify.gate.record import read, update
 from gradverify.loading import catalogue_folder
 from gradverify.result import CheckResult, Finding, LayerResult
@@ -236,7 +241,7 @@ def test_a_spec_that_does_not_import_does_not_hide_the_others(project, judged, c
     code, report, _ = gate(capsys)
     assert (code, judged) == (1, [("second", "quick"), ("third", "quick")])
     (problem,) = report["problems"]
-    assert problem.startswith("specs/a.py:1: does not import: ModuleNotFoundError")
+    assert problem.startswith("specs/a.py:1: needs the package no_such_module")
 
 
 def test_modules_are_spec_files_too(project, judged, capsys):
@@ -425,6 +430,33 @@ def test_how_a_known_failure_reads(project, judged, capsys):
     assert out.endswith("\n3 layers: 2 verified, 1 known failure\n")
 
 
+def test_verify_knows_the_same_failures(project, judged, capsys):
+    """`verify` ends green where only what is known fails, shows it, and is strict about the rest."""
+    project.write(specs__a=layer("wrong"))
+    settings(project, KNOWN.format(layer="wrong", expires="2100-01-01"))
+    assert main(["verify"]) == 0
+    out = capsys.readouterr().out
+    assert "known wrong · symbolic · w\n" in out
+    assert out.endswith("\n3 layers: 2 verified, 1 known failure\n")
+    settings(project, KNOWN.format(layer="second", expires="2100-01-01"))
+    assert main(["verify", "--layer", "second"]) == 1
+    assert "there is none: delete it from" in " ".join(capsys.readouterr().out.split())
+    settings(project, KNOWN.format(layer="secnd", expires="2100-01-01"))
+    assert main(["verify", "specs/b.py"]) == 0  # the layer may be elsewhere
+    assert main(["verify"]) == 1
+    assert "matches no layer; did you mean 'second'?" in " ".join(capsys.readouterr().out.split())
+
+
+def test_what_is_not_asked_is_no_known_failure():
+    """Where only other checks are made, it neither is one nor is it missed; the layer is unsure."""
+    known = KnownFailure("*", "see the paper", date(2100, 1, 1))
+    config = Config(root=Path(), known_failures=(known, replace(known, check="symbolic")))
+    asked = dict.fromkeys(NAMES, Status.SKIPPED) | {"contract": Status.PASSED}
+    checks = tuple(CheckResult(name, status) for name, status in asked.items())
+    unsure = LayerResult("s", "wrong", "a.py:6", Verdict.INCOMPLETE, checks)
+    assert under_policy(unsure, "a.py", config, date(2026, 1, 1)) == unsure
+
+
 def test_a_known_failure_is_strict(project, judged, capsys):
     """What is listed as failing and does not fail is an error, and so is what matches nothing."""
     settings(
@@ -584,7 +616,9 @@ def test_help_says_what_the_exit_code_means(capsys):
     """That --since may find nothing to judge, and is green then, stands in the help."""
     assert main(["gate", "--help"]) == 0
     out = capsys.readouterr().out
-    assert "0  every layer is verified, or --since left nothing to judge" in out
+    assert (
+        "0  every layer is verified (or a known failure), or --since left nothing to judge" in out
+    )
     assert all(option in out for option in ("--since REF", "--write-record", "--format"))
 
 

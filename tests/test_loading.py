@@ -148,6 +148,17 @@ def test_two_layers_of_one_name_in_a_file_are_an_error(spec_file):
     )
 
 
+def test_two_layers_of_one_name_from_one_line_are_an_error(spec_file):
+    """What a helper registers in a loop, under one name, is refused too: none is lost silently."""
+    path = spec_file(
+        RELU
+        + "\n\nfor scale in (1, 2):\n"
+        + '    relu.register(lambda x, scale=scale: (scale * x, None), name="scaled")\n'
+    )
+    with pytest.raises(SpecError, match="two layers are called 'scaled'"):
+        load(path)
+
+
 def test_a_spec_file_may_import_its_neighbours(spec_file):
     """A file registers layers for the spec of another file; each keeps its own layers."""
     base = spec_file(RELU, "base_spec.py")
@@ -187,8 +198,13 @@ BROKEN = {
     ),
     "a module that is not there": (
         "import os\nimport no_such_module\n",
-        ":2: does not import: ModuleNotFoundError: No module named 'no_such_module' "
-        "(is no_such_module installed in this environment?)",
+        ":2: needs the package no_such_module, which is not installed: pip install no_such_module "
+        "(your own: pip install -e its project)",
+    ),
+    "a module that its package has not": (
+        "import json.no_such_module\n",
+        ":1: does not import: ModuleNotFoundError: No module named 'json.no_such_module' (the json "
+        "that is installed here has none: is it another version?)",
     ),
     "a name that is not there": (
         "from gradverify import Imput\n",
@@ -219,6 +235,17 @@ def test_what_is_wrong_is_told_with_file_and_line(spec_file, kind):
     with pytest.raises(SpecError) as error:
         load(path)
     assert message(error).startswith(f"{path}{told}")
+
+
+def test_a_package_that_is_missing_is_told_by_the_name_to_install(spec_file, monkeypatch):
+    """What everybody knows has another name to pip, and is nobody's own."""
+    monkeypatch.setitem(sys.modules, "sklearn", None)  # as where it is not installed
+    path = spec_file("x = 1\nimport sklearn\n")
+    with pytest.raises(SpecError) as error:
+        load(path)
+    assert message(error) == (
+        f"{path}:2: needs the package sklearn, which is not installed: pip install scikit-learn"
+    )
 
 
 def test_an_equation_that_is_wrong_is_shown_with_a_caret(spec_file):

@@ -110,6 +110,10 @@ def bin(tmp_path_factory):
     (packages / "others.pth").write_text("\n".join(site.getsitepackages()))
     code, told = run(python, "-c", "import gradverify; print(gradverify.__file__)", folder=folder)
     assert Path(told.strip()).is_relative_to(environment), told
+    # It brings the catalogue, and not the gallery, which needs packages that nobody has to have.
+    catalogue = packages / "gradverify" / "_catalogue"
+    assert {p.name for p in catalogue.iterdir() if p.is_dir()} <= {"__pycache__"}
+    assert (catalogue / "batch_norm.py").is_file()
     return commands
 
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from gradverify import Profile, UsageError, Verdict, verify
+from gradverify import Layer, Profile, Spec, UsageError, Verdict, verify
 from gradverify.checks.names import NAMES
 from gradverify.cli import main
 from gradverify.config import PROFILES, Config, Override
@@ -153,6 +153,16 @@ class TestOverride:
         result = verify_layer(
             right, PROFILES["quick"], asked, 0, ignored=dict.fromkeys(sources, "-")
         )
+        assert result.verdict is Verdict.INCOMPLETE
+
+    def test_a_source_that_cannot_be_asked_compares_nothing(self, right):
+        """Nor is a layer whose only other sources of gradients are unavailable."""
+        spec = Spec("bare", **dict(right.spec.tensors))
+        ignored = dict.fromkeys(("finite_difference", "exact", "descent"), "-")
+        asked = tuple(name for name in NAMES if name not in ignored)
+        layer = Layer(spec, right.function)
+        assert verify_layer(layer, PROFILES["quick"], NAMES, 0).verdict is Verdict.VERIFIED
+        result = verify_layer(layer, PROFILES["quick"], asked, 0, ignored=ignored)
         assert result.verdict is Verdict.INCOMPLETE
 
 

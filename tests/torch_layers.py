@@ -14,10 +14,11 @@ from gradverify.calculus.compile import Oracle
 from gradverify.calculus.exact import Exact, evaluate_exactly
 from gradverify.loading import catalogue_folder, load
 from gradverify.numerics.allowance import Allowance, reference
-from gradverify.project import spec_files
 from gradverify.spec import Spec
 
-SPECS = {x.spec.name: x.spec for path in spec_files([catalogue_folder()]) for x in load(path)}
+SPECS = {
+    x.spec.name: x.spec for path in sorted(catalogue_folder().glob("*.py")) for x in load(path)
+}
 
 
 @cache

@@ -489,8 +489,11 @@ def _adam(problem: _Problem, names: tuple[str, ...]) -> bool:
 
 
 def _ends_below(problem: _Problem, run: Callable[[float], float], rate: float) -> bool:
-    """Whether a run ends below the start at some rate, by quartering; not monotone on the way."""
-    for _ in range(HALVINGS // 4):
+    """Whether a run ends below the start at some rate, by quartering; not monotone on the way.
+
+    It goes as far down as HALVINGS do: in a nearly flat place the first rate is a huge one.
+    """
+    for _ in range(HALVINGS // 2):
         if run(rate) < problem.before:
             return True
         rate /= 4

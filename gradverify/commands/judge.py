@@ -4,12 +4,13 @@ import argparse
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradverify import __version__
-from gradverify.config import Config, require_known, require_matches
+from gradverify.config import Config, GatePolicy, require_known, require_matches
 from gradverify.errors import SpecError, UsageError, complain, few
 from gradverify.survey import Found, died, job_for, look, try_case
 
@@ -52,7 +53,8 @@ def judge(
     """Judge the layers of the files, deliver the report and return the exit code.
 
     The checks that were `selected` by name are made even where the settings ignore them. `case` is
-    the one case to judge layers at, of a line that was printed when they had the digest `since`.
+    the one case to judge layers at, of a line that was printed when they had the digest `since`;
+    what fails there is told also where the settings know of it.
     """
     from gradverify.checks.names import NAMES
     from gradverify.declare import DTYPES
@@ -77,7 +79,10 @@ def judge(
         return [job_for(f, config, checks, selected, case, since, evidence=shown) for f in chosen]
 
     run = judged(config, files, prepared)
-    report = report_of(run, config)
+    problems: list[str] = []
+    if case is None:
+        run, problems = with_known(run, config, whole=not options.paths)
+    report = report_of(run, config, problems=problems)
     deliver(report, wanted, verbose=options.verbose)
     return 0 if case is not None and _clean(report) else exit_code(report)
 
@@ -110,6 +115,22 @@ def judged(
     except KeyboardInterrupt:
         return Judged(survey, tuple(jobs), _as_far(jobs, known), interrupted=True)
     return Judged(survey, tuple(jobs), results)
+
+
+def with_known(done: Judged, config: Config, *, whole: bool) -> tuple[Judged, list[str]]:
+    """Return the results with the failures that the settings know of marked as such, and what is
+    wrong with these settings; `whole` says that all layers were looked for."""
+    from gradverify.gate.policy import under_policy, unmatched
+
+    plain, today = replace(config, gate=GatePolicy()), date.today()
+    results = tuple(
+        under_policy(layer, job.file, plain, today)
+        for job, layer in zip(done.jobs, done.results, strict=True)
+    )
+    names = [f.layer for f in done.survey.found]
+    complete = whole and not done.survey.problems and bool(names)
+    problems = unmatched(config.known_failures, names) if complete else []
+    return replace(done, results=results), problems
 
 
 def report_of(

@@ -23,22 +23,30 @@ if TYPE_CHECKING:
 def under_policy(layer: LayerResult, file: str, config: Config, today: date) -> LayerResult:
     """Return a result, of a layer that a file registers, as the project's policy has it.
 
-    What is required and not there is an error, and so is a known failure that does not fail. Where
-    nothing but known failures is wrong, the layer is marked as known to fail.
+    What is required and not there is an error, and so is a known failure that does not fail, of
+    what was asked. Where nothing but known failures is wrong, the layer is marked as known to fail.
     """
     mine = [k for k in config.known_failures if fnmatchcase(layer.layer, k.layer)]
     live = [k for k in mine if k.counts(today)]
     failing = {f.check for f in layer.errors}
-    unanswered = {c.check for c in _unanswered(layer)} - failing
+    unanswered = [c for c in _unanswered(layer) if c.check not in failing]
     excuses = [
         *((f.check, _excuses(live, f.check, f.tensor)) for f in layer.errors),
-        # A check that fails of itself, and not of one tensor, is known only as a whole.
-        *((check, _excuses(live, check, None)) for check in unanswered),
+        # A check that fails of itself, and not of one tensor, is known only as a whole; what was
+        # not asked is not known.
+        *(
+            (c.check, _excuses(live, c.check, None) if c.status is not Status.SKIPPED else [])
+            for c in unanswered
+        ),
     ]
     excused = {check for check, found in excuses if found}
     used = {k for _, found in excuses for k in found}
     findings = [
-        *(_passes(layer, file, k, config.file) for k in live if k not in used),
+        *(
+            _passes(layer, file, k, config.file)
+            for k in live
+            if k not in used and _was_asked(layer, k)
+        ),
         *_missing(layer, file, config.gate, failing | excused),
     ]
     expired = [
@@ -62,6 +70,12 @@ def under_policy(layer: LayerResult, file: str, config: Config, today: date) -> 
 def _excuses(live: Iterable[KnownFailure], check: str, tensor: str | None) -> list[KnownFailure]:
     """Return the known failures that cover a failure of a check."""
     return [k for k in live if k.covers(check, tensor)]
+
+
+def _was_asked(layer: LayerResult, known: KnownFailure) -> bool:
+    """Whether all was asked that could have failed as known."""
+    mine = [c for c in layer.checks if known.check in (None, c.check)]
+    return all(c.ignored or c.status is not Status.SKIPPED for c in mine)
 
 
 def _passes(layer: LayerResult, file: str, known: KnownFailure, settings: Path | None) -> Finding:
