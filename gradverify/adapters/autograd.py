@@ -75,20 +75,25 @@ class _AutogradFunction(Adapter):
 
         return found, pullback
 
+    def _called(self, spec: Spec, tensors: Arrays, constants: Arrays, free: Any) -> dict[str, Any]:
+        """Return the outputs by name, where `free` are the tensors that take a gradient."""
+        values = {**tensors, **dict(zip(spec.differentiable, free, strict=True)), **constants}
+        found = outputs(spec, call(self._f, self._tree, values, _over))
+        for name, value in found.items():
+            if getattr(value, "dtype", None) == np.dtype(object):
+                raise ConventionError(
+                    "type", f"output {name} is an array of objects, made by NumPy of what autograd "
+                            "traces: use autograd.numpy",
+                )  # fmt: skip
+        return found
+
     def _outcome(self, spec: Spec, tensors: Arrays, constants: Arrays) -> Callable[[Any], Any]:
-        """Return the function of the tuple of tensors that take a gradient, which autograd
-        differentiates; it returns the tuple of all outputs."""
+        """Return the function of one tuple, of the tensors that take a gradient, to another, of all
+        outputs, which autograd differentiates."""
         from autograd.builtins import tuple as differentiable_tuple
 
         def outcome(free: Any) -> Any:
-            values = {**tensors, **dict(zip(spec.differentiable, free, strict=True)), **constants}
-            found = outputs(spec, call(self._f, self._tree, values, _over))
-            for name, value in found.items():
-                if getattr(value, "dtype", None) == np.dtype(object):
-                    raise ConventionError(
-                        "type", f"output {name} is an array of objects, made by NumPy of what "
-                                "autograd traces: use autograd.numpy",
-                    )  # fmt: skip
+            found = self._called(spec, tensors, constants, free)
             return differentiable_tuple(tuple(found.values()))
 
         return outcome
@@ -98,8 +103,7 @@ class _AutogradFunction(Adapter):
     ) -> dict[str, Any]:
         from autograd import make_jvp
 
-        along = tuple(tangents[k] if k in tangents else np.zeros_like(tensors[k])
-                      for k in spec.differentiable)  # fmt: skip
+        along = tuple(_direction(tangents, tensors, k) for k in spec.differentiable)
         with self._telling("forward mode"):
             at = _tensors(spec, tensors)
             _, dots = make_jvp(self._outcome(spec, tensors, constants))(at)(along)
@@ -109,30 +113,31 @@ class _AutogradFunction(Adapter):
     def _double_vjp(
         self, spec: Spec, tensors: Arrays, cotangents: Arrays, seeds: Arrays, constants: Arrays
     ) -> tuple[dict[str, Any], dict[str, Any]]:
+        import autograd.numpy as anp
         from autograd import make_vjp
-        from autograd.builtins import tuple as differentiable_tuple
 
-        count = len(spec.differentiable)
-        outcome = self._outcome(spec, tensors, constants)
+        # Of one vector: what autograd adds up of tuples cannot be differentiated again.
+        def joined(arrays: Any) -> Any:
+            return anp.concatenate([anp.reshape(a, -1) for a in arrays])
 
-        def gradients(given: Any) -> Any:
-            pull, found = make_vjp(outcome)(differentiable_tuple(given[:count]))
-            named = dict(zip(spec.differentiable_outputs, given[count:], strict=True))
-            dys = (named[y] if y in named else np.zeros_like(v)
-                   for y, v in zip(spec.outputs, found, strict=True))  # fmt: skip
-            return pull(differentiable_tuple(tuple(dys)))
+        free, dys = spec.differentiable, spec.differentiable_outputs
+        at, along = _tensors(spec, tensors), [_direction(seeds, tensors, k) for k in free]
+        given = [cotangents[y] for y in dys]
+        size = sum(a.size for a in at)
 
-        along = tuple(seeds[k] if k in seeds else np.zeros_like(tensors[k])
-                      for k in spec.differentiable)  # fmt: skip
+        def outcome(flat: Any) -> Any:
+            found = self._called(spec, tensors, constants, _split(anp, flat, at))
+            return joined(found[y] for y in dys)
+
+        def gradients(both: Any) -> Any:
+            return make_vjp(outcome)(both[:size])[0](both[size:])
+
         with self._telling("double backward"):
-            at = _tensors(spec, tensors)
-            pull, _ = make_vjp(gradients)(
-                (*at, *(cotangents[y] for y in spec.differentiable_outputs))
-            )
-            found = pull(along)
+            found = _split(anp, make_vjp(gradients)(joined((*at, *given)))[0](joined(along)),
+                           (*at, *given))  # fmt: skip
         return (
-            dict(zip(spec.differentiable, found[:count], strict=True)),
-            dict(zip(spec.differentiable_outputs, found[count:], strict=True)),
+            dict(zip(free, found[: len(free)], strict=True)),
+            dict(zip(dys, found[len(free) :], strict=True)),
         )
 
     @contextmanager
@@ -160,6 +165,18 @@ def _tensors(spec: Spec, tensors: Arrays) -> tuple[Any, ...]:
     if any(np.asarray(a).dtype.kind != "f" for a in found):
         raise TypeError("autograd differentiates arrays of floats")
     return found
+
+
+def _direction(directions: Arrays, tensors: Arrays, name: str) -> Any:
+    """Return the direction of a tensor, which is 0 where none is given."""
+    return directions[name] if name in directions else np.zeros_like(tensors[name])
+
+
+def _split(anp: Any, flat: Any, like: Any) -> list[Any]:
+    """Return the parts of a vector, in the shapes of some arrays."""
+    ends = np.cumsum([np.size(a) for a in like])
+    parts = zip(like, (0, *ends[:-1]), ends, strict=True)
+    return [anp.reshape(flat[begin:end], np.shape(a)) for a, begin, end in parts]
 
 
 def _is_own(f: Any) -> bool:
