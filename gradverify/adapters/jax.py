@@ -39,6 +39,11 @@ REMEDIES = {
     "ConcretizationTypeError": CHOICE,
 }  # fmt: skip
 
+# What JAX compiles takes two megabytes, and it keeps it: after so many shapes, of whatever layers,
+# it is told to let go of it.
+MOST_SHAPES = 100
+_MET: set[Any] = set()
+
 
 def jax_function(
     f: Callable[..., Any], *, tree: Mapping[str, Any] | None = None, jit: bool = True
@@ -74,7 +79,7 @@ class _JaxFunction(Adapter):
         super().__init__(_written(jax, f, custom), getattr(f, "__name__", type(f).__name__))
         self._jax, self._f, self._tree, self._jit = jax, f, tree, jit
         self._made: dict[Any, _Functions] = {}
-        self._traced: set[Any] = set()
+        self._pure: set[_Functions] = set()
         # A custom_vjp has a rule for reverse mode alone.
         self.jvp = None if isinstance(custom, jax.custom_vjp) else self._jvp
         self.double_vjp = self._double_vjp
@@ -86,8 +91,7 @@ class _JaxFunction(Adapter):
         functions = self._functions(spec, constants)
         with self._telling("forward", tensors):
             free, fixed = self._split(spec, tensors)
-            if self._jit:
-                self._check_pure(functions, free, fixed)
+            self._meet(functions, free, fixed)
             found, pull = functions.forward(free, fixed)
             kinds = [found[y] for y in spec.differentiable_outputs]
 
@@ -166,15 +170,21 @@ class _JaxFunction(Adapter):
             called = tuple(map(jax.jit, called))
         return _Functions(*called, plain)
 
+    def _meet(self, functions: _Functions, free: Arrays, fixed: Arrays) -> None:
+        """Look at a function before it is compiled for new shapes, of which JAX keeps all."""
+        if self._jit and functions not in self._pure:
+            self._check_pure(functions, free, fixed)
+            self._pure.add(functions)
+        _MET.add((functions, *((k, v.shape, v.dtype) for k, v in {**free, **fixed}.items())))
+        if len(_MET) > MOST_SHAPES:
+            self._jax.clear_caches()
+            _MET.clear()
+
     def _check_pure(self, functions: _Functions, free: Arrays, fixed: Arrays) -> None:
         """Raise ConventionError where the function, traced twice, is not the same program."""
-        jax = self._jax
-        shapes = tuple((k, v.shape, str(v.dtype)) for k, v in {**free, **fixed}.items())
-        if (key := (id(functions), shapes)) in self._traced:
-            return
         # Of a function that it knows, JAX keeps the program: each of these is another one.
         again = [partial(functions.plain) for _ in range(2)]
-        if len({_program(jax.make_jaxpr(each)(free, fixed)) for each in again}) > 1:
+        if len({_program(self._jax.make_jaxpr(each)(free, fixed)) for each in again}) > 1:
             raise ConventionError(
                 "repeatable",
                 "the function is not pure: traced twice for the same shapes, JAX gets two "
@@ -182,7 +192,6 @@ class _JaxFunction(Adapter):
                 "come from jax.random with a key that is given, and what changes between calls "
                 "is an argument",
             )
-        self._traced.add(key)
 
     def _check_output(self, name: str, value: Any) -> None:
         jax = self._jax
@@ -208,7 +217,7 @@ class _JaxFunction(Adapter):
         """Return a JAX array of its own: what a caller writes to later must not change it."""
         if np.asarray(value).dtype.kind not in "fiub":
             raise TypeError("JAX has no arrays of objects")
-        return self._jax.numpy.asarray(np.array(value))
+        return self._jax.device_put(np.array(value))  # jnp.asarray would compile for each shape
 
     def _directions(self, free: Arrays, directions: Arrays) -> dict[str, Any]:
         zero = self._jax.numpy.zeros_like

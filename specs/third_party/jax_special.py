@@ -2,6 +2,12 @@
 
 Where there is no such formula, the spec has no definition: what is asked then is whether the
 gradient is the slope of the function.
+
+In jax 0.10.2 three of them are wrong. The gradient of i0 is 1 at 0, where i0 is flat: its factors
+exp(abs(x)) and i0e(x) each take another slope there. That of spence is nan for x in 1..2, from the
+logarithm of 1 - x in a branch that is not chosen. And betaln is off by some 1e-7 where a or b is 8
+or more: of the two branches of TOMS 708's ALGDIV, x is taken from the one and all else from the
+other, h/(1 + h) where 1/(1 + h) is meant.
 """
 
 import jax.scipy.special as special
