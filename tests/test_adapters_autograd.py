@@ -10,6 +10,7 @@ from conventions import SQUARE, WRONG
 
 import gradverify
 from gradverify import Buffer, Input, Layer, Output, Param, Spec, catalog, verify
+from gradverify.adapter import NotOffered
 from gradverify.adapters import autograd_function
 from gradverify.config import Profile
 from gradverify.errors import UsageError
@@ -146,6 +147,21 @@ def test_forward_mode_is_offered_where_a_primitive_has_a_rule():
     spec = Spec("square_of", x=Input("N"), y=Output("N"), definition="y[n] = x[n]**2")
     layer = Layer(spec, autograd_function(square))
     assert layer.jvp({"x": np.array([3.0])}, {"x": np.array([1.0])}, {})["y"] == 6
+
+
+def test_what_is_not_offered_is_told_when_it_is_called():
+    """A primitive that is out of sight may have no forward mode, and one without a rule in that of
+    another makes that not differentiable twice: autograd's word for it is passed on."""
+    hidden = {"cube": cube}
+    once, square = primitive(lambda x: x**3), primitive(lambda x: x**2)
+    defvjp(once, lambda ans, x: lambda g: 3 * g * square(x))
+    spec = Spec("cubed", x=Input("N"), y=Output("N"), definition="y[n] = x[n]**3")
+    at = {"x": np.array([3.0])}
+    layer = Layer(spec, autograd_function(lambda x: hidden["cube"](x)))
+    with pytest.raises(NotOffered, match="autograd offers no forward mode of it: JVP of cube"):
+        layer.jvp(at, at, {})
+    with pytest.raises(NotOffered, match="autograd offers no double backward of it: VJP of"):
+        Layer(spec, autograd_function(once)).double_vjp(at, {"y": np.ones(1)}, at, {})
 
 
 def objects(x, w, seen):

@@ -13,12 +13,13 @@ from conventions import SQUARE, WRONG
 
 import gradverify
 from gradverify import Buffer, Constant, Input, Layer, Output, Param, Spec, catalog, verify
+from gradverify.adapter import NotOffered
 from gradverify.adapters import jax_function
 from gradverify.config import Profile
 from gradverify.errors import UsageError
 from gradverify.layer import ConventionError
 
-FEW = Profile(5, 0, 2, dtypes=("float64",), name="few")
+FEW = Profile(4, 0, 1, dtypes=("float64",), name="few")
 SCALED = Spec(
     "scaled", x=Input("N C"), w=Param("C"), a=Constant(2, 3), y=Output("N C"), z=Output(""),
     definition="""
@@ -269,6 +270,28 @@ CUBE.defvjp(lambda x: (x**3, x), cube_back)
 
 def calls_cube(x):
     return CUBE(x) + 1
+
+
+def test_what_is_not_offered_is_told_when_it_is_called():
+    """A custom_vjp that is out of sight has no forward mode, and a callback in a bwd no double
+    backward: JAX's word for it is passed on."""
+    hidden = {"cube": CUBE}
+    spec = Spec("cubed", x=Input("N"), y=Output("N"), definition="y[n] = x[n]**3")
+    at = {"x": np.array([3.0])}
+    layer = Layer(spec, jax_function(lambda x: hidden["cube"](x)))
+    with pytest.raises(NotOffered, match="JAX offers no forward mode of it: can't apply"):
+        layer.jvp(at, at, {})
+    assert layer.double_vjp(at, {"y": np.ones(1)}, at, {})[0]["x"] == 6 * 3 * 3
+
+    called = jax.custom_vjp(lambda x: x**3)
+    called.defvjp(
+        lambda x: (x**3, x),
+        lambda x, dy: (
+            dy * jax.pure_callback(lambda v: 3 * v**2, jax.ShapeDtypeStruct(x.shape, x.dtype), x),
+        ),
+    )
+    with pytest.raises(NotOffered, match="JAX offers no double backward of it: Pure callbacks"):
+        Layer(spec, jax_function(called)).double_vjp(at, {"y": np.ones(1)}, at, {})
 
 
 def test_exact_says_that_jax_has_no_such_numbers():

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gradverify.adapter import Adapter
+from gradverify.adapter import Adapter, NotOffered
 from gradverify.adapters.named import (
     call,
     checked_tree,
@@ -104,7 +104,7 @@ class _AutogradFunction(Adapter):
         from autograd import make_jvp
 
         along = tuple(_direction(tangents, tensors, k) for k in spec.differentiable)
-        with self._telling("forward mode"):
+        with _offering("forward mode"), self._telling("forward mode"):
             at = _tensors(spec, tensors)
             _, dots = make_jvp(self._outcome(spec, tensors, constants))(at)(along)
         named = dict(zip(spec.outputs, dots, strict=True))
@@ -132,7 +132,7 @@ class _AutogradFunction(Adapter):
         def gradients(both: Any) -> Any:
             return make_vjp(outcome)(both[:size])[0](both[size:])
 
-        with self._telling("double backward"):
+        with _offering("double backward"), self._telling("double backward"):
             found = _split(anp, make_vjp(gradients)(joined((*at, *given)))[0](joined(along)),
                            (*at, *given))  # fmt: skip
         return (
@@ -157,6 +157,15 @@ class _AutogradFunction(Adapter):
                           f"{told}; where an array is traced, use autograd.numpy, and ask for no "
                           "float of it",
             ) from error  # fmt: skip
+
+
+@contextmanager
+def _offering(what: str) -> Iterator[None]:
+    """Tell what autograd raises where a primitive on the way has no rule."""
+    try:
+        yield
+    except NotImplementedError as error:
+        raise NotOffered(f"autograd offers no {what} of it: {error}") from error
 
 
 def _tensors(spec: Spec, tensors: Arrays) -> tuple[Any, ...]:

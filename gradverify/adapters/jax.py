@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradverify.adapter import Adapter
+from gradverify.adapter import Adapter, NotOffered
 from gradverify.adapters.named import (
     call,
     checked_tree,
@@ -106,7 +106,7 @@ class _JaxFunction(Adapter):
         self, spec: Spec, tensors: Arrays, tangents: Arrays, constants: Arrays
     ) -> dict[str, Any]:
         functions = self._functions(spec, constants)
-        with self._telling("forward mode", tensors):
+        with _offering("forward mode"), self._telling("forward mode", tensors):
             free, fixed = self._split(spec, tensors)
             found = functions.jvp(free, fixed, self._directions(free, tangents))
         return dict(zip(spec.differentiable_outputs, map(np.array, found), strict=True))
@@ -115,7 +115,7 @@ class _JaxFunction(Adapter):
         self, spec: Spec, tensors: Arrays, cotangents: Arrays, seeds: Arrays, constants: Arrays
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         functions = self._functions(spec, constants)
-        with self._telling("double backward", tensors):
+        with _offering("double backward"), self._telling("double backward", tensors):
             free, fixed = self._split(spec, tensors)
             dys = tuple(self._array(cotangents[y]) for y in spec.differentiable_outputs)
             first, second = functions.double(free, fixed, dys, self._directions(free, seeds))
@@ -268,6 +268,27 @@ def _written(jax: Any, f: Any, custom: Any) -> tuple[Callable[..., Any], ...]:
     if rule is None or str(getattr(rule, "__module__", "")).startswith("jax."):
         return (f,)
     return f, rule
+
+
+# What JAX says where a function does not have what is asked of it.
+_LACKING = (
+    "can't apply forward-mode",
+    "do not support JVP",
+    "Reverse-mode differentiation does not work",
+    "not implemented",
+)
+
+
+@contextmanager
+def _offering(what: str) -> Iterator[None]:
+    """Tell what JAX raises where a custom_vjp, a callback or a loop has no such derivative."""
+    try:
+        yield
+    except (NotImplementedError, TypeError, ValueError) as error:
+        told = str(error).strip().partition("\n")[0]
+        if not any(words in told for words in _LACKING):
+            raise
+        raise NotOffered(f"JAX offers no {what} of it: {told}") from error
 
 
 def _program(traced: Any) -> str:
