@@ -279,7 +279,7 @@ def test_what_is_not_offered_is_told_when_it_is_called():
     spec = Spec("cubed", x=Input("N"), y=Output("N"), definition="y[n] = x[n]**3")
     at = {"x": np.array([3.0])}
     layer = Layer(spec, jax_function(lambda x: hidden["cube"](x)))
-    with pytest.raises(NotOffered, match="JAX offers no forward mode of it: can't apply"):
+    with pytest.raises(NotOffered, match="forward mode: can't apply"):
         layer.jvp(at, at, {})
     assert layer.double_vjp(at, {"y": np.ones(1)}, at, {})[0]["x"] == 6 * 3 * 3
 
@@ -290,7 +290,7 @@ def test_what_is_not_offered_is_told_when_it_is_called():
             dy * jax.pure_callback(lambda v: 3 * v**2, jax.ShapeDtypeStruct(x.shape, x.dtype), x),
         ),
     )
-    with pytest.raises(NotOffered, match="JAX offers no double backward of it: Pure callbacks"):
+    with pytest.raises(NotOffered, match="double backward: Pure callbacks"):
         Layer(spec, jax_function(called)).double_vjp(at, {"y": np.ones(1)}, at, {})
 
 

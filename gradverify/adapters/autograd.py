@@ -165,7 +165,7 @@ def _offering(what: str) -> Iterator[None]:
     try:
         yield
     except NotImplementedError as error:
-        raise NotOffered(f"autograd offers no {what} of it: {error}") from error
+        raise NotOffered(f"{what}: {error}") from error
 
 
 def _tensors(spec: Spec, tensors: Arrays) -> tuple[Any, ...]:

@@ -288,7 +288,7 @@ def _offering(what: str) -> Iterator[None]:
         told = str(error).strip().partition("\n")[0]
         if not any(words in told for words in _LACKING):
             raise
-        raise NotOffered(f"JAX offers no {what} of it: {told}") from error
+        raise NotOffered(f"{what}: {told}") from error
 
 
 def _program(traced: Any) -> str:
