@@ -16,10 +16,15 @@ from gradverify import Input, Output, Spec
 from gradverify.adapters import jax_function
 
 
+# lgamma(19) is 36 and off by a few units in its last place, which exp makes a relative error.
+ALLOWED = {"gamma": {"dx": (2e-5, "XLA computes it as exp(lgamma(x)), also in float32")}}
+
+
 def of_one(name, formula, values):
     """Return the spec of a function of one number, in a range."""
     definition = None if formula is None else f"y[n] = {formula}"
-    return Spec(name, x=Input("N", range=values), y=Output("N"), definition=definition)
+    return Spec(name, x=Input("N", range=values), y=Output("N"), definition=definition,
+                allow=ALLOWED.get(name))  # fmt: skip
 
 
 def of_two(name, formula, first, second):
