@@ -4,7 +4,7 @@ import inspect
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -49,13 +49,7 @@ class _Class:
 
     def run(self, shapes: Mapping[str, Shape], given: Mapping[str, Array]) -> Any:
         """Return outputs and pullback as a layer does."""
-        told = dict(self.given)
-        for k, dim in enumerate(self.dims):
-            for name, shape in shapes.items():
-                for axis, size in enumerate(shape):
-                    if size == Size(k):
-                        told[dim] = given[name].shape[axis]
-        layer = self.made(**told)
+        layer = self.made(**made_at(self, shapes, given))
         for name, place in self.places.items():
             place.set(layer, np.expand_dims(given[name], self.ones[name]))
         y = layer.forward(**{a.name: given[a.name] for a in self.inputs})
@@ -65,7 +59,7 @@ class _Class:
                 outputs += (np.squeeze(self.places[name].get(layer), self.ones[name]),)
 
         def pullback(*cotangents: Array) -> dict[str, Any]:
-            returned = layer.backward(*cotangents[: len(outputs) - self.buffers])
+            returned = layer.backward(*cotangents[: len(outputs) - len(self.buffers)])
             listed = returned if isinstance(returned, tuple) else (returned,)
             taking = [a.name for a in self.inputs if not a.integer]
             found = dict(zip(taking, listed, strict=False))
@@ -78,9 +72,29 @@ class _Class:
         return outputs if len(outputs) > 1 else outputs[0], pullback
 
     @property
-    def buffers(self) -> int:
-        """How many of its arrays are buffers."""
-        return sum(map(is_buffer, self.places))
+    def buffers(self) -> tuple[str, ...]:
+        """Those of its arrays that are buffers, by their names."""
+        return tuple(filter(is_buffer, self.places))
+
+
+class Known(Protocol):
+    """What is known of a class that makes layers: how objects are made, and what they keep.
+
+    `given` are the arguments to make one, of which `dims` are the sizes of dimensions; `params`
+    are the shapes of parameters and buffers, and `run` calls one as a layer.
+    """
+
+    @property
+    def given(self) -> Mapping[str, Any]: ...  # noqa: D102
+    @property
+    def dims(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def inputs(self) -> tuple[Argument, ...]: ...  # noqa: D102
+    @property
+    def params(self) -> Mapping[str, Shape]: ...  # noqa: D102
+    @property
+    def buffers(self) -> tuple[str, ...]: ...  # noqa: D102
+    def run(self, shapes: Mapping[str, Shape], given: Mapping[str, Array]) -> Any: ...  # noqa: D102
 
 
 def of_class(made: type[Any], example: Example | None) -> Made | None:
@@ -88,8 +102,13 @@ def of_class(made: type[Any], example: Example | None) -> Made | None:
     if not hasattr(made, "backward"):
         return None
     known = _class(made, example)
-    if known is None:
-        return None
+    found = known and observed_of(known, example)
+    return Made(found[0], _body(known, *found)) if known and found else None
+
+
+def observed_of(known: Known, example: Example | None) -> tuple[Observed, list[int]] | None:
+    """Return what is observed of a class and, for each dimension, the number that it had, first
+    those of the arguments; None where it accepts nothing that is tried."""
     if example is None:
         sizes = (*(known.given[d] for d in known.dims), *_MORE)
         found = first_accepted(
@@ -113,17 +132,12 @@ def of_class(made: type[Any], example: Example | None) -> Made | None:
     renamed = {k: tuple(Size(order.index(s.dim), s.times) for s in shape)
                for k, shape in shapes.items()}  # fmt: skip
     observed = described(_called(known, shapes), renamed, tuple(sizes[d] for d in order))
-    return None if observed is None else Made(observed, _body(known, observed, order))
+    return None if observed is None else (observed, order)
 
 
 def _class(made: type[Any], example: Example | None) -> _Class | None:
     inputs = arguments_of(made.forward, skip=1)
-    signature = inspect.signature(made)
-    if example is not None and example.made is not None:
-        given = dict(signature.bind(*example.made[0], **example.made[1]).arguments)
-    else:
-        needed = [p.name for p in signature.parameters.values() if p.default is p.empty]
-        given = dict(zip(needed, _SIZES, strict=False))
+    given = arguments_to_make(made, example)
     layer = quietly(lambda: made(**given))
     if layer is None:
         return None
@@ -131,13 +145,37 @@ def _class(made: type[Any], example: Example | None) -> _Class | None:
     found = _arrays(layer)
     shapes = {}
     for name, (_, array) in found.items():
-        shape = _shape([n for n in array.shape if n > 1], [given[d] for d in dims])
+        shape = shape_in([n for n in array.shape if n > 1], [given[d] for d in dims])
         if shape is None:
             return None
         shapes[name] = shape
     ones = {k: tuple(axis for axis, n in enumerate(a.shape) if n == 1)
             for k, (_, a) in found.items()}  # fmt: skip
     return _Class(made, given, dims, inputs, shapes, {k: p for k, (p, _) in found.items()}, ones)
+
+
+def arguments_to_make(made: type[Any], example: Example | None) -> dict[str, Any]:
+    """Return what an object is made with: what the example says, or sizes that all differ."""
+    signature = inspect.signature(made)
+    if example is not None and example.made is not None:
+        return dict(signature.bind(*example.made[0], **example.made[1]).arguments)
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = [p.name for p in signature.parameters.values()
+              if p.default is p.empty and p.kind not in kinds]  # fmt: skip
+    return dict(zip(needed, _SIZES, strict=False))
+
+
+def made_at(
+    known: Known, shapes: Mapping[str, Shape], given: Mapping[str, Array]
+) -> dict[str, Any]:
+    """Return what an object is made with that is called with these arrays."""
+    told = dict(known.given)
+    for k, dim in enumerate(known.dims):
+        for name, shape in shapes.items():
+            for axis, size in enumerate(shape):
+                if size == Size(k):
+                    told[dim] = given[name].shape[axis]
+    return told
 
 
 def _arrays(layer: Any) -> dict[str, tuple[Place, Array]]:
@@ -159,7 +197,7 @@ def _arrays(layer: Any) -> dict[str, tuple[Place, Array]]:
     return found
 
 
-def _shape(shape: Sequence[int], sizes: Sequence[int]) -> Shape | None:
+def shape_in(shape: Sequence[int], sizes: Sequence[int]) -> Shape | None:
     """Return a shape in the sizes that the class was made with, None where it has others."""
     found = []
     for n in shape:
@@ -172,28 +210,23 @@ def _shape(shape: Sequence[int], sizes: Sequence[int]) -> Shape | None:
     return tuple(found)
 
 
-def _called(known: _Class, shapes: Mapping[str, Shape]) -> Called:
+def _called(known: Known, shapes: Mapping[str, Shape]) -> Called:
     state = tuple(
-        Argument(k, "buffer") if is_buffer(k)
+        Argument(k, "buffer") if k in known.buffers
         else Argument(k, "param", init="zeros" if k.lower().startswith("b") else "normal")
         for k in known.params
     )  # fmt: skip
     return Called(lambda **given: known.run(shapes, given), (*known.inputs, *state))
 
 
-def _accepts(known: _Class, inputs: Mapping[str, Shape], sizes: Sequence[int]) -> bool:
+def _accepts(known: Known, inputs: Mapping[str, Shape], sizes: Sequence[int]) -> bool:
     shapes = {**inputs, **known.params}
     return _called(known, shapes).ask(numbers(shapes, sizes)) is not None
 
 
 def _body(known: _Class, observed: Observed, order: Sequence[int]) -> str:
     """Return the source of the layer; `order` has the dimension of each name that was given."""
-    name = known.made.__qualname__
-    dims = {d: observed.names[order.index(k)] for k, d in enumerate(known.dims) if k in order}
-    given = ", ".join(f"{k}={dims.get(k, repr(v))}" for k, v in known.given.items())
-    parts = [
-        f"lambda {', '.join(dict.fromkeys(dims.values()))}: {name}({given})" if given else name
-    ]
+    parts = [maker(known, known.made.__qualname__, observed, order)]
     layer = known.made(**known.given)
     params = [k for k in known.params if not is_buffer(k)]
     usual = {k: param_place(layer, k, params) for k in known.params}
@@ -206,6 +239,13 @@ def _body(known: _Class, observed: Observed, order: Sequence[int]) -> str:
     todo = [f"{TODO}say where backward leaves the gradient of {k}: grads={{\"{k}\": \"...\"}}"
             for k in lost]  # fmt: skip
     return "\n".join(["", *todo, registration("stateful", parts)])
+
+
+def maker(known: Known, name: str, observed: Observed, order: Sequence[int]) -> str:
+    """Return the source of what makes an object of dimensions."""
+    dims = {d: observed.names[order.index(k)] for k, d in enumerate(known.dims) if k in order}
+    given = ", ".join(f"{k}={dims.get(k, repr(v))}" for k, v in known.given.items())
+    return f"lambda {', '.join(dict.fromkeys(dims.values()))}: {name}({given})" if given else name
 
 
 def _stored(observed: Observed, name: str, ones: Sequence[int]) -> str:

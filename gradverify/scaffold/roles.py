@@ -23,6 +23,8 @@ _BUFFER = re.compile(r"(running|moving|ema|avg)_\w+", re.IGNORECASE)
 _INTEGER = re.compile(r"\w*(ids|idx|index|indices|labels?|tokens|classes)", re.IGNORECASE)
 _MASK = re.compile(r"\w*mask", re.IGNORECASE)
 _ONES = re.compile(r"(gamma|scale|gain|g)(_?\d{1,2})?", re.IGNORECASE)
+_SWITCHING = ("relu", "ReLU", "leaky_relu", "maximum", "minimum", "max", "amax", "min", "amin",
+              "abs", "absolute", "where", "clip", "clamp", "sign", "select")  # fmt: skip
 # What a number of this name usually is, tried in this order where it has no default.
 USUAL: Mapping[str, tuple[Any, ...]] = {
     "eps": (1e-5,), "epsilon": (1e-5,), "momentum": (0.9,), "axis": (-1,), "stride": (1, 2),
@@ -47,6 +49,13 @@ class Argument:
     integer: bool = False
     like: str = ""
     init: str = "normal"
+
+
+def switching(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Return what a function names of that has kinks, such as relu, in its order."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    named = code.co_names if code is not None else ()
+    return tuple(name for name in dict.fromkeys(named) if name in _SWITCHING)
 
 
 def is_buffer(name: str) -> bool:

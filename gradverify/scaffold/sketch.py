@@ -11,8 +11,10 @@ from gradverify.scaffold.calling import Called, quietly
 from gradverify.scaffold.example import Example, example_of
 from gradverify.scaffold.objects import of_class
 from gradverify.scaffold.observe import Observed, described, holds_elsewhere, observe
-from gradverify.scaffold.roles import Argument, arguments_of
+from gradverify.scaffold.roles import Argument, arguments_of, switching
 from gradverify.scaffold.target import Target, importable, loaded
+from gradverify.scaffold.tensors import function_of, is_of_torch, of_module
+from gradverify.scaffold.traced import traced
 from gradverify.scaffold.write import Sketch, declarations, example, registration, unusable
 
 # What the backward of a forward is called that returns no pullback.
@@ -25,10 +27,23 @@ def sketch(target: Target, call: str | None) -> Sketch:
     """Return what a spec file of a target is made of, observed by calling it, or by the example."""
     reachable = importable(target)
     found = loaded(target)
-    if (foreign := _foreign(found)) is not None:
-        return _todo(target, reachable, _arguments(found), *foreign)
     module = vars(sys.modules[target.module])
     given = None if call is None else example_of(call, found, module)
+    if (foreign := _foreign(found)) is not None:
+        function, arguments, adapter = foreign
+        body = "\n" + registration(adapter, [target.name])
+        observed = _observed(Called(function, arguments), given)
+        if observed is None:
+            return replace(_todo(target, reachable, arguments, "", _NOTHING), body=body,
+                           adapter=adapter)  # fmt: skip
+        return _sketch(target, reachable, observed, body, adapter=adapter)
+    if is_of_torch(found, "torch.nn.Module"):
+        made = of_module(found, given)
+        if made is None:
+            body = "\n" + registration("torch_module", [target.name])
+            return replace(_todo(target, reachable, _arguments(found), "", _NOTHING), body=body,
+                           adapter="torch_module")  # fmt: skip
+        return _sketch(target, reachable, made.observed, made.body, adapter="torch_module")
     if inspect.isclass(found):
         if not (hasattr(found, "forward") or "__call__" in vars(found)):
             raise UsageError(f"{target.name} is a class without forward: name a function, or one "
@@ -74,27 +89,24 @@ def _observed(called: Called, given: Example | None) -> Observed | None:
     return found
 
 
-def _foreign(found: Any) -> tuple[str, str] | None:
-    """Return what to write for a layer of another framework, None where it is none."""
-    if inspect.isclass(found) and any(b.__module__.startswith("torch.autograd")
-                                      for b in found.__mro__):  # fmt: skip
-        return (
-            "tensors = torch.from_numpy(...).requires_grad_() of each, y = NAME.apply(*tensors); "
-            "the pullback returns torch.autograd.grad(y, tensors, torch.from_numpy(dy)) as arrays",
-            "a torch.autograd.Function: nothing was observed",
-        )
+def _foreign(found: Any) -> tuple[Callable[..., Any], tuple[Argument, ...], str] | None:
+    """Return a layer of another framework as a function of arrays, its arguments and its adapter;
+    None where it is none."""
+    if is_of_torch(found, "torch.autograd.Function"):
+        names = [*inspect.signature(found.forward).parameters]
+        arguments = arguments_of(found.forward, skip=int(names[:1] == ["ctx"]))
+        return function_of(found), arguments, "torch_function"
     if type(found).__module__.startswith("jax") and "custom_vjp" in type(found).__name__:
-        return (
-            "y, vjp = jax.vjp(NAME, ...); return np.asarray(y) and a pullback that returns "
-            "vjp(dy) as arrays, with jax.config.update('jax_enable_x64', True)",
-            "a jax.custom_vjp: nothing was observed",
-        )
+        return traced(found), arguments_of(found), "jax_function"
     return None
 
 
 def _arguments(found: Any) -> tuple[Argument, ...]:
-    function = getattr(found, "forward", found) if inspect.isclass(found) else found
-    return arguments_of(function, skip=1 if inspect.isclass(found) else 0)
+    return arguments_of(_forward(found), skip=1 if inspect.isclass(found) else 0)
+
+
+def _forward(found: Any) -> Any:
+    return getattr(found, "forward", found) if inspect.isclass(found) else found
 
 
 def _todo(
@@ -141,9 +153,11 @@ def _sketch(
     outputs = ", ".join(f"{k} {y.shape}" for k, y in zip(names, observed.answer.outputs,
                                                           strict=True))  # fmt: skip
     imported = (*others, target.name.partition(".")[0])
+    told = f"Observed: {shapes} -> {outputs}"
+    if switches := switching(_forward(loaded(target))):
+        told += f"; {', '.join(switches)} may have kinks, of which the definition tells"
     return Sketch(target, reachable, tuple(sorted(imported)), _used(declared), tuple(declared),
-                  observed.where, example(observed, names), body,
-                  f"Observed: {shapes} -> {outputs}", adapter)  # fmt: skip
+                  observed.where, example(observed, names), body, told, adapter)  # fmt: skip
 
 
 def _signature(observed: Observed, renamed: Mapping[str, str]) -> tuple[str, str]:

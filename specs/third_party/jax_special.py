@@ -15,7 +15,6 @@ import jax.scipy.special as special
 from gradverify import Input, Output, Spec
 from gradverify.adapters import jax_function
 
-
 # lgamma(19) is 36 and off by a few units in its last place, which exp makes a relative error.
 ALLOWED = {"gamma": {"dx": (2e-5, "XLA computes it as exp(lgamma(x)), also in float32")}}
 
