@@ -86,7 +86,8 @@ def shortened(
     if not left:
         return ground
     drawn = len(ground.cases) - ground.covering + ground.undrawn
-    remark = f"{left} of {drawn} drawn cases left out: {why}"
+    told = f"the {drawn}" if left == drawn else f"{left} of {drawn}"
+    remark = f"{told} drawn cases were left out: {why}"
     chosen = ground.cases[:count]
     covered = coverage(spec, ground.dtypes, chosen, ground.changed, sizes or {})
     return replace(ground, cases=chosen, coverage=covered, remarks=(*ground.remarks, remark))

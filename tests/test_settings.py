@@ -66,7 +66,7 @@ class TestProfile:
         (layer,) = report.layers
         assert (report.profile, report.ok, layer.coverage.cases) == ("hurry", True, 14)
         assert layer.remarks == (
-            "60 of 60 drawn cases left out: the 1e-09 s of profile hurry were spent",
+            "the 60 drawn cases were left out: the 1e-09 s of profile hurry were spent",
         )
 
     def test_a_budget_that_is_not_spent_changes_nothing(self, right):
