@@ -102,6 +102,11 @@ class Spec:
             self._declare(tensors, where, ranges or {})
             names = (*self.outputs, *(f"d{k}" for k in self.differentiable))
             self._set(allow=checked_allow(allow or {}, names))
+            if self.allow and self.program is None:
+                raise SpecError(
+                    "allow is what may be off from what a definition gives, and there is none: "
+                    "write one, or leave it out"
+                )
         except SpecError as error:
             raise SpecError(f"spec {name!r}: {error}") from None
 

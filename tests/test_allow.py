@@ -96,3 +96,9 @@ def test_what_is_wrong_with_an_allowance_is_said(allow, told):
     with pytest.raises(SpecError) as error:
         Spec("s", x=Input("N"), t=Input("N", dtype=int), w=Param("N"), y=Output("N"), allow=allow)
     assert str(error.value).startswith(f"spec 's': {told}")
+
+
+def test_an_allowance_needs_a_definition():
+    """It is of what is derived, and would do nothing without one; that is said."""
+    with pytest.raises(SpecError, match="allow is what may be off from what a definition gives"):
+        Spec("tanh", x=Input("N"), y=Output("N"), allow=ALLOW)

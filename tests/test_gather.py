@@ -232,6 +232,7 @@ def test_the_declaration_says_all_that_a_spec_does():
         new_m=Output("C"),
         where=["N >= 2"],
         allow={"dw": (1e-6, "from a table")},
+        definition="y[n,c] = w[c]*x[n,c]*mask[n,c] + x[n,ids[n]] + pad[n]\nnew_m[c] = m[c] + eps",
     )
     found = declared(spec)
     assert {t.name: t.note for t in found.tensors} == {
