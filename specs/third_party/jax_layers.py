@@ -35,7 +35,7 @@ def jax_batch_norm(x, gamma, beta, *, eps):
 @catalog("layer_norm").register
 @jax_function
 def jax_layer_norm(x, gamma, beta, *, eps):
-    return gamma * jax.nn.standardize(x, epsilon=eps, algorithm="two_pass") + beta
+    return gamma * jax.nn.standardize(x, epsilon=eps, algorithm="stable") + beta
 
 
 @catalog("group_norm").register
