@@ -5,7 +5,7 @@ import pytest
 from changed import changed, right
 
 from gradverify import Input, Layer, Output, Param, Spec, catalog, verify
-from gradverify.diagnose.coefficient import Coefficient, Fraction, sized
+from gradverify.diagnose.coefficient import Coefficient, Fraction, Measured, coefficients, sized
 
 linear, softmax, huber = catalog("linear"), catalog("softmax"), catalog("huber")
 attention, batch_norm = catalog("attention"), catalog("batch_norm")
@@ -205,3 +205,11 @@ def test_a_division_by_a_size_less_one_is_nothing_at_one():
     """There it is not known what a layer does."""
     assert np.isnan(Coefficient(Fraction(1), (), ("N", -1)).value({"N": 1}))
     assert any(str(c) == "1/sqrt(D)" for c in sized({"D": 4}, ["D"]))
+
+
+def test_a_factor_of_one_explains_nothing():
+    """What is off by little is told by how much, if by anything, and not as 1 times the derived."""
+    assert list(coefficients([Measured({}, 1 + 1e-9, 2e-5)], [])) == []
+    measured = [Measured({}, 1 + 8.8e-6, 2e-5), Measured({}, 1 + 9.1e-6, 2e-5)]
+    assert [str(c) for c in coefficients(measured, [])] == ["1.00001"]
+    assert [str(c) for c in coefficients([Measured({}, 1.001, 2e-5)], [])] == ["1.001"]

@@ -80,13 +80,13 @@ class Measured:
 
 
 def coefficients(measured: Sequence[Measured], sizes: Sequence[str]) -> Iterator[Coefficient]:
-    """Yield what factors measured in several cases can be, simplest first."""
+    """Yield what factors measured in several cases can be, simplest first; 1 explains nothing."""
     best = min(measured, key=lambda m: m.slack)
     near = Fraction(best.factor).limit_denominator(DENOMINATOR)
     # A decimal that someone wrote is short: 1.001, not 1.0009999741.
     digits = -floor(log10(best.slack)) if 0 < best.slack < 1 else 1
     for number in (near, round(best.factor, digits)):
-        if all(m.fits(float(number)) for m in measured):
+        if number != 1 and all(m.fits(float(number)) for m in measured):
             yield Coefficient(number)
             break
     yield from fitting(measured, sized(measured[0].at, sizes))
