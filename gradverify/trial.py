@@ -84,11 +84,13 @@ class Results:
 class Known:
     """What earlier cases of a run have shown of a layer, and need not be shown again at a cost.
 
-    `wrong` are the outputs and gradients that are wrong beyond doubt, `formulas` the tensors whose
-    formula is wrong in 50-digit arithmetic too.
+    `wrong` are the outputs and gradients that are wrong beyond doubt, `in_widest` those of them
+    that are so in the widest precision, `formulas` the tensors whose formula is wrong in 50-digit
+    arithmetic too.
     """
 
     wrong: set[str] = field(default_factory=set)
+    in_widest: set[str] = field(default_factory=set)
     formulas: set[str] = field(default_factory=set)
 
 

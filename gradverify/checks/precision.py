@@ -53,7 +53,8 @@ def judged(question: str, what: Compared, tensor: str) -> Iterator[Observation]:
     for seen in compare(question, tensor, what.right[tensor], what.got[tensor], allowance):
         failed = seen.outcome is Status.FAILED
         close, lower = (seen.worst or 0.0) < DOUBT, trial.case.dtype != trial.layer.widest
-        if failed and (close or lower) and key in trial.known.wrong:
+        known = trial.known.in_widest if lower else trial.known.wrong if close else ()
+        if failed and key in known:
             yield replace(seen, outcome=Status.VACUOUS, powered=False)
         elif failed and close:
             yield _with_care(what, seen)
@@ -64,6 +65,8 @@ def judged(question: str, what: Compared, tensor: str) -> Iterator[Observation]:
             found = in_precision(what, seen, allowance)
             if failed and found.severity == "error":
                 trial.known.wrong.add(key)
+                if not lower:
+                    trial.known.in_widest.add(key)
             yield found
 
 
