@@ -133,7 +133,7 @@ def verify_layer(
     """
     began = time.perf_counter()
     spec, oracle = layer.spec, make_oracle(layer.spec)
-    profile, shortcut = _affordable(profile, spec)
+    profile, shortcut = _of_size(profile, spec)
     ground = (
         single(layer, case) if case is not None
         else ground_of(layer, profile.covering, profile.drawn, seed, sizes,
@@ -183,7 +183,7 @@ def _with_reason(result: CheckResult, ignored: Mapping[str, str]) -> CheckResult
     return result
 
 
-def _affordable(profile: Profile, spec: Spec) -> tuple[Profile, list[str]]:
+def _of_size(profile: Profile, spec: Spec) -> tuple[Profile, list[str]]:
     """Return a profile with fewer cases for a layer of fixed sizes that are large, and a remark."""
     if not is_large(spec):
         return profile, []
@@ -263,7 +263,7 @@ def first_error(
     Checks that call the layer many times are asked after all others.
     """
     began = time.perf_counter()
-    profile, _ = _affordable(profile, layer.spec)
+    profile, _ = _of_size(profile, layer.spec)
     ground = ground_of(layer, profile.covering, profile.drawn, seed,
                        tried=profile.dtypes, seconds=profile.seconds)  # fmt: skip
     for sampled in (False, True):

@@ -1,7 +1,11 @@
 """The errors a user can cause; each message says what is wrong, where, and what to do instead."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from traceback import FrameSummary
 
 
 class GradverifyError(Exception):
@@ -14,6 +18,14 @@ class SpecError(GradverifyError):
 
 class UsageError(GradverifyError):
     """A path, name or option value on the command line or in a call is not usable."""
+
+
+def innermost(error: BaseException, of: Callable[[str], bool]) -> "FrameSummary | None":
+    """Return the innermost line that an error went through in files `of` a kind, None if none."""
+    from traceback import extract_tb  # not needed until something is wrong
+
+    frames = [f for f in extract_tb(error.__traceback__) if of(f.filename)]
+    return frames[-1] if frames else None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -90,10 +90,19 @@ class Layer:
     @property
     def namespaces(self) -> tuple[dict[str, Any], ...]:
         """The globals of the layer's code, of each module that it is written in."""
-        adapter = _adapter(self.function)
-        written = adapter.written if adapter else (self.function,)
-        found = (getattr(_code(f), "__globals__", {}) for f in written)
+        found = (getattr(_code(f), "__globals__", {}) for f in self._written)
         return tuple({id(space): space for space in found}.values())
+
+    @property
+    def files(self) -> frozenset[str]:
+        """The files that the layer is written in."""
+        codes = (getattr(_code(f), "__code__", None) for f in self._written)
+        return frozenset(code.co_filename for code in codes if code)
+
+    @property
+    def _written(self) -> tuple[Callable[..., Any], ...]:
+        adapter = _adapter(self.function)
+        return adapter.written if adapter else (self.function,)
 
     def renew(self) -> None:
         """Forget what earlier calls left, where an adapter keeps objects of the layer."""

@@ -18,6 +18,7 @@ import mpmath
 import numpy as np
 
 from gradverify.cases import Array
+from gradverify.errors import innermost
 from gradverify.layer import Layer, Pullback
 from gradverify.numerics.allowance import unit_roundoff
 from gradverify.numerics.dual import (
@@ -227,12 +228,11 @@ def _is_package(folder: Path) -> bool:
 
 def _reason(error: BaseException, layer: Layer) -> str:
     """Return what in the user's code takes no dual numbers, and where that stands."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if frame.filename == layer.location.rpartition(":")[0]]
+    own = innermost(error, layer.files.__contains__)
     told, place = str(error) if isinstance(error, NotExact) else layer.name, ""
-    if own:
-        told = told if isinstance(error, NotExact) and told != "float" else _operation(own[-1])
-        place = f" at {Path(own[-1].filename).name}:{own[-1].lineno}"
+    if own is not None:
+        told = told if isinstance(error, NotExact) and told != "float" else _operation(own)
+        place = f" at {Path(own.filename).name}:{own.lineno}"
     if isinstance(error, NotExact):
         return f"{told}{place} takes no 50-digit numbers"
     return f"{told}{place} raised {type(error).__name__} on 50-digit numbers: {error}"

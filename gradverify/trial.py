@@ -1,6 +1,6 @@
 """One layer at one case: what it returned, what was derived and what is allowed, each once."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -20,6 +20,7 @@ from gradverify.cases import (
     view_of,
     with_layout,
 )
+from gradverify.errors import innermost
 from gradverify.layer import ConventionError, Layer, Pullback
 from gradverify.numerics.allowance import DRAWS, MANY_DRAWS, Reference, reference, unit_roundoff
 from gradverify.sides import Point, on_a_kink
@@ -309,7 +310,7 @@ class Trial:
             with np.errstate(all="ignore"):
                 outputs, pullback = self.layer.forward(tensors, self.constants)
         except (Exception, SystemExit) as error:
-            place = place_of(error, self.layer.location)
+            place = place_of(error, self.layer.files)
             raise LayerRaised(
                 f"the forward raised {type(error).__name__}: {error}{place}"
             ) from error
@@ -452,19 +453,16 @@ def call(
     except ConventionError as error:
         return Failure(error.question, str(error), stage)
     except (Exception, SystemExit) as error:
-        place = place_of(error, layer.location)
+        place = place_of(error, layer.files)
         message = f"the {stage} raised {type(error).__name__}: {error}{place}"
         return Failure("raises", message, stage)
     return Call(outputs, pullback, gradients, tensors, cotangents)
 
 
-def place_of(error: BaseException, location: str) -> str:
-    """Return the line of the user's code that raised, innermost; its code stands at `location`."""
-    import traceback
-
-    file = location.rpartition(":")[0]
-    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
-    return f" (line {lines[-1]})" if lines else ""
+def place_of(error: BaseException, files: Collection[str]) -> str:
+    """Return the line of the user's code that raised, innermost; its code stands in `files`."""
+    line = innermost(error, files.__contains__)
+    return "" if line is None else f" (line {line.lineno})"
 
 
 # All layers of a spec are judged by the same references: those of a run's cases are kept.

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradverify import Input, Output, Param, Spec
+from gradverify import Finding, Input, Layer, Output, Param, Profile, Spec, verify
 from gradverify.adapters import autograd_function, jax_function
 
 SQUARE = Spec(
@@ -116,3 +116,24 @@ WRONG = {
     "bent": Wrong(BENT, bent, bent_back, {"x": "the term 3·x[n,c]² of the path from y to x is 2 times", "s": ""}),
     "narrow": Wrong(SQUARE, square, narrow_back, {"w": ""}),
 }  # fmt: skip
+
+
+# The plainest cases, of the precision in which formulas are told from rounding.
+FEW = Profile(5, 0, 2, dtypes=("float64",), name="few")
+
+
+def found_as_in_numpy(wrong: Wrong, made: Any) -> tuple[Finding, ...]:
+    """Return the errors of a wrong layer that is `made` in another convention, once its findings
+    are those of the same layer in NumPy and say what they have to."""
+    ours, theirs = (
+        verify(Layer(wrong.spec, each, name="layer"), profile=FEW, checks=["contract", "symbolic"])
+        for each in (wrong.in_numpy(), made)
+    )
+    expected, told = ([(f.severity, f.question, f.tensor, f.diagnosis) for f in report.findings]
+                      for report in (ours, theirs))  # fmt: skip
+    assert told == expected
+    errors = theirs.layers[0].errors
+    assert {f.tensor for f in errors} == set(wrong.said)
+    for finding in errors:
+        assert wrong.said[finding.tensor] in finding.diagnosis
+    return errors

@@ -510,8 +510,8 @@ for adapter in (torch_module, torch_function):
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.splitlines() == [
-        "UsageError torch_module needs torch: pip install 'gradverify[torch]'",
-        "UsageError torch_function needs torch: pip install 'gradverify[torch]'",
+        "UsageError torch_module needs the package torch: pip install 'gradverify[torch]'",
+        "UsageError torch_function needs the package torch: pip install 'gradverify[torch]'",
     ]
 
 

@@ -9,14 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradverify.adapter import Adapter, NotOffered
-from gradverify.adapters.named import (
-    call,
-    checked_tree,
-    framework,
-    globals_called,
-    outputs,
-    place,
-)
+from gradverify.adapters.framework import framework
+from gradverify.adapters.named import call, checked_tree, globals_called, outputs, place
 from gradverify.layer import ConventionError
 from gradverify.spec import Spec
 

@@ -1,29 +1,15 @@
 """Functions that take tensors and constants by name, some of them in a tree: their arguments."""
 
-import importlib
 import inspect
-import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gradverify.errors import UsageError, nearest
+from gradverify.errors import UsageError, innermost, nearest
 from gradverify.layer import ConventionError
 from gradverify.spec import Spec
 
 # Applies a function to every leaf of a tree, and returns a tree of what it gave.
 TreeMap = Callable[[Callable[[Any], Any], Any], Any]
-
-
-def framework(module: str, extra: str, function: str) -> Any:
-    """Import the package that an adapter stands for; UsageError with the install command."""
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name != module.partition(".")[0]:
-            raise
-        raise UsageError(
-            f"{function} needs the package {extra}: pip install 'gradverify[{extra}]'"
-        ) from None
 
 
 def checked_tree(tree: Mapping[str, Any] | None, function: str) -> Mapping[str, Any]:
@@ -97,8 +83,8 @@ def outputs(spec: Spec, result: Any) -> dict[str, Any]:
 def place(error: BaseException, functions: tuple[Callable[..., Any], ...]) -> str:
     """Return the innermost line of the files of some functions that an error went through."""
     files = {code.co_filename for f in functions if (code := getattr(f, "__code__", None))}
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in files]
-    return f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    line = innermost(error, files.__contains__)
+    return "" if line is None else f" at {line.filename}:{line.lineno}"
 
 
 def globals_called(function: Any) -> list[Any]:

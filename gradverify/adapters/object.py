@@ -6,11 +6,11 @@ from typing import Any
 from gradverify.adapter import Adapter, Flaw
 from gradverify.adapters.arguments import name_of
 from gradverify.adapters.factory import Factory, class_made_by
+from gradverify.adapters.kept import Kept
 from gradverify.adapters.pair import check_names
 from gradverify.adapters.place import Place, parsed
 from gradverify.adapters.rule import Rule, follows, grows
 from gradverify.adapters.used import Used, copied
-from gradverify.adapters.where import Kept
 from gradverify.errors import UsageError
 from gradverify.layer import ConventionError
 from gradverify.notation.dims import parse_shape

@@ -7,8 +7,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from gradverify.adapter import Adapter
+from gradverify.adapters.framework import framework
 from gradverify.adapters.torch_adapter import TorchAdapter
-from gradverify.adapters.torch_arrays import imported
 from gradverify.adapters.torch_declared import Declared
 from gradverify.adapters.torch_functions import Function, applied, backward_of
 from gradverify.adapters.torch_modules import Module
@@ -42,7 +42,7 @@ def torch_module(
 
     Raises UsageError where torch is missing or `module` is neither.
     """
-    torch = imported("torch_module")
+    torch = framework("torch", "torch", "torch_module")
     declared = Declared(params, buffers, left_out)
     if isinstance(module, torch.jit.ScriptModule):
         raise UsageError(
@@ -73,7 +73,7 @@ def torch_function(function: Any, /, *, seed: int | None = None) -> Adapter:
 
     Raises UsageError where torch is missing or `function` is neither.
     """
-    torch = imported("torch_function")
+    torch = framework("torch", "torch", "torch_function")
     if _is_class(function, torch.autograd.Function):
         name = function.__name__
         written = (function.forward, backward_of(function))

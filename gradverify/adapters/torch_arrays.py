@@ -1,27 +1,16 @@
 """Between NumPy's arrays and torch's tensors, both ways, and what torch cannot hand over."""
 
 from collections.abc import Sequence
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradverify.errors import UsageError
 from gradverify.layer import ConventionError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Array = np.ndarray[Any, Any]
-
-
-def imported(what: str) -> ModuleType:
-    """Return torch; UsageError, with what to install, where it is missing."""
-    try:
-        import torch
-    except ImportError:
-        raise UsageError(f"{what} needs torch: pip install 'gradverify[torch]'") from None
-    return torch
 
 
 def to_tensor(array: Any) -> "Tensor":

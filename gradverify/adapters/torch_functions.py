@@ -45,11 +45,7 @@ class Function:
 
 def applied(function: Any) -> Callable[..., Any]:
     """Return an autograd.Function as a function of arguments by name."""
-    from torch.autograd import Function
-
-    names = [*inspect.signature(function.forward).parameters]
-    if function.setup_context is Function.setup_context:
-        names = names[1:]  # the context
+    names = [*inspect.signature(function.forward).parameters][contexts(function) :]
 
     @wraps(function.forward)
     def call(**given: Any) -> Any:
@@ -63,6 +59,14 @@ def applied(function: Any) -> Callable[..., Any]:
         return function.apply(*(given[k] for k in names))
 
     return call
+
+
+def contexts(function: Any) -> int:
+    """Return how many arguments of an autograd.Function's forward are its context: 1, or 0 where
+    setup_context gets it."""
+    from torch.autograd import Function
+
+    return int(function.setup_context is Function.setup_context)
 
 
 def backward_of(function: Any) -> Callable[..., Any]:

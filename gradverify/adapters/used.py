@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from gradverify.adapters.arguments import alike, arranged, signature_of
+from gradverify.adapters.kept import Kept
 from gradverify.adapters.pair import named
 from gradverify.adapters.place import Place, attributes, gradient_place, kept, param_place
 from gradverify.adapters.sizes import sizes_of
-from gradverify.adapters.where import Kept
 from gradverify.errors import nearest
 from gradverify.layer import ConventionError
 from gradverify.notation.dims import evaluate

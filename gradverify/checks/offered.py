@@ -101,7 +101,8 @@ class Offered(Compared):
         except ConventionError as error:
             raise LayerRaised(str(error)) from error
         except (Exception, SystemExit) as error:
-            place = place_of(error, trial.layer.derivative_location(self.function))
+            file = trial.layer.derivative_location(self.function).rpartition(":")[0]
+            place = place_of(error, {file, *trial.layer.files})
             told = f"{self.who} raised {type(error).__name__}: {error}{place}"
             raise LayerRaised(told) from error
         values = {k: v for part, due in parts for k, v in part.items() if k in due}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from gradverify.adapters.torch_functions import contexts
 from gradverify.errors import UsageError
 from gradverify.scaffold.calling import Called, quietly
 from gradverify.scaffold.example import Example, example_of
@@ -93,8 +94,7 @@ def _foreign(found: Any) -> tuple[Callable[..., Any], tuple[Argument, ...], str]
     """Return a layer of another framework as a function of arrays, its arguments and its adapter;
     None where it is none."""
     if is_of_torch(found, "torch.autograd.Function"):
-        names = [*inspect.signature(found.forward).parameters]
-        arguments = arguments_of(found.forward, skip=int(names[:1] == ["ctx"]))
+        arguments = arguments_of(found.forward, skip=contexts(found))
         return function_of(found), arguments, "torch_function"
     if type(found).__module__.startswith("jax") and "custom_vjp" in type(found).__name__:
         return traced(found), arguments_of(found), "jax_function"

@@ -4,12 +4,11 @@ import importlib
 import importlib.util
 import os
 import sys
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gradverify.errors import SpecError, UsageError, nearest
+from gradverify.errors import SpecError, UsageError, innermost, nearest
 
 
 @dataclass(frozen=True)
@@ -57,9 +56,8 @@ def loaded(target: Target) -> Any:
     try:
         module = importlib.import_module(target.module)
     except (Exception, SystemExit) as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        own = [f for f in frames if Path(f.filename).is_relative_to(target.root)]
-        place = f"{os.path.relpath(own[-1].filename)}:{own[-1].lineno}: " if own else ""
+        own = innermost(error, lambda file: Path(file).is_relative_to(target.root))
+        place = "" if own is None else f"{os.path.relpath(own.filename)}:{own.lineno}: "
         raise SpecError(
             f"{place}{target.module} does not import: {type(error).__name__}: {error}"
         ) from None

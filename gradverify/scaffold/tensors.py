@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradverify.adapters.torch_functions import applied
 from gradverify.scaffold.calling import Array, quietly
 from gradverify.scaffold.example import Example
 from gradverify.scaffold.objects import (
@@ -100,16 +101,11 @@ def _body(known: _Module, observed: Any, order: Any) -> str:
 
 def function_of(found: Any) -> Callable[..., Any]:
     """Return an autograd.Function as a function of arrays that returns outputs and a pullback."""
-    names = [*inspect.signature(found.forward).parameters]
-    own = names[1:] if names[:1] == ["ctx"] else names
+    apply = applied(found)
 
     def function(**given: Any) -> Any:
         arrays = {k: v for k, v in given.items() if isinstance(v, np.ndarray)}
-
-        def call(tensors: Mapping[str, "Tensor"]) -> Any:
-            return found.apply(*(tensors.get(k, given.get(k)) for k in own))
-
-        return pulled(call, arrays)
+        return pulled(lambda tensors: apply(**{**given, **tensors}), arrays)
 
     return function
 
