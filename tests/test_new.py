@@ -199,6 +199,21 @@ class Square(torch.autograd.Function):
         return 2 * x * (dy @ w.T), (x * x).T @ dy
 
 
+class Scaled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, w):
+        return ctx * w
+
+    @staticmethod
+    def setup_context(context, inputs, output):
+        context.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(context, dy):
+        ctx, w = context.saved_tensors
+        return dy * w, (dy * ctx).sum(0)
+
+
 @jax.custom_vjp
 def affine(x, w, b):
     return x @ w + b
@@ -213,6 +228,8 @@ OF_FRAMEWORKS = {
             'where=["N >= 2"],', "relu may have kinks", "lambda C, K: Net(d_in=C, d_hidden=K),",
             'buffers={"norm_running_mean": "norm.running_mean", '],
     "Square": ['w=Param("C K"),', 'y=Output("N K"),', "spec.register(torch_function(Square))"],
+    # Without a context, whatever its first argument is called.
+    "Scaled": ['ctx=Input("N C"),', 'w=Param("C"),', "spec.register(torch_function(Scaled))"],
     "affine": ['b=Param("K", init="zeros"),', "spec.register(jax_function(affine))"],
 }  # fmt: skip
 
