@@ -139,14 +139,15 @@ def verify_layer(
         else ground_of(layer, profile.covering, profile.drawn, seed, sizes,
                        tried=profile.dtypes, seconds=profile.seconds)
     )  # fmt: skip
-    seen, asked, why = _ask(layer, ground, names, profile, began)
+    known = Known()
+    seen, asked, why = _ask(layer, ground, names, profile, began, known)
     looked_at = shortened(ground, spec, asked, why, sizes)
     remarks = [*shortcut, *looked_at.remarks]
     least = 0 if case is not None else MIN_POWERED
     told = (check_result(CHECKS[n], layer, seen.get(n), ground.zero, least) for n in NAMES)
     results = tuple(_with_reason(result, ignored or {}) for result in told)
     others = ground.cases[asked:]
-    findings = tuple(_findings(layer, looked_at, seen, others, explore=case is None))
+    findings = tuple(_findings(layer, looked_at, seen, others, known, explore=case is None))
     compared = any(r.status in GOOD for r in results if r.check in SOURCES)
     if any(f.severity == "error" for f in findings):
         verdict = Verdict.FAILED
@@ -203,6 +204,7 @@ def _ask(
     names: Sequence[str],
     profile: Profile,
     began: float,
+    known: Known,
     *,
     until_error: bool = False,
 ) -> tuple[dict[str, Seen], int, str]:
@@ -211,23 +213,23 @@ def _ask(
     seen = {n: Seen() for n in names if applicable(CHECKS[n], layer) is None}
     until = float("inf") if profile.seconds is None else began + profile.seconds
     spent = f"the {profile.seconds or 0:g} s of profile {profile.name} were spent"
-    known, oracle, wrong = Known(), make_oracle(layer.spec), False
+    oracle, wrong = make_oracle(layer.spec), False
     for asked, case in enumerate(ground.cases):
         if asked >= ground.covering and wrong:
             return seen, asked, "the others show what is wrong"
         if asked >= ground.covering and time.perf_counter() > until:
             return seen, asked, spent
         trial = Trial(layer, case, oracle, ground.zero, known=known)
-        sampled = FEW if wrong and oracle is not None else profile.sampled
+        few = wrong and oracle is not None
         said: list[tuple[str, Observation]] = []
         for name, so_far in seen.items():
             check = CHECKS[name]
             if not check.asks(trial):
                 continue
             # Cases on kinks and ties are few, and what is asked of them costs little.
-            wanted = set(check.tensors(layer.spec)) - ground.zero
+            wanted = set() if few else set(check.tensors(layer.spec)) - ground.zero
             special = trial.kinked or trial.tied
-            if so_far.enough(check, wanted, case, sampled) and not special:
+            if so_far.enough(check, wanted, case, FEW if few else profile.sampled) and not special:
                 continue
             if check.loses(trial):
                 so_far.lost += 1
@@ -268,7 +270,7 @@ def first_error(
                        tried=profile.dtypes, seconds=profile.seconds)  # fmt: skip
     for sampled in (False, True):
         asked = [n for n in names if CHECKS[n].sampled == sampled]
-        seen, *_ = _ask(layer, ground, asked, profile, began, until_error=True)
+        seen, *_ = _ask(layer, ground, asked, profile, began, Known(), until_error=True)
         for name, so_far in seen.items():
             for case, told in (pair for pairs in so_far.failures.values() for pair in pairs):
                 if told.severity == "error":
@@ -293,6 +295,7 @@ def _findings(
     ground: Ground,
     seen: Mapping[str, Seen],
     others: Sequence[Case],
+    known: Known,
     *,
     explore: bool,
 ) -> Iterator[Finding]:
@@ -305,7 +308,7 @@ def _findings(
     following = {(q, t) for q, t in told_of if _follows(q, t, seen)}
     tried = ground.cases if explore else ()
     diagnoses = Diagnoses(tried, others, told_of - following)
-    shrinker, known = Shrinker(), Known()
+    shrinker = Shrinker()
     for name, so_far in seen.items():
         wrong = {t for (_, t), told in so_far.failures.items() if told[0][1].severity == "error"}
         for (question, tensor), told in so_far.failures.items():

@@ -4,7 +4,7 @@ from functools import lru_cache
 
 from gradverify.again import replay_line
 from gradverify.calculus.compile import Oracle
-from gradverify.calculus.show import gradient_equations
+from gradverify.calculus.show import Gradients
 from gradverify.checks.observation import Observation
 from gradverify.diagnose import Cause
 from gradverify.result import Finding
@@ -73,12 +73,12 @@ def _derived(trial: Trial, check: str, seen: Observation) -> str | None:
         return None
     if check in ("contract", "second_order"):
         return None
-    return _equations(trial.oracle, seen.tensor)
+    return _equations(trial.oracle).of(seen.tensor)
 
 
-@lru_cache(maxsize=64)  # every check that fails tells them
-def _equations(oracle: Oracle, tensor: str) -> str:
-    return gradient_equations(oracle.derivation, tensor)
+@lru_cache(maxsize=8)  # every check that fails tells them
+def _equations(oracle: Oracle) -> Gradients:
+    return Gradients(oracle.derivation)
 
 
 def _location(trial: Trial, check: str, seen: Observation) -> str:

@@ -6,6 +6,7 @@ from gradverify.cases import Case, smaller
 from gradverify.checks import CHECKS, Check
 from gradverify.checks.names import NEED_DEFINITION
 from gradverify.checks.observation import Observation
+from gradverify.diagnose.state import STATE
 from gradverify.result import Status
 from gradverify.trial import Trial, settled
 
@@ -20,8 +21,9 @@ class Shrinker:
     """Simplifies the failing cases of one layer, of which no check is asked twice.
 
     What is wrong in one way at a simple case is mostly wrong in other ways there: the cases that
-    were found for one failure are tried first for the next. A check that calls the layer many times
-    tries no others for a tensor whose failure of another check has been simplified.
+    were found for one failure are tried first for the next. No others are tried for a tensor whose
+    failure has been simplified once, by a check that calls the layer many times, and where results
+    depend on the calls before, which is one mistake with several signs.
     """
 
     def __init__(self) -> None:
@@ -39,7 +41,7 @@ class Shrinker:
                 found = self._again(known, check, seen)
                 if found is not None:
                     return known, found
-        most = 0 if check.sampled and told else SHRINKS
+        most = 0 if told and (check.sampled or seen.question in STATE) else SHRINKS
         tried: set[Case] = set()
         while len(tried) < most:
             for simpler in smaller(trial.spec, trial.case):

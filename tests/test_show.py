@@ -23,7 +23,7 @@ from gradverify import (
 )
 from gradverify.calculus.compile import Oracle
 from gradverify.calculus.emit import function_name
-from gradverify.calculus.show import LEAVES, STYLES, emit, gradient_equations
+from gradverify.calculus.show import LEAVES, STYLES, Gradients, emit
 from gradverify.calculus.style import ADDS
 from gradverify.commands.derive import STYLES as EMITTED
 from gradverify.notation.tree import text
@@ -233,7 +233,7 @@ def test_every_declared_gradient_has_an_equation(name):
     for tensor in SPECS[name].differentiable:
         pattern = rf"^ +d{tensor}(\[.*\])? +\+?= "
         assert re.search(pattern, shown, re.M), tensor
-        assert re.match(pattern, "  " + gradient_equations(oracle(name).derivation, tensor))
+        assert re.match(pattern, "  " + Gradients(oracle(name).derivation).of(tensor))
     rows = emit(oracle(name), "latex", name).splitlines()
     assert sum("&" in row for row in rows) >= len(SPECS[name].differentiable)
 
@@ -287,15 +287,15 @@ def test_latex_names():
 def test_a_finding_shows_what_its_gradient_reads():
     """The tensor's own equation comes first, below it every cotangent that it needs."""
     d = oracle("batch_norm").derivation
-    assert gradient_equations(d, "gamma") == "dgamma[c] = Σ[n] dy[n,c]·xhat[n,c]"
-    lines = gradient_equations(d, "x").splitlines()
+    assert Gradients(d).of("gamma") == "dgamma[c] = Σ[n] dy[n,c]·xhat[n,c]"
+    lines = Gradients(d).of("x").splitlines()
     assert [line.split("[")[0] for line in lines] == ["dx", "dxhat", "dsigma", "dvar", "dmu"]
-    lines = gradient_equations(oracle(RNN.name).derivation, "h0").splitlines()
+    lines = Gradients(oracle(RNN.name).derivation).of("h0").splitlines()
     assert lines[:2] == ["dh0[n,k]       = dh[-1,n,k]", "for t = T-1, ..., 0:"]
     softmax = Spec("s", x=Input("N C"), y=Output("N C"),
                    definition="y[n,c] = exp(x[n,c] - logsumexp[j](x[n,j]))")  # fmt: skip
     d = Oracle(softmax.program, softmax.differentiable).derivation
-    assert gradient_equations(d, "x").splitlines()[-2:] == [
+    assert Gradients(d).of("x").splitlines()[-2:] == [
         "max1[n]  = max[j] x[n,j]",
         "sum1[n]  = Σ[j] exp(x[n,j] - stop_gradient(max1[n]))",
     ]
@@ -313,7 +313,7 @@ def test_styles_and_errors():
         emit(oracle("relu"), "latx", "relu")
     expected = "no tensor of the definition is called 'z'; known are x, y"
     with pytest.raises(UsageError, match=f"^{re.escape(expected)}$"):
-        gradient_equations(oracle("relu").derivation, "z")
+        Gradients(oracle("relu").derivation).of("z")
 
 
 @pytest.mark.parametrize("name", CATALOGUE)

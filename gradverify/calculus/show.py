@@ -90,32 +90,38 @@ def typeset(oracle: Oracle, forms: Forms = MappingProxyType({})) -> list[tuple[s
     ]
 
 
-def gradient_equations(derivation: Derivation, tensor: str) -> str:
-    """Return the equations of one tensor's cotangent and, below, of what it needs: cotangents,
-    and the sums that the definition holds inside its equations.
+class Gradients:
+    """The equations of each tensor's cotangent, written once for all that share them."""
 
-    UsageError for a tensor that the definition does not have.
-    """
-    if tensor not in derivation.shapes:
-        known = ", ".join(derivation.cotangents)
-        raise UsageError(f"no tensor of the definition is called {tensor!r}; known are {known}")
-    writer = Writer(derivation, NOTATIONS["unicode"])
-    lines = writer.cotangents()
-    own = derivation.cotangents.get(tensor, f"d{tensor}")
-    needed, before = {own}, 0
-    while before < len(needed):
-        before = len(needed)
-        needed |= {r for line in lines if line.target in needed for r in line.reads}
-    first = [line for line in lines if line.target == own]
-    below = [line for line in lines if line.target in needed - {own}]
-    # What the definition names is known to who wrote it; sums inside equations are not.
-    read = {r for line in [*first, *below] for r in line.reads}
-    inner = [e for e in writer.definition() if e.target in derivation.program.hoisted]
-    for line in reversed(inner):
-        read |= line.reads if line.target in read else set()
-    below += [line for line in inner if line.target in read]
-    nothing = f"{own} is given" if own in writer.given else f"{own} = 0"
-    return "\n".join(writer.style.page([*first, *below]) if first else [nothing])
+    def __init__(self, derivation: Derivation) -> None:
+        self.derivation, self.writer = derivation, Writer(derivation, NOTATIONS["unicode"])
+        self.lines, definition = self.writer.cotangents(), self.writer.definition()
+        # What the definition names is known to who wrote it; sums inside equations are not.
+        self.inner = [e for e in definition if e.target in derivation.program.hoisted]
+
+    def of(self, tensor: str) -> str:
+        """Return the equations of one tensor's cotangent and, below, of what it needs: cotangents,
+        and the sums that the definition holds inside its equations.
+
+        UsageError for a tensor that the definition does not have.
+        """
+        derivation, writer = self.derivation, self.writer
+        if tensor not in derivation.shapes:
+            known = ", ".join(derivation.cotangents)
+            raise UsageError(f"no tensor of the definition is called {tensor!r}; known are {known}")
+        own = derivation.cotangents.get(tensor, f"d{tensor}")
+        needed, before = {own}, 0
+        while before < len(needed):
+            before = len(needed)
+            needed |= {r for line in self.lines if line.target in needed for r in line.reads}
+        first = [line for line in self.lines if line.target == own]
+        below = [line for line in self.lines if line.target in needed - {own}]
+        read = {r for line in [*first, *below] for r in line.reads}
+        for line in reversed(self.inner):
+            read |= line.reads if line.target in read else set()
+        below += [line for line in self.inner if line.target in read]
+        nothing = f"{own} is given" if own in writer.given else f"{own} = 0"
+        return "\n".join(writer.style.page([*first, *below]) if first else [nothing])
 
 
 def _placed(order: Order) -> Iterator[Placed]:

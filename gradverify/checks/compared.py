@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -149,4 +150,13 @@ class Gradients(Compared):
 
     def replayed(self, tensor: str) -> Array:
         """Return a gradient of the layer's own code."""
-        return Replay(self.trial).gradients[tensor].astype(float)
+        if isinstance(self._replayed, Stopped):
+            raise self._replayed
+        return self._replayed[tensor].astype(float)
+
+    @cached_property
+    def _replayed(self) -> Mapping[str, Array] | Stopped:
+        try:
+            return Replay(self.trial).gradients
+        except Stopped as stopped:
+            return stopped

@@ -10,5 +10,6 @@ from gradverify.trial import Trial
 
 def examine(trial: Trial) -> Iterator[Observation]:
     """Compare each output with the definition's."""
-    for tensor in trial.outputs:
-        yield from judged("output", Outputs(trial), tensor)
+    outputs = Outputs(trial)
+    for tensor in outputs.got:
+        yield from judged("output", outputs, tensor)

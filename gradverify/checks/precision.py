@@ -72,7 +72,11 @@ def judged(question: str, what: Compared, tensor: str) -> Iterator[Observation]:
 
 def _with_care(what: Compared, seen: Observation) -> Observation:
     assert seen.tensor is not None
-    tensor, truth = seen.tensor, what.right[seen.tensor]
+    trial, tensor, truth = what.trial, seen.tensor, what.right[seen.tensor]
+    widest = trial.layer.widest
+    if trial.case.dtype != widest and _wrong_in(widest, what, tensor, beyond=DOUBT):
+        trial.known.in_widest.add(what.key(tensor))
+        return seen
     exact = what.exact if what.trial.case.dtype == "float64" else None
     if exact is not None:
         truth = exact[tensor]
@@ -155,14 +159,15 @@ def in_precision(what: Compared, seen: Observation, allowance: Allowance) -> Obs
     )
 
 
-def _wrong_in(dtype: str, what: Compared, tensor: str) -> bool:
-    """Whether the layer is wrong in another precision at the same values."""
+def _wrong_in(dtype: str, what: Compared, tensor: str, beyond: float = 1.0) -> bool:
+    """Whether the layer is wrong in another precision at the same values, `beyond` so many times
+    what is allowed."""
     other = what.at(what.trial.in_dtype(dtype))
     # contract says so, in a case of its own
     if other.trial.failure is not None or (got := other.got.get(tensor)) is None:
         return False
     compared = compare("", tensor, other.right[tensor], got, other.allowed[tensor])
-    return any(found.outcome is Status.FAILED for found in compared)
+    return any(f.outcome is Status.FAILED and not (f.worst or 0.0) < beyond for f in compared)
 
 
 def systematic(what: Compared, tensor: str) -> bool:

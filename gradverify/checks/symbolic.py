@@ -10,5 +10,6 @@ from gradverify.trial import Trial
 
 def examine(trial: Trial) -> Iterator[Observation]:
     """Compare each gradient with the derived one."""
-    for tensor in trial.gradients:
-        yield from judged("gradient", Gradients(trial), tensor)
+    gradients = Gradients(trial)
+    for tensor in gradients.got:
+        yield from judged("gradient", gradients, tensor)

@@ -57,13 +57,13 @@ class Diagnoses:
         self.cases, self.others = cases, others
         self.shared = {t: q for q, t in shared if q in state.SHARED}
         self.causes: dict[str, Cause] = {}
+        self._trials: dict[Case, Trial] = {}  # what all tensors are looked at in
 
     def of(self, trial: Trial, check: str, seen: Observation, failing: Collection[Case]) -> Cause:
         """Return what is wrong where a check has failed in a (shrunk) trial and other cases."""
         tensor = seen.tensor
         if check in KINDS:
-            tried = _compared(self.cases, self.others, failing)
-            return self._of_offered(trial, check, seen, tried)
+            return self._of_offered(self._compared(trial, failing), check, seen)
         if check in ("contract", "buffers") or (check == "kinks" and tensor not in self.causes):
             if seen.question == "raises" and (cause := state.of_failure(failing, self.cases)):
                 return cause
@@ -71,10 +71,10 @@ class Diagnoses:
             return state.of_contract(trial, seen, failing) or Cause(seen.question, "")
         if tensor in self.causes:
             return self.causes[tensor]
-        tried = _compared(self.cases, self.others, failing)
+        tried = self._compared(trial, failing)
         found = self._from_contract(trial, tensor, tried)
         if found is None and tensor is not None:
-            found = _diagnosed(trial, tensor, tried)
+            found = _diagnosed(tried, tensor)
         outputs = [y for y in trial.spec.outputs if y in self.causes and y != tensor]
         if found is UNEXPLAINED and outputs:
             found = None
@@ -86,18 +86,28 @@ class Diagnoses:
             return Cause(cause.kind, f"it follows from what is wrong with {other}", other)
         return UNEXPLAINED
 
-    def _of_offered(
-        self, trial: Trial, check: str, seen: Observation, cases: Sequence[Case]
-    ) -> Cause:
+    def _compared(self, trial: Trial, failing: Collection[Case]) -> list[Trial]:
+        """Return the trials to look at: the one at hand, then failing ones before others and
+        smaller ones before larger."""
+        few = len(failing) < MOST_FAILING
+        ordered = sorted([*self.cases, *(self.others if few else ())], key=lambda c: c.weight)
+        failed = [c for c in ordered if c in failing][:MOST_FAILING]
+        passed = [c for c in ordered if c not in failing][: MOST_CASES - len(failed)]
+        self._trials[trial.case] = trial
+        for case in (*failed, *passed):
+            self._trials.setdefault(case, replace(trial, case=case))
+        return [self._trials[c] for c in dict.fromkeys((trial.case, *failed, *passed))]
+
+    def _of_offered(self, tried: Sequence[Trial], check: str, seen: Observation) -> Cause:
         """Return what is wrong with what a layer offers beside its pullback."""
-        found = offered.diagnosed(trial, check, seen, cases)
+        found = offered.diagnosed(tried, check, seen)
         if found is None and (wrong := next(iter(self.causes), None)):
             cause = self.causes[wrong]
             return Cause(cause.kind, f"it follows from what is wrong with {wrong}", wrong)
         return found or UNEXPLAINED
 
     def _from_contract(
-        self, trial: Trial, tensor: str | None, cases: Sequence[Case]
+        self, trial: Trial, tensor: str | None, tried: Sequence[Trial]
     ) -> Cause | None:
         """Return what `contract` has said of a tensor, where that explains what others see."""
         question = self.shared.get(tensor, self.shared.get(None))
@@ -105,7 +115,7 @@ class Diagnoses:
             return None
         if question in state.LINEARITY and tensor is not None and trial.oracle is not None:
             # What rounds its cotangent is not linear in it either.
-            evidence = Evidence.of(_samples(trial, tensor, cases))
+            evidence = Evidence.of(_samples(tried, tensor))
             if found := shapes.rounded(evidence.failing):
                 return found
         if (
@@ -118,23 +128,14 @@ class Diagnoses:
         return Cause(cause.kind, f"{cause.text} (see contract)")
 
 
-def _compared(
-    cases: Sequence[Case], others: Sequence[Case], failing: Collection[Case]
-) -> list[Case]:
-    """Return the cases to look at, failing ones first and smaller ones before larger."""
-    few = len(failing) < MOST_FAILING
-    ordered = sorted([*cases, *(others if few else ())], key=lambda c: c.weight)
-    failed = [c for c in ordered if c in failing][:MOST_FAILING]
-    return failed + [c for c in ordered if c not in failing][: MOST_CASES - len(failed)]
-
-
-def _diagnosed(trial: Trial, tensor: str, cases: Sequence[Case]) -> Cause | None:
-    """Return what is wrong with a tensor, None where it is as expected in all cases."""
+def _diagnosed(tried: Sequence[Trial], tensor: str) -> Cause | None:
+    """Return what is wrong with a tensor, None where it is as expected in all trials."""
+    trial = tried[0]
     if trial.failure is not None:
         return None
     if cause := state.unsteady(trial, tensor):
         return cause
-    evidence = Evidence.of(_samples(trial, tensor, cases))
+    evidence = Evidence.of(_samples(tried, tensor))
     if not evidence.failing:
         return None
     elements = where.of_elements(evidence)
@@ -147,43 +148,42 @@ def _diagnosed(trial: Trial, tensor: str, cases: Sequence[Case]) -> Cause | None
     )
 
 
-def _samples(trial: Trial, tensor: str, cases: Iterable[Case]) -> Iterator[Sample]:
-    gradient = tensor in trial.spec.differentiable
-    if trial.oracle is None:
+def _samples(tried: Sequence[Trial], tensor: str) -> Iterator[Sample]:
+    spec, bare = tried[0].spec, tried[0].oracle is None
+    gradient = tensor in spec.differentiable
+    if bare:
         if gradient:
-            yield from _differenced(trial, tensor, cases)
+            yield from _differenced(tried, tensor)
         return
     of = gradient_sample if gradient else output_sample
-    for case in dict.fromkeys((trial.case, *cases)):
-        other = trial if case == trial.case else replace(trial, case=case)
-        if other.kinked:
+    for trial in tried:
+        if trial.kinked:
             continue  # another gradient may be as right there as the derived one
-        found = of(other, tensor)
+        found = of(trial, tensor)
         if found is not None:
             yield found
 
 
-def _differenced(trial: Trial, tensor: str, cases: Iterable[Case]) -> Iterator[Sample]:
+def _differenced(tried: Iterable[Trial], tensor: str) -> Iterator[Sample]:
     """Yield a tensor's gradient beside its differences, element by element."""
     count = 0
-    for case in dict.fromkeys((trial.case, *cases)):
-        other = Trial(trial.layer, case, None)
-        if case.dtype != "float64" or count >= DIFFERENCED_CASES:
+    for trial in tried:
+        if trial.case.dtype != "float64" or count >= DIFFERENCED_CASES:
             continue
-        if other.failure is not None or not other.shaped or tensor not in other.gradients:
+        if trial.failure is not None or not trial.shaped or tensor not in trial.gradients:
             continue
-        got = other.gradients[tensor]
+        got = trial.gradients[tensor]
         if not 0 < got.size <= DIFFERENCED:
             continue
         try:
-            found = [_element(other, tensor, k) for k in range(got.size)]
+            found = [_element(trial, tensor, k) for k in range(got.size)]
         except LayerRaised:
             continue
         known = [e for e in found if e is not None and np.isfinite(e.value)]
         if len(known) == got.size:
             count += 1
             expected = np.array([e.value for e in known]).reshape(got.shape)
-            yield Sample(other, tensor, got, expected, max(e.allowed for e in known))
+            yield Sample(trial, tensor, got, expected, max(e.allowed for e in known))
 
 
 def _element(trial: Trial, tensor: str, k: int) -> Estimate | None:

@@ -13,7 +13,7 @@ import numpy as np
 from gradverify.calculus import weighted
 from gradverify.calculus.compile import Oracle
 from gradverify.calculus.weighted import Term, Weighted
-from gradverify.cases import Array, Case
+from gradverify.cases import Array
 from gradverify.checks import CHECKS
 from gradverify.checks.adjoint import weighed
 from gradverify.checks.observation import Observation
@@ -30,21 +30,20 @@ from gradverify.view import SeenTwice
 
 # Questions whose numbers are compared with derived ones, element by element.
 DERIVED = ("tangent", "second")
-# So many cases are looked at.
-MOST_CASES = 24
+# So many of them are looked at.
+MOST_TRIALS = 25
 
 
-def diagnosed(trial: Trial, check: str, seen: Observation, cases: Sequence[Case]) -> Cause | None:
-    """Return what is wrong, here and in other cases, None where that cannot be told."""
+def diagnosed(tried: Sequence[Trial], check: str, seen: Observation) -> Cause | None:
+    """Return what is wrong, here and in other trials, None where that cannot be told."""
     if seen.question in state.KINDS:
         return Cause(state.KINDS[seen.question].kind, "")  # the question itself has said it
     if seen.tensor is None:
         return Cause(seen.question, "")
-    chosen = dict.fromkeys((trial.case, *cases[:MOST_CASES]))
-    trials = [trial if c == trial.case else replace(trial, case=c) for c in chosen]
+    trials = tried[:MOST_TRIALS]
     if seen.question not in DERIVED:
         found = [s for t in trials if (s := _of_question(t, check, seen))]
-        return _explained(Evidence.of(found), _of_products(KINDS[check](trial), seen))
+        return _explained(Evidence.of(found), _of_products(KINDS[check](trials[0]), seen))
     found = [s for t in trials if (s := _sample(KINDS[check](t), seen.tensor))]
     evidence = Evidence.of(found)
     return (
