@@ -519,6 +519,16 @@ def test_the_source_reads():
         assert f"    {line}\n" in source
 
 
+def test_decimals_stay_what_they_are():
+    """A derivative has 3*0.044715, not whole numbers of 17 digits, which no float16 holds."""
+    source = oracle(SPECS["gelu"]).source("gelu", sizes=False)
+    assert "(1 + 0.134145*x**2)" in source
+    (point, *_) = points(SPECS["gelu"])
+    _, gradients = by_paste(SPECS["gelu"], point.astype("float16"))
+    right = by_oracle(SPECS["gelu"], point).gradients["x"]
+    np.testing.assert_allclose(gradients["x"], right, rtol=0, atol=0.02)
+
+
 def test_windows_are_views():
     """A convolution is one product of windows that are no copies, and of it dw is another."""
     source = oracle(SPECS["conv2d"]).source("conv2d", sizes=False)

@@ -8,7 +8,7 @@ from sympy import Expr as Scalar
 from sympy.printing.precedence import PRECEDENCE
 from sympy.printing.str import StrPrinter
 
-from gradverify.calculus.functions import Floor
+from gradverify.calculus.functions import Floor, cleared, distributed
 
 # A fraction up to this denominator is printed as one, 1/2; another as a decimal.
 LARGEST_DENOMINATOR = 64
@@ -113,6 +113,7 @@ class Code(StrPrinter):  # type: ignore[misc]
 
     def decimals(self, expr: Scalar) -> Scalar:
         """Replace rationals that are no simple fractions by symbols that print as decimals."""
+        expr = expr.replace(cleared, distributed)
         odd = [r for r in expr.atoms(sympy.Rational) if r.q > LARGEST_DENOMINATOR]
         return expr.xreplace({r: sympy.Symbol(self.decimal(r), real=True) for r in odd})
 

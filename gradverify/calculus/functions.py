@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import sympy
+from sympy import Add, Mul
 from sympy import Expr as Scalar
 
 from gradverify.notation.tree import Call, Expr, Name, Number, Read, Reduce, text
@@ -253,3 +254,26 @@ def _truth(expr: Expr, reads: dict[sympy.Symbol, Read], positive: frozenset[str]
         case Call(function, args) if function in _TRUTHS:
             return _TRUTHS[function](*(scalar(a, reads, positive) for a in args))
     return Negation(Equal(scalar(expr, reads, positive), 0))
+
+
+# No definition has such whole numbers; what sympy makes of decimals has.
+_LARGE = 10**9
+
+
+def cleared(e: Scalar) -> bool:
+    """Whether a product holds a sum of decimals of which sympy has cleared the denominators."""
+    return e.is_Mul and any(map(_of_large, e.args))
+
+
+def distributed(e: Scalar) -> Scalar:
+    """Return a product as it was before: each term of such a sum with the number that stands
+    before all of it."""
+    coefficient, rest = e.as_coeff_Mul()
+    for f in Mul.make_args(rest):
+        if _of_large(f):
+            return Mul(Add(*(coefficient * a for a in f.args)), rest / f)
+    return e
+
+
+def _of_large(e: Scalar) -> bool:
+    return e.is_Add and any(abs(r.p) > _LARGE for r in e.atoms(sympy.Rational))

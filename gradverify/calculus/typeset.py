@@ -9,7 +9,16 @@ from sympy import Expr as Scalar
 from gradverify.calculus.bounded import REVERSED
 from gradverify.calculus.code import LARGEST_DENOMINATOR
 from gradverify.calculus.derive import Derivation
-from gradverify.calculus.functions import Both, Equal, Less, LessEqual, Negation, Select, scalar
+from gradverify.calculus.functions import (
+    Both,
+    Equal,
+    Less,
+    LessEqual,
+    Negation,
+    Select,
+    distributed,
+    scalar,
+)
 from gradverify.calculus.style import Style
 from gradverify.notation.tree import Expr, Name, Read, Reduce, free_names, rebuild, text
 
@@ -30,15 +39,6 @@ def _decimal(value: sympy.Rational) -> str:
     # What a product with a decimal adds in its last two digits is left out.
     exact, short = repr(float(value)), f"{float(value):.15g}"
     return short if len(short) < len(exact) - 1 else exact
-
-
-def _distributed(e: Scalar) -> Scalar:
-    """Undo that sympy clears denominators, where they are those of decimals."""
-    coefficient, rest = e.as_coeff_Mul()
-    for f in Mul.make_args(rest):
-        if f.is_Add and any(abs(r.p) > 10**9 for r in f.atoms(sympy.Rational)):
-            return Mul(Add(*(coefficient * a for a in f.args)), rest / f)
-    return e
 
 
 def _one_choice(condition: Scalar, a: Scalar, b: Scalar) -> Scalar | None:
@@ -162,7 +162,7 @@ class Printer:
             kinds = base in self.reads, base.is_Function, base.is_Add
             return max(k * bool(v) for k, v in enumerate(kinds, 1)), self.order(f)
 
-        coefficient, rest = _distributed(e).as_coeff_Mul()
+        coefficient, rest = distributed(e).as_coeff_Mul()
         number = abs(coefficient)
         factors = sorted((f for f in Mul.make_args(rest) if f != 1), key=place)
         roots = [f for f in factors if f.is_Pow and f.base.is_number and abs(f.exp) == S.Half]
