@@ -3,6 +3,7 @@
 import io
 import math
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -257,6 +258,19 @@ def test_digits_show_the_difference(expected, got, rows):
     """Expected and got have as many digits as it takes to tell them apart, and two more."""
     out = shown(failed(Finding("symbolic", "gradient", "m", expected=expected, got=got)))
     assert re.findall(r"(?m)^  (?:expected  |got       |difference)  (.*)$", out) == rows
+
+
+def test_what_several_checks_say_of_a_tensor_is_told_once():
+    """Findings of one tensor with one diagnosis are one block that names them; -v shows each."""
+    again = replace(FINDING, check="descent", question="slope")
+    other = replace(FINDING, diagnosis="something else", check="contract")
+    wrong = failed(FINDING, again, other)
+    brief, whole = shown(wrong), shown(wrong, verbose=True)
+    assert brief.count("FAILED numpy_batch_norm · ") == 2
+    assert "\n  question    gradient\n  also in     descent (slope)\n" in brief
+    assert whole.count("FAILED numpy_batch_norm · ") == 3
+    assert "also in" not in whole
+    assert "3 errors" in brief
 
 
 def test_errors_come_before_warnings_and_both_before_problems():

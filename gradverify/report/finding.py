@@ -2,6 +2,7 @@
 
 import re
 import textwrap
+from collections.abc import Iterable, Sequence
 
 from rich.text import Text
 
@@ -48,14 +49,18 @@ def wrapped(text: str, page: Page, indent: int, hang: int = 0) -> str:
     )
 
 
-def show(layer: str, finding: Finding, page: Page) -> Text:
-    """Return a finding of a layer as lines of text."""
+def show(layer: str, finding: Finding, page: Page, others: Sequence[Finding] = ()) -> Text:
+    """Return a finding of a layer as lines of text, with `others` that say the same."""
     word, style = HEADLINES.get(finding.severity, (finding.severity, "bold"))
     parts = [layer, finding.check, *([finding.tensor] if finding.tensor else [])]
     shown = Text.assemble((f"{word} ", style))
     shown.append(printable(" · ".join(parts)), "bold")
     shown.append("\n" + wrapped(finding.message, page, _INDENT))
-    for label, value, filled in fields(finding, page):
+    rows = fields(finding, page)
+    if others:
+        at = [label for label, *_ in rows].index("question") + 1
+        rows.insert(at, ("also in", ", ".join(f"{f.check} ({f.question})" for f in others), True))
+    for label, value, filled in rows:
         body = printable(value)
         if filled:
             body = wrapped(value, page, _INDENT + _LABEL).lstrip()
@@ -64,6 +69,16 @@ def show(layer: str, finding: Finding, page: Page) -> Text:
         shown.append(f"\n{' ' * _INDENT}{label:<{_LABEL}}", "dim")
         shown.append(body, "cyan" if label == "replay" else "")
     return shown
+
+
+def alike(findings: Iterable[Finding]) -> list[list[Finding]]:
+    """Return findings together that say the same of one tensor: what is wrong with a formula fails
+    several checks."""
+    groups: dict[object, list[Finding]] = {}
+    for k, f in enumerate(findings):
+        same = (f.tensor, f.location, f.severity, f.diagnosis)
+        groups.setdefault(same if f.diagnosis and f.tensor else k, []).append(f)
+    return list(groups.values())
 
 
 def fields(finding: Finding, page: Page) -> list[tuple[str, str, bool]]:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from gradverify.report import Page
 from gradverify.report.coverage import covered
-from gradverify.report.finding import printable, show, wrapped
+from gradverify.report.finding import alike, printable, show, wrapped
 from gradverify.report.table import labels, layers_by_checks, verdict, word
 from gradverify.result import LayerResult, Report, Status, Verdict
 
@@ -68,14 +68,15 @@ def _sections(report: Report, page: Page) -> Iterator[RenderableType]:
         yield Text()
     for severity in ("error", "warning"):
         for name, layer in zip(labels(report, page), report.layers, strict=True):
+            told = [f for f in layer.findings if (f.severity == "error") is (severity == "error")]
             derived: set[str | None] = set()
-            for finding in layer.findings:
-                if (finding.severity == "error") is (severity == "error"):
-                    # Equations are told once, not by every check that fails.
-                    known = finding.derived in derived
-                    yield show(name, replace(finding, derived=None) if known else finding, page)
-                    yield Text()
-                    derived.add(finding.derived)
+            for finding, *others in [[f] for f in told] if page.verbose else alike(told):
+                # Equations are told once, not by every check that fails.
+                known = finding.derived in derived
+                shown = replace(finding, derived=None) if known else finding
+                yield show(name, shown, page, others)
+                yield Text()
+                derived.add(finding.derived)
     if report.findings:
         hint = "`gradverify explain QUESTION` says what a finding means and how to fix it"
         yield Text(wrapped(hint, page, 0), "dim")

@@ -89,9 +89,7 @@ def _layers(report: Report, page: Page, root: str) -> Iterator[Told]:
         for (_, location, severity), findings in groups.items():
             where = place(location or layer.source, report, root)
             first = leading(findings)
-            text = show(name, first, page).plain
-            if rest := [f"{f.check} ({f.question})" for f in findings if f is not first]:
-                text += f"\n  also in     {', '.join(rest)}"
+            text = show(name, first, page, [f for f in findings if f is not first]).plain
             worst = max(map(excess, findings))
             yield Told(severity, _title(name, first), text, where, worst)
         if not layer.passes and not layer.errors:
