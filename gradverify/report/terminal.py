@@ -66,9 +66,21 @@ def _sections(report: Report, page: Page) -> Iterator[RenderableType]:
     yield from notes
     if notes:
         yield Text()
-    for severity in ("error", "warning"):
+    yield from _findings(report, page)
+    for problem in report.problems:
+        yield _note(page, "PROBLEM", page.short(problem), "bold red")
+        yield Text()
+    colour = "green" if report.ok else "yellow" if report.idle else "red"
+    yield Text(wrapped(counts(report), page, 0), f"bold {colour}")
+
+
+def _findings(report: Report, page: Page) -> Iterator[Text]:
+    """Yield the findings, errors before warnings; those of known failures only to a verbose page,
+    which tells each by itself."""
+    hidden = 0 if page.verbose else sum(f.severity == "known" for f in report.findings)
+    for severities in (("error",), ("warning", "known") if page.verbose else ("warning",)):
         for name, layer in zip(labels(report, page), report.layers, strict=True):
-            told = [f for f in layer.findings if (f.severity == "error") is (severity == "error")]
+            told = [f for f in layer.findings if f.severity in severities]
             derived: set[str | None] = set()
             for finding, *others in [[f] for f in told] if page.verbose else alike(told):
                 # Equations are told once, not by every check that fails.
@@ -77,15 +89,15 @@ def _sections(report: Report, page: Page) -> Iterator[RenderableType]:
                 yield show(name, shown, page, others)
                 yield Text()
                 derived.add(finding.derived)
-    if report.findings:
-        hint = "`gradverify explain QUESTION` says what a finding means and how to fix it"
+    hints = []
+    if len(report.findings) > hidden:
+        hints = ["`gradverify explain QUESTION` says what a finding means and how to fix it"]
+    if hidden:
+        hints.append(f"`-v` shows {_many(hidden, 'finding')} of known failures")
+    for hint in hints:
         yield Text(wrapped(hint, page, 0), "dim")
+    if hints:
         yield Text()
-    for problem in report.problems:
-        yield _note(page, "PROBLEM", page.short(problem), "bold red")
-        yield Text()
-    colour = "green" if report.ok else "yellow" if report.idle else "red"
-    yield Text(wrapped(counts(report), page, 0), f"bold {colour}")
 
 
 def _tensors(name: str, layer: LayerResult, page: Page) -> Iterator[RenderableType]:
