@@ -11,11 +11,12 @@ from gradverify.calculus.compile import Oracle
 from gradverify.calculus.typeset import Printer
 from gradverify.calculus.unicode import Unicode
 from gradverify.calculus.weighted import Term, Weighted
-from gradverify.cases import Array, view_of
+from gradverify.cases import Array, Case, draw, view_of
 from gradverify.diagnose.cause import Both, Cause, Instead, Scaled
 from gradverify.diagnose.coefficient import Coefficient, sized
-from gradverify.diagnose.sample import Sample
-from gradverify.trial import make_oracle
+from gradverify.diagnose.sample import MUCH_WORK, Sample
+from gradverify.spec import Spec
+from gradverify.trial import make_oracle, widened
 from gradverify.view import seen
 
 # More terms than this are those of a whole network; the nearest to the tensor come first.
@@ -264,13 +265,22 @@ def _definition(oracle: Oracle) -> Weighted:
 
 def _changed(made: Weighted, sample: Sample, weights: dict[str, float]) -> Array:
     """Return a gradient or an output as it is with other weights."""
-    trial = sample.trial
-    found = seen(made.oracle, view_of(trial.spec, trial.case))
-    constants = {**trial.constants, **made.plain, **weights}
-    outputs, pullback = found.run(trial.wide.tensors, constants, trial.sizes)
-    if sample.tensor in trial.spec.differentiable:
-        return pullback(*trial.wide.cotangents)[sample.tensor]
-    return outputs[trial.spec.outputs.index(sample.tensor)]
+    weighed = tuple(sorted((made.plain | weights).items()))
+    # The next tensor is tried with the same; of large ones that would fill the memory.
+    found = _weighed if sample.work <= MUCH_WORK else _weighed.__wrapped__
+    return found(made.oracle, sample.trial.spec, sample.case, weighed)[sample.tensor]
+
+
+@lru_cache(maxsize=512)
+def _weighed(
+    oracle: Oracle, spec: Spec, case: Case, weights: tuple[tuple[str, float], ...]
+) -> dict[str, Array]:
+    """Return all outputs and gradients in a case with weights, by name."""
+    arrays = widened(draw(spec, case))
+    constants = {**dict(case.constants), **dict(weights)}
+    found = seen(oracle, view_of(spec, case))
+    outputs, pullback = found.run(arrays.tensors, constants, dict(case.sizes))
+    return dict(zip(spec.outputs, outputs, strict=True)) | pullback(*arrays.cotangents)
 
 
 def _near(sample: Sample, terms: Sequence[Term]) -> list[Term]:
