@@ -277,9 +277,7 @@ def test_what_is_wrong_with_a_known_failure_is_shown_on_demand():
     """The findings of a known failure, told by its reason, are counted, and shown by -v."""
     known = replace(failed(replace(FINDING, severity="known")), known="a paper")
     brief, whole = shown(known), shown(known, verbose=True)
-    assert brief.endswith(
-        "\n`-v` shows 1 finding of known failures\n\n1 layer: 1 known failure\n"
-    )
+    assert brief.endswith("\n`-v` shows 1 finding of known failures\n\n1 layer: 1 known failure\n")
     assert FINDING.message not in brief
     assert FINDING.message in whole
     assert "`-v`" not in whole
