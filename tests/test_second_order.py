@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import sympy
 import torch_layers
-from test_compile import FEATURES, feature, feature_forwards
+from features import FEATURES, feature, feature_forwards
 from test_derive import NAMES, NOWHERE_SINGULAR, recurrences, spec_of
 from torch_layers import SPECS, draw, forwards, largest
 
