@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import sympy
 import torch_layers
+from definitions import NAMES, NOWHERE_SINGULAR, recurrences, spec_of
 from features import FEATURES, feature, feature_forwards
-from test_derive import NAMES, NOWHERE_SINGULAR, recurrences, spec_of
 from torch_layers import SPECS, draw, forwards, largest
 
 from gradverify import Input, Output, Param, Spec, UsageError, catalog, oracle
