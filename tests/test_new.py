@@ -172,7 +172,9 @@ def ends(x):
 '''
 
 FOREIGN = """
+import autograd.numpy as anp
 import jax
+import jax.numpy as jnp
 import torch
 from torch import nn
 
@@ -222,6 +224,22 @@ def affine(x, w, b):
 affine.defvjp(
     lambda x, w, b: (x @ w + b, (x, w)), lambda r, dy: (dy @ r[1].T, r[0].T @ dy, dy.sum(0))
 )
+
+
+def squared(x, w):
+    return Square.apply(x, w)
+
+
+def soft_clip(x, gain, *, top=2.0):
+    return top * jnp.tanh(gain * x / top)
+
+
+def pooled(x, size=2):
+    return torch.nn.functional.avg_pool1d(x, size), x.amax(-1)
+
+
+def gated(x, w):
+    return anp.tanh(x) * anp.dot(x, w)
 """
 OF_FRAMEWORKS = {
     "Net": ['fc_weight=Param("K C"),', 'norm_running_var=Buffer("K", update="new_norm_running_var"),',
@@ -231,6 +249,12 @@ OF_FRAMEWORKS = {
     # Without a context, whatever its first argument is called.
     "Scaled": ['ctx=Input("N C"),', 'w=Param("C"),', "spec.register(torch_function(Scaled))"],
     "affine": ['b=Param("K", init="zeros"),', "spec.register(jax_function(affine))"],
+    # Functions that use a framework.
+    "squared": ['w=Param("C K"),', 'y=Output("N K"),', "spec.register(torch_function(squared))"],
+    "soft_clip": ["top=Constant(2.0),", "spec.register(jax_function(soft_clip))"],
+    "pooled": ["size=Constant(2),", 'y1=Output("N C//2"),', 'y2=Output("N"),', 'where=["C >= 2"],',
+               "spec.register(torch_function(pooled))"],
+    "gated": ['w=Param("C C"),', "spec.register(autograd_function(gated))"],
 }  # fmt: skip
 
 
@@ -358,8 +382,8 @@ def test_an_example_makes_an_object():
 
 @pytest.mark.parametrize("name", OF_FRAMEWORKS)
 def test_layers_of_frameworks_are_observed_and_come_in_their_adapter(capsys, name):
-    """A module, an autograd.Function and a custom_vjp are called at many shapes like all else, and
-    what is written is judged at once."""
+    """A module, an autograd.Function, a custom_vjp and functions that use a framework are called at
+    many shapes like all else, and what is written is judged at once."""
     assert main(["new", f"lib_of_layers/foreign.py:{name}", "--output", "specs/it.py"]) == 0
     text = Path("specs/it.py").read_text("utf-8")
     for line in OF_FRAMEWORKS[name]:
@@ -368,6 +392,19 @@ def test_layers_of_frameworks_are_observed_and_come_in_their_adapter(capsys, nam
     assert layer.name == name
     main(["verify", "specs/it.py", "--profile", "quick", "--select", "contract"])
     assert "FAIL" not in capsys.readouterr().out
+
+
+def test_an_example_may_be_of_tensors():
+    """Shapes are read off tensors, and constants that stand in shapes are capitals there."""
+    call = "pooled(torch.ones(3, 4, 12), size=3)"
+    target = "lib_of_layers/foreign.py::pooled"
+    assert main(["new", target, "--output", "specs/it.py", "--call", call]) == 0
+    text = Path("specs/it.py").read_text("utf-8")
+    for line in ('x=Input("B T D"),', "SIZE=Constant(3, 2),", 'y1=Output("B T D//SIZE"),',
+                 "torch_function(lambda x, *, SIZE: pooled(x=x, size=SIZE)),"):  # fmt: skip
+        assert line in text
+    (layer,) = load_it()
+    assert layer.name == "pooled"
 
 
 def test_a_file_is_never_overwritten(here, capsys):

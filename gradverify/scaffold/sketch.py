@@ -6,16 +6,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from gradverify.adapters.torch_functions import contexts
 from gradverify.errors import UsageError
 from gradverify.scaffold.calling import Called, quietly
 from gradverify.scaffold.example import Example, example_of
+from gradverify.scaffold.foreign import Foreign, foreign
 from gradverify.scaffold.objects import of_class
 from gradverify.scaffold.observe import Observed, described, holds_elsewhere, observe
 from gradverify.scaffold.roles import Argument, arguments_of, switching
 from gradverify.scaffold.target import Target, importable, loaded
-from gradverify.scaffold.tensors import function_of, is_of_torch, of_module
-from gradverify.scaffold.traced import traced
+from gradverify.scaffold.tensors import is_of_torch, of_module
 from gradverify.scaffold.write import Sketch, declarations, example, registration, unusable
 
 # What the backward of a forward is called that returns no pullback.
@@ -30,14 +29,15 @@ def sketch(target: Target, call: str | None) -> Sketch:
     found = loaded(target)
     module = vars(sys.modules[target.module])
     given = None if call is None else example_of(call, found, module)
-    if (foreign := _foreign(found)) is not None:
-        function, arguments, adapter = foreign
-        body = "\n" + registration(adapter, [target.name])
-        observed = _observed(Called(function, arguments), given)
-        if observed is None:
-            return replace(_todo(target, reachable, arguments, "", _NOTHING), body=body,
-                           adapter=adapter)  # fmt: skip
-        return _sketch(target, reachable, observed, body, adapter=adapter)
+    if (other := foreign(found)) is not None:
+        observed = _observed(Called(other.function, other.arguments), given)
+        if observed is not None:
+            body = _adapted(observed, target, other)
+            return _sketch(target, reachable, observed, body, adapter=other.adapter)
+        if other.certain:
+            return replace(_todo(target, reachable, other.arguments, "", _NOTHING),
+                           body="\n" + registration(other.adapter, [target.name]),
+                           adapter=other.adapter)  # fmt: skip
     if is_of_torch(found, "torch.nn.Module"):
         made = of_module(found, given)
         if made is None:
@@ -88,17 +88,6 @@ def _observed(called: Called, given: Example | None) -> Observed | None:
     if found is None and quietly(lambda: way.function(**given.named(way), **way.constants)) is None:
         raise UsageError("--call: the example raises when it is called")
     return found
-
-
-def _foreign(found: Any) -> tuple[Callable[..., Any], tuple[Argument, ...], str] | None:
-    """Return a layer of another framework as a function of arrays, its arguments and its adapter;
-    None where it is none."""
-    if is_of_torch(found, "torch.autograd.Function"):
-        arguments = arguments_of(found.forward, skip=contexts(found))
-        return function_of(found), arguments, "torch_function"
-    if type(found).__module__.startswith("jax") and "custom_vjp" in type(found).__name__:
-        return traced(found), arguments_of(found), "jax_function"
-    return None
 
 
 def _arguments(found: Any) -> tuple[Argument, ...]:
@@ -176,6 +165,17 @@ def _renaming(observed: Observed, target: Target, renamed: Mapping[str, str]) ->
         "", f'@spec.register(name="{target.name}")', f"def layer({taken}):",
         f"    return {target.name}({given})",
     ])  # fmt: skip
+
+
+def _adapted(observed: Observed, target: Target, other: Foreign) -> str:
+    """Return a layer of another framework, with a lambda where constants stand in shapes, in
+    capitals there."""
+    _, renamed, _ = declarations(observed)
+    if other.certain or not renamed:
+        return "\n" + registration(other.adapter, [target.name])
+    taken, given = _signature(observed, renamed)
+    function = f"lambda {taken}: {target.name}({given})"
+    return f'\nspec.register(\n    {other.adapter}({function}), name="{target.name}"\n)'
 
 
 def _with_backward(

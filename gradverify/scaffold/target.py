@@ -27,7 +27,7 @@ class Target:
 
 def target_of(text: str) -> Target:
     """Return what a target names; UsageError where it cannot name anything."""
-    place, colon, name = text.rpartition(":")
+    place, colon, name = text.replace("::", ":").rpartition(":")  # `::` as where a layer is named
     if not (colon and place and name) or not all(p.isidentifier() for p in name.split(".")):
         raise UsageError(f"{text}: name a function, such as mylib.layers:relu or layers.py:relu")
     if not place.endswith(".py"):

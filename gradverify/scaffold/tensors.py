@@ -1,4 +1,4 @@
-"""An nn.Module or an autograd.Function of torch: what is observed of it, and the adapter's call."""
+"""A module or a function of torch: what is observed of it, and the adapter's call."""
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradverify.adapters.torch_functions import applied
 from gradverify.scaffold.calling import Array, quietly
 from gradverify.scaffold.example import Example
 from gradverify.scaffold.objects import (
@@ -99,13 +98,12 @@ def _body(known: _Module, observed: Any, order: Any) -> str:
     return "\n".join(["", registration("torch_module", parts)])
 
 
-def function_of(found: Any) -> Callable[..., Any]:
-    """Return an autograd.Function as a function of arrays that returns outputs and a pullback."""
-    apply = applied(found)
+def function_of(found: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of tensors as one of arrays that returns outputs and a pullback."""
 
     def function(**given: Any) -> Any:
         arrays = {k: v for k, v in given.items() if isinstance(v, np.ndarray)}
-        return pulled(lambda tensors: apply(**{**given, **tensors}), arrays)
+        return pulled(lambda tensors: found(**(given | dict(tensors))), arrays)
 
     return function
 

@@ -159,7 +159,7 @@ def file_text(sketch: Sketch, output: Path | None) -> str:
              'it."""', ""]  # fmt: skip
     up = "." if output is None else os.path.relpath(target.root, output.resolve().parent)
     if not sketch.reachable and up != ".":
-        folder = f'str(Path(__file__).resolve().parent / "{Path(up).as_posix()}")'
+        folder = f'str((Path(__file__).parent / "{Path(up).as_posix()}").resolve())'
         lines += ["import sys", "from pathlib import Path", "",
                   f"sys.path.insert(0, {folder})  # {target.module} is not installed",
                   ""]  # fmt: skip
