@@ -55,6 +55,27 @@ def test_a_condition_of_all_failing_cases_is_told(condition, kind, told):
     assert found[1].endswith("there the gradient of w is 2 times what is derived")
 
 
+def test_what_few_cases_have_in_common_by_chance_is_not_told():
+    """Without a definition a handful of cases is differenced: the layouts of two that pass, since
+    a factor of C is 1 there, are not why the others fail."""
+    spec = Spec("rms", x=Input("N C"), weight=Param("C"), y=Output("N C"))
+
+    def layer(x, weight):
+        r = 1 / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-6)
+
+        def pullback(dy):
+            g = dy * weight
+            return g * r - x * r**3 * (g * x).sum(-1, keepdims=True), (dy * x * r).sum(0)
+
+        return x * r * weight, pullback
+
+    for profile in ("quick", "default"):
+        (result,) = verify(Layer(spec, layer), profile=profile, checks=["finite_difference"]).layers
+        (found,) = {f.diagnosis for f in result.findings}
+        assert found.startswith("unexplained: no factor and no other axis gives it")
+        assert found.endswith("in a definition, terms and paths are told apart")
+
+
 def test_cases_on_kinks_do_not_confuse():
     """At |x - t| = delta another choice is right as well: the constant is told all the same."""
 

@@ -225,6 +225,32 @@ def test_a_wrong_one_is_caught_and_explained(told):
         assert finding.odd_one_out == f"{who}: the pullback is right"
 
 
+def test_what_is_wrong_beside_a_wrong_pullback_is_no_consequence_of_it():
+    """Where the pullback is right, as a factor of C at C = 1, a wrong double backward does not
+    follow from it."""
+    spec = Spec(
+        "squared_mean", x=Input("N C"), y=Output("N"), definition="y[n] = mean[c](x[n,c])**2"
+    )
+
+    def layer(x):
+        m = x.mean(-1)
+        return m**2, lambda dy: {"x": np.broadcast_to((2 * m * dy)[:, None], x.shape).copy()}
+
+    def double_vjp(tensors, cotangents, seeds, constants):
+        x, v = tensors["x"], seeds["x"]
+        return (np.cos(x) * v,), (2 * x.mean(-1) * v.mean(-1),)
+
+    _, findings = checked(Layer(spec, layer, double_vjp=double_vjp), checks=["symbolic", *OFFERED])
+    (wrong,) = (f for f in findings if f.check == "symbolic")
+    assert wrong.kind == "count"
+    found = next(f for f in findings if (f.check, f.question) == ("second_order", "second"))
+    assert (found.odd_one_out, found.follows) == (
+        "the double backward: the pullback is right",
+        None,
+    )
+    assert "follows" not in found.diagnosis
+
+
 def test_a_wrong_pullback_is_said_to_be_so():
     """Where the tangents belong to another formula, as the pullback does, that is told once."""
     forward = LAYERS["linear"][1]

@@ -27,6 +27,12 @@ UNEXPLAINED = Cause(
     "unexplained: no one change of a term, a factor, an axis or a constant gives it, and what "
     "fails has nothing in common that what passes has not",
 )
+# Without a definition there are no terms to look at.
+UNDEFINED = Cause(
+    "unexplained",
+    "unexplained: no factor and no other axis gives it, and what fails has nothing in common that "
+    "what passes has not; in a definition, terms and paths are told apart",
+)
 # So many cases are compared, at most so many of them known to fail; more would only say the same.
 MOST_CASES, MOST_FAILING = 60, 40
 # Without a definition every element is differenced: of small tensors, in a few cases.
@@ -76,7 +82,7 @@ class Diagnoses:
         if found is None and tensor is not None:
             found = _diagnosed(tried, tensor)
         outputs = [y for y in trial.spec.outputs if y in self.causes and y != tensor]
-        if found is UNEXPLAINED and outputs:
+        if found is not None and found.kind == UNEXPLAINED.kind and outputs:
             found = None
         if found is not None and tensor is not None:
             self.causes[tensor] = found
@@ -101,10 +107,17 @@ class Diagnoses:
     def _of_offered(self, tried: Sequence[Trial], check: str, seen: Observation) -> Cause:
         """Return what is wrong with what a layer offers beside its pullback."""
         found = offered.diagnosed(tried, check, seen)
-        if found is None and (wrong := next(iter(self.causes), None)):
+        if found is None and (wrong := self._wrong_in(tried[0])):
             cause = self.causes[wrong]
             return Cause(cause.kind, f"it follows from what is wrong with {wrong}", wrong)
         return found or UNEXPLAINED
+
+    def _wrong_in(self, trial: Trial) -> str | None:
+        """Return a tensor whose gradient is known to be wrong, and is in this trial."""
+        if trial.oracle is None:
+            return next(iter(self.causes), None)
+        samples = ((t, gradient_sample(trial, t)) for t in self.causes if t in trial.gradients)
+        return next((t for t, sample in samples if sample and sample.failing), None)
 
     def _from_contract(
         self, trial: Trial, tensor: str | None, tried: Sequence[Trial]
@@ -144,7 +157,7 @@ def _diagnosed(tried: Sequence[Trial], tensor: str) -> Cause | None:
         or (elements and _there(evidence, elements, None))
         or _of_numbers(evidence)
         or _somewhere(evidence, elements)
-        or UNEXPLAINED
+        or (UNDEFINED if trial.oracle is None else UNEXPLAINED)
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
+from math import comb
 from operator import attrgetter
 from typing import Any
 
@@ -17,6 +18,9 @@ from gradverify.notation.tree import text
 MOSTLY = 0.9
 # Fewer passing cases than this fraction of the failing ones have by chance what those have.
 BY_CHANCE = 0.3
+# Where there are fewer ways to choose which of the cases are to fail, something separates them by
+# chance: two of six have a layout each that the others have not.
+BELIEVED = 50
 # So many values of one factor can have something in common.
 MOST_LISTED = 3
 
@@ -36,7 +40,7 @@ def of_cases(failing: Sequence[Sample], passing: Sequence[Sample]) -> Condition 
     A few passing ones may have it where nothing separates them all: what is wrong may agree with
     what is right by chance, a sum over one element with that element.
     """
-    if not failing or not passing:
+    if comb(len(failing) + len(passing), len(passing)) < BELIEVED:
         return None
     best, fewest = None, 0.0
     for kind, told, holds in _case_conditions(failing, passing):
