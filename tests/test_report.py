@@ -136,6 +136,14 @@ def test_no_width_cuts_a_word(width, more):
     assert max(map(len, out.splitlines())) <= width
 
 
+@pytest.mark.parametrize("width", range(60, 110))
+def test_no_width_cuts_a_head(width):
+    """The heads of the columns are whole too, where the names of the layers are shorter."""
+    out = shown(layer("f"), width=width)
+    assert "…" not in out
+    assert "verdict" in out
+
+
 def test_a_long_name_is_broken_at_an_underscore_where_that_saves_the_table():
     """At 80 columns a name too long for its column goes on in the next line."""
     lines = shown(layer(LONG[0]), layer("numpy_relu"), width=80).splitlines()

@@ -70,14 +70,14 @@ def layers_by_checks(report: Report, page: Page) -> Table:
     names = labels(report, page)
     checks = columns_of(report)
     columns = [_column(check, report.layers) for check in checks]
-    verdicts = max(len(verdict(layer)) for layer in report.layers)
+    verdicts = max(len("verdict"), *(len(verdict(layer)) for layer in report.layers))
     for heads in (checks, [check.replace("_", "_\n") for check in checks]):
         widths = [
             max(*(len(line) for line in head.split("\n")), *(len(WORDS[s][0]) for s in column))
             for head, column in zip(heads, columns, strict=True)
         ]
         room = page.width - sum(widths) - verdicts - _GAP * (len(checks) + 1)
-        if room >= max(map(len, names)):
+        if room >= max(len("layer"), *map(len, names)):
             return _wide(report, names, checks, heads)
     # Then a few long names are broken at their underscores.
     names = [_broken(name, room) for name in names]
