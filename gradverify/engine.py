@@ -46,8 +46,8 @@ DIFFERENCES = ("finite_difference", "exact", "kinks", "descent")
 # In so many cases do checks that call the layer many times look at one that is known to be wrong:
 # of what is derived they can only say the same.
 FEW = 2 * MIN_POWERED
-# A layer whose tensors cannot be small is judged at so many rows of the covering set: enough of
-# each precision.
+# A layer whose tensors cannot be small is judged at so many rows of the covering set at most; at
+# no more than are needed to tell right from wrong, of which one at least is of each precision.
 LARGE_ROWS = 2 * MIN_POWERED
 
 
@@ -133,7 +133,7 @@ def verify_layer(
     """
     began = time.perf_counter()
     spec, oracle = layer.spec, make_oracle(layer.spec)
-    profile, shortcut = _of_size(profile, spec)
+    profile = _of_size(profile, spec)
     ground = (
         single(layer, case) if case is not None
         else ground_of(layer, profile.covering, profile.drawn, seed, sizes,
@@ -142,7 +142,7 @@ def verify_layer(
     known = Known()
     seen, asked, why = _ask(layer, ground, names, profile, began, known)
     looked_at = shortened(ground, spec, asked, why, sizes)
-    remarks = [*shortcut, *looked_at.remarks]
+    remarks = [*(_size_told(spec, asked) if case is None else ()), *looked_at.remarks]
     least = 0 if case is not None else MIN_POWERED
     told = (check_result(CHECKS[n], layer, seen.get(n), ground.zero, least) for n in NAMES)
     results = tuple(_with_reason(result, ignored or {}) for result in told)
@@ -184,18 +184,35 @@ def _with_reason(result: CheckResult, ignored: Mapping[str, str]) -> CheckResult
     return result
 
 
-def _of_size(profile: Profile, spec: Spec) -> tuple[Profile, list[str]]:
-    """Return a profile with fewer cases for a layer of fixed sizes that are large, and a remark."""
+def _of_size(profile: Profile, spec: Spec) -> Profile:
+    """Return a profile with fewer cases for a layer of fixed sizes that are large."""
     if not is_large(spec):
-        return profile, []
+        return profile
     covering = min(LARGE_ROWS, LARGE_ROWS if profile.covering is None else profile.covering)
-    most = f"{least_elements(spec):,}"
-    told = (
-        f"judged at {covering} cases, since a tensor has {most} elements or more; "
-        "with dimensions in place of fixed sizes, small ones are tried, in many more cases"
-    )
     sampled = min(MIN_POWERED, profile.sampled)
-    return replace(profile, covering=covering, drawn=0, sampled=sampled), [told]
+    return replace(profile, covering=covering, drawn=0, sampled=sampled)
+
+
+def _size_told(spec: Spec, asked: int) -> list[str]:
+    """Return the remark that a layer of large fixed sizes was judged at a few cases."""
+    if not is_large(spec):
+        return []
+    return [
+        f"judged at {asked} cases, what takes many calls at the plainest only, since a tensor has "
+        f"{least_elements(spec):,} elements or more; with dimensions in place of fixed sizes, "
+        "small ones are tried, in many more cases"
+    ]
+
+
+def _told(layer: Layer, ground: Ground, seen: Mapping[str, Seen], asked: int) -> bool:
+    """Whether the first cases tell all that is asked of a layer of large fixed sizes."""
+    dtypes = [case.dtype for case in ground.cases[:asked]]
+    return (
+        is_large(layer.spec)
+        and {*dtypes} == {*ground.dtypes}
+        and all(s.told({*CHECKS[n].tensors(layer.spec)} - ground.zero)
+                or len(s.declined) == s.cases > 0 for n, s in seen.items())
+    )  # fmt: skip
 
 
 def _ask(
@@ -219,6 +236,8 @@ def _ask(
             return seen, asked, "the others show what is wrong"
         if asked >= ground.covering and time.perf_counter() > until:
             return seen, asked, spent
+        if not wrong and _told(layer, ground, seen, asked):
+            return seen, asked, ""
         trial = Trial(layer, case, oracle, ground.zero, known=known)
         few = wrong and oracle is not None
         said: list[tuple[str, Observation]] = []
@@ -238,6 +257,7 @@ def _ask(
             so_far.cases += 1
             said += [(name, observation) for observation in check.observe(trial)]
             so_far.seconds += time.perf_counter() - start
+            trial.release(name)
         inaccurate = {o.tensor for name, o in said
                       if name == "symbolic" and o.question == "inaccurate"}  # fmt: skip
         for name, observation in said:
@@ -265,7 +285,7 @@ def first_error(
     Checks that call the layer many times are asked after all others.
     """
     began = time.perf_counter()
-    profile, _ = _of_size(profile, layer.spec)
+    profile = _of_size(profile, layer.spec)
     ground = ground_of(layer, profile.covering, profile.drawn, seed,
                        tried=profile.dtypes, seconds=profile.seconds)  # fmt: skip
     for sampled in (False, True):

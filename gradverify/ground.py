@@ -8,7 +8,7 @@ from itertools import islice
 
 import numpy as np
 
-from gradverify.cases import Case, cases, covering_set, drawn_cases
+from gradverify.cases import Case, cases, covering_set, drawn_cases, is_large
 from gradverify.coverage import coverage
 from gradverify.declare import DTYPES
 from gradverify.layer import Layer
@@ -81,16 +81,17 @@ def ground_of(
 def shortened(
     ground: Ground, spec: Spec, count: int, why: str, sizes: Mapping[str, int] | None
 ) -> Ground:
-    """Return the ground of the first cases, with a remark why the rest was not looked at."""
+    """Return the ground of the first cases, with a remark why no more that were drawn were looked
+    at."""
     left = len(ground.cases) - count + ground.undrawn
     if not left:
         return ground
-    drawn = len(ground.cases) - ground.covering + ground.undrawn
-    told = f"the {drawn}" if left == drawn else f"{left} of {drawn}"
-    remark = f"{told} drawn cases were left out: {why}"
-    chosen = ground.cases[:count]
+    chosen, remarks = ground.cases[:count], ground.remarks
     covered = coverage(spec, ground.dtypes, chosen, ground.changed, sizes or {})
-    return replace(ground, cases=chosen, coverage=covered, remarks=(*ground.remarks, remark))
+    if drawn := len(ground.cases) - ground.covering + ground.undrawn:
+        told = f"the {drawn}" if left == drawn else f"{left} of {drawn}"
+        remarks = (*remarks, f"{told} drawn cases were left out: {why}")
+    return replace(ground, cases=chosen, coverage=covered, remarks=remarks)
 
 
 def single(layer: Layer, case: Case) -> Ground:
@@ -207,7 +208,7 @@ def derived_zero(spec: Spec, dtype: str, chosen: Sequence[Case]) -> dict[str, st
     for trial in trials:
         if not candidates:
             break
-        reference = trial.reference
+        reference = trial.unmeasured if is_large(spec) else trial.reference
         candidates = {
             t for t in candidates
             if np.max(np.abs(reference.gradients[t]), initial=0.0)

@@ -40,12 +40,16 @@ class Seen:
         """In how many cases there was something to ask."""
         return self.cases - self.absent.total()
 
+    def told(self, tensors: Iterable[str]) -> bool:
+        """Whether enough cases could have told right from wrong for tensors."""
+        return all(self.powered.get(t, 0) >= MIN_POWERED for t in tensors)
+
     def enough(self, check: Check, tensors: Iterable[str], case: Case, sampled: int) -> bool:
         """Whether a check that calls the layer often has been asked often enough of tensors.
 
         A case with a constant, rank or shape that was not met yet is looked at all the same.
         """
-        told = all(self.powered.get(t, 0) >= MIN_POWERED for t in tensors)
+        told = self.told(tensors)
         # What the layer declines in that many cases it declines in all.
         known = len(self.declined) == self.cases or (told and _choices(case) <= self.met)
         # A slow check that has failed in as many cases has no more to say.

@@ -1,9 +1,9 @@
 """One layer at one case: what it returned, what was derived and what is allowed, each once."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from gradverify.cases import (
     Case,
     draw,
     is_large,
+    layout_of,
     view_of,
     with_layout,
 )
@@ -81,6 +82,26 @@ class Results:
     gradients: dict[str, Array]
 
 
+@dataclass(frozen=True)
+class Derived(Mapping[str, Array]):
+    """Derived outputs, or gradients, by name: computed where one is asked for, and not kept."""
+
+    names: tuple[str, ...]
+    run: Callable[[], tuple[tuple[Array, ...], Callable[..., dict[str, Array]]]]
+    cotangents: tuple[Array, ...]
+
+    def __getitem__(self, name: str) -> Array:
+        outputs, pullback = self.run()
+        gradients = pullback(*self.cotangents)
+        return gradients[name] if name in gradients else outputs[self.names.index(name)]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
 @dataclass
 class Known:
     """What earlier cases of a run have shown of a layer, and need not be shown again at a cost.
@@ -109,6 +130,16 @@ class Trial:
     redundant: frozenset[str] = frozenset()
     given: Arrays | None = field(default=None, compare=False)
     known: Known = field(default_factory=Known, compare=False)
+    # What checks of this trial have in common, and nothing else shall keep.
+    kept: dict[Any, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
+
+    @property
+    def spared(self) -> bool:
+        """Whether the layer is large and the case not the plainest, in which alone a large one is
+        asked what takes many calls and shows in all cases of a precision if in any."""
+        case = self.case
+        plain = case.layout == "C" and case.cotangent == "signed" and case.ordinary
+        return is_large(self.spec) and not (plain and case.dtype == self.layer.widest)
 
     @property
     def spec(self) -> Spec:
@@ -154,9 +185,30 @@ class Trial:
             for k, (low, high) in self.bounds.items()
         )
 
-    @cached_property
+    @property
     def arrays(self) -> Arrays:
         """The tensors and cotangents that the layer is called with."""
+        if not is_large(self.spec):
+            return self._arrays
+        # Of large ones the numbers in float64 are kept alone; they may be these themselves.
+        tensors = {k: self._laid(k, v) for k, v in self.wide.tensors.items()}
+        return Arrays(tensors, self.cotangents)
+
+    def _laid(self, name: str, value: Array) -> Array:
+        layout = layout_of(self.case, name) if self.given is None else self.case.layout
+        array = np.asarray(value, self.case.dtype if value.dtype.kind == "f" else None)
+        return array if layout == "C" and array.flags.c_contiguous else with_layout(array, layout)
+
+    @cached_property
+    def cotangents(self) -> tuple[Array, ...]:
+        """The cotangents that the pullback is called with, one per differentiable output."""
+        if not is_large(self.spec):
+            return self._arrays.cotangents
+        pairs = zip(self.spec.differentiable_outputs, self.wide.cotangents, strict=True)
+        return tuple(self._laid(f"d{k}", dy) for k, dy in pairs)
+
+    @cached_property
+    def _arrays(self) -> Arrays:
         return self._fresh()
 
     def _fresh(self) -> Arrays:
@@ -171,6 +223,8 @@ class Trial:
     @cached_property
     def wide(self) -> Arrays:
         """The same numbers in float64."""
+        if is_large(self.spec):
+            return widened(self.given or self._fresh())
         return widened(self.arrays)
 
     def in_dtype(self, dtype: str) -> "Trial":
@@ -196,6 +250,19 @@ class Trial:
             self.layer.renew()
         arrays = self._fresh()
         return call(self.layer, arrays.tensors, self.constants, arrays.cotangents)
+
+    def release(self, check: str | None = None) -> None:
+        """Let go of what fills memory, of a large layer: the arrays of the call, whose outputs and
+        gradients are kept in float64, and what no check asks for after this one."""
+        if not is_large(self.spec):
+            return
+        if check == "second_order":
+            self.kept.clear()
+        if check == "exact" and self.oracle is not None:
+            self.__dict__["gradients"] = {}  # no check after it asks for them
+        if self.failure is None and self.called.pullback is not _released:
+            _ = self.outputs, self.gradients
+            self.__dict__["_called"] = Call(self.called.outputs, _released, {}, {}, ())
 
     @property
     def failure(self) -> Failure | None:
@@ -257,12 +324,28 @@ class Trial:
 
     @cached_property
     def reference(self) -> Reference:
-        """The derived outputs and gradients and the allowances; only with a definition."""
+        """The derived outputs and gradients and the allowances; only with a definition.
+
+        Of a large layer the allowances are kept alone: what is derived is soon computed again.
+        """
         assert self.oracle is not None
         # Other tensors than a case's are met once, and large ones fill the memory.
         once = self.given is not None or is_large(self.spec)
         derive = _reference.__wrapped__ if once else _reference
-        return derive(self.spec, self.oracle, self.case, self.given)
+        given = self.wide if is_large(self.spec) else self.given
+        found: Reference = derive(self.spec, self.oracle, self.case, given)
+        if not is_large(self.spec):
+            return found
+        run = partial(self._seen.run, self.wide.tensors, self.constants, self.sizes)
+        outputs, gradients = (Derived(tuple(k), run, self.wide.cotangents)
+                              for k in (found.outputs, found.gradients))  # fmt: skip
+        return replace(found, outputs=outputs, gradients=gradients)
+
+    @property
+    def unmeasured(self) -> Reference:
+        """The same without any draws, for who only asks of which size terms are."""
+        assert self.oracle is not None
+        return _reference.__wrapped__(self.spec, self.oracle, self.case, self.wide, 0)
 
     @cached_property
     def careful(self) -> Reference:
@@ -296,16 +379,21 @@ class Trial:
             view.to_layer(found.magnitudes),
         )  # fmt: skip
 
-    def forward(self, tensors: Mapping[str, Array]) -> tuple[Array, ...]:
+    def forward(self, tensors: Mapping[str, Array], new: Collection[str] = ()) -> tuple[Array, ...]:
         """Return the layer's differentiable outputs at other tensors, in float64; only of a
-        shaped trial."""
-        return self.at(tensors)[0]
+        shaped trial. Those that are `new` nobody else has."""
+        return self.at(tensors, new)[0]
 
-    def at(self, tensors: Mapping[str, Array]) -> tuple[tuple[Array, ...], Pullback]:
+    def at(
+        self, tensors: Mapping[str, Array], new: Collection[str] = ()
+    ) -> tuple[tuple[Array, ...], Pullback]:
         """Return `forward(tensors)` and the layer's pullback there."""
         # Copies: a layer that writes to what it is given must not change what it is asked next.
-        copies = map(np.array, self.narrowed(tensors.values()))
-        tensors = dict(zip(tensors, copies, strict=True))
+        tensors = {
+            k: np.array(v, self.case.dtype if v.dtype.kind == "f" else None, copy=copied)
+            for k, v in tensors.items()
+            for copied in (None if k in new else True,)
+        }
         try:
             with np.errstate(all="ignore"):
                 outputs, pullback = self.layer.forward(tensors, self.constants)
@@ -426,9 +514,11 @@ def real_array(value: Any) -> Array | None:
 
 
 def widened(arrays: Arrays) -> Arrays:
-    """Return the same numbers in float64."""
+    """Return the same numbers in float64, the same arrays where they lie in one piece."""
 
     def wide(array: Array) -> Array:
+        if array.dtype == float and (array.flags.c_contiguous or array.flags.f_contiguous):
+            return array
         return np.array(array, float) if array.dtype.kind == "f" else np.array(array)
 
     return Arrays(
@@ -459,6 +549,10 @@ def call(
     return Call(outputs, pullback, gradients, tensors, cotangents)
 
 
+def _released(*cotangents: Array) -> Any:
+    raise AssertionError("the pullback of a trial that was released")
+
+
 def place_of(error: BaseException, files: Collection[str]) -> str:
     """Return the line of the user's code that raised, innermost; its code stands in `files`."""
     line = innermost(error, files.__contains__)
@@ -471,9 +565,10 @@ def _reference(
     spec: Spec, oracle: Oracle, case: Case, given: Arrays | None, draws: int = DRAWS
 ) -> Reference:
     wide = widened(given or draw(spec, case))
+    del given
     return reference(
         seen(oracle, view_of(spec, case)), wide.tensors, dict(case.constants), dict(case.sizes),
-        wide.cotangents, case.dtype, case.seed, spec.allow, draws,
+        wide.cotangents, case.dtype, case.seed, spec.allow, draws, lean=is_large(spec),
     )  # fmt: skip
 
 
@@ -500,7 +595,9 @@ def _regular(spec: Spec, oracle: Oracle | Seen, case: Case) -> bool:
     outputs, pullback = oracle.run(arrays.tensors, constants, sizes)
     results = (*outputs, *pullback(*arrays.cotangents).values())
     with np.errstate(all="ignore"):
-        if not all(np.all(np.abs(a) < largest) for a in results):
+        if not all(
+            np.max(a, initial=0.0) < largest and np.min(a, initial=0.0) > -largest for a in results
+        ):
             return False
         if case.dtype == "float16":
             # It ends at 65504, which a sum of squares exceeds on the way to a result that does not.

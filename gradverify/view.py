@@ -6,7 +6,7 @@ the package converts between the two.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -169,12 +169,14 @@ class SeenTwice:
     `run` takes the tensors and, by the name of its output, each cotangent; it returns the gradients
     and a pullback that takes a seed for each of them. That returns the gradients of
     <seeds, gradients>: by tensor and, by output, those of the cotangents, which are the tangents of
-    the outputs along the seeds. `changed` is what is run in place of the oracle of the gradients.
+    the outputs along the seeds. `changed` is what is run in place of the oracle of the gradients;
+    where it is `bare`, the gradients themselves are left out.
     """
 
     oracle: Oracle
     view: View
     changed: Oracle | None = None
+    bare: bool = False
 
     @property
     def gradient(self) -> Oracle:
@@ -223,7 +225,7 @@ class SeenTwice:
     ) -> tuple[tuple[Array, ...], Callable[..., dict[str, Array]]]:
         """Return the gradients by `wrt` and their pullback."""
         gradients, pullback = self.gradient.run(
-            self.given(tensors), constants, sizes, mode, **tools
+            self.given(tensors), constants, sizes, replace(mode, bare=self.bare), **tools
         )
         wrt, noise = self.oracle.wrt, tools.get("noise")
 
@@ -231,7 +233,7 @@ class SeenTwice:
             along = self.view.to_definition(dict(zip(wrt, seeds, strict=True)))
             return self.second(pullback(*along.values()), noise.total if noise else _total)
 
-        named = dict(zip(wrt, gradients, strict=True))
+        named = {} if self.bare else dict(zip(wrt, gradients, strict=True))
         return tuple(self.view.to_layer(named).values()), seen
 
 

@@ -159,8 +159,7 @@ class TorchAdapter(Adapter):
         given, names = self._leaves(spec, tensors), spec.differentiable
         wrt = [given[k] for k in names]
         dys = {k: to_tensor(cotangents[k]).requires_grad_() for k in spec.differentiable_outputs}
-        zeros = {k: np.zeros_like(tensors[k]) for k in names}
-        along = [to_tensor(v) for v in (zeros | dict(seeds)).values()]
+        along = [to_tensor(seeds[k] if k in seeds else np.zeros_like(tensors[k])) for k in names]
         with working(given.values()):
             outputs = self._source.run(spec, given, constants)
             found = double_vjp([outputs[k] for k in dys], wrt, [*dys.values()], along)

@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +89,7 @@ class Module:
         key = (*arguments.items(), *dtypes)
         if key not in self._kept:
             if isinstance(self.made, nn.Module):
-                module = _copied(self.made)
+                module = _copied(self.made, dtypes)
             else:
                 with frozen(INITIAL):  # what is left out starts with the same values each time
                     module = self.made(**arguments)
@@ -241,14 +241,16 @@ def taken(
     return tuple(p.name for p in named if p.name in known), tuple(needed)
 
 
-def _copied(module: "nn.Module") -> "nn.Module":
-    """Return a copy of a module with parameters that take no memory, since others replace them."""
+def _copied(module: "nn.Module", dtypes: Sequence[Any]) -> "nn.Module":
+    """Return a copy of a module with parameters that take no memory, since others replace them: of
+    one of the dtypes, as to convert them later would take it."""
     from torch import nn
 
-    memo: dict[int, Any] = {
-        id(p): nn.Parameter(p.detach().new_zeros(()).expand(p.shape), p.requires_grad)
-        for p in module.parameters()
-    }
+    memo: dict[int, Any] = {}
+    for p in module.parameters():
+        dtype = dtypes[0] if dtypes and p.is_floating_point() else p.dtype
+        empty = p.detach().new_zeros((), dtype=dtype).expand(p.shape)
+        memo[id(p)] = nn.Parameter(empty, p.requires_grad)
     return copy.deepcopy(module, memo)
 
 

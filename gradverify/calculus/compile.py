@@ -4,15 +4,15 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from types import CodeType
+from types import CodeType, ModuleType
 from typing import Any
 
 import numpy as np
 
 from gradverify.calculus.code import HELPERS
-from gradverify.calculus.derive import Derivation, derive
+from gradverify.calculus.derive import Derivation, Order, derive, in_order
 from gradverify.calculus.emit import PLAIN, Emitter, Lines, Mode, function_name, variables
 from gradverify.calculus.gradient import gradient_program
 from gradverify.calculus.outside import Outside
@@ -27,6 +27,15 @@ Label = int | str
 Kink = Label | tuple[Label, int]
 
 NOISE, ABSOLUTE, SWITCHES = Mode(noise=True), Mode(absolute=True), Mode(switches=True)
+# A second noise of what is read once at most is half of all, for nothing. Small layers are measured
+# with it: without, they had other random numbers than those their allowances are calibrated with.
+LEAN_NOISE = Mode(noise=True, lean=True)
+
+# Arrays of more elements take their random numbers from a table of as many, a block at a time from
+# a place of its own: to draw each takes ten times as long as all else that is done to it. That two
+# elements far apart have the same is nothing to the largest of them, which is what counts, and
+# blocks stay in the processor's cache.
+TABLE, BLOCK = 2**18, 2**14
 
 
 @dataclass(frozen=True, eq=False)  # one that is compiled is not looked into to compare it
@@ -80,7 +89,7 @@ class Oracle:
                 source = self.source("oracle", mode)
             else:
                 source = self.pushforward_source("oracle")
-            namespace: dict[str, Any] = {"np": np, "math": math}
+            namespace: dict[str, Any] = {"np": _NUMPY, "math": math}
             exec(compile(source, f"<{kind} derived>", "exec"), namespace)
             self._functions[key] = namespace["oracle"]
         return self._functions[key]
@@ -150,6 +159,19 @@ class Oracle:
         return tuple(np.asarray(y, dtype) for y in outputs)
 
 
+def _einsum(subscripts: str, *factors: Any, **how: Any) -> Array:
+    """Return np.einsum, of large arrays by products of matrices where that can be."""
+    if max(map(np.size, factors)) > TABLE:
+        how = {"optimize": True, **how}
+    return np.asarray(np.einsum(subscripts, *factors, **how))
+
+
+# What compiled source calls np: NumPy with another einsum.
+_NUMPY = ModuleType("numpy")
+_NUMPY.__dict__.update(vars(np))
+_NUMPY.__dict__["einsum"] = _einsum
+
+
 @contextmanager
 def _quiet(constants: Mapping[str, Any]) -> Iterator[None]:
     """Let arrays overflow silently; SpecError where Python's own numbers, the constants, do."""
@@ -179,11 +201,43 @@ class Noise:
 
     def __init__(self, amplitude: float, rng: np.random.Generator, least: float = 0.0) -> None:
         self.amplitude, self.rng, self.least = amplitude, rng, least
+        self._last: tuple[Array, Array] | None = None
+
+    @cached_property
+    def _table(self) -> Array:
+        return self.amplitude * self.rng.standard_normal(TABLE + BLOCK)
 
     def _perturb(self, value: Array, scale: Array) -> Array:
+        if np.shape(value) == np.shape(scale) and np.size(value) > TABLE:
+            return self._perturb_blocks(lambda scale: scale, value, scale)
         scale = np.maximum(scale, self.least)
         error = self.amplitude * self.rng.standard_normal(np.shape(scale)) * scale
         return np.where(np.isfinite(error), value + error, value)
+
+    def _perturb_blocks(self, scale_of: Callable[..., Array], value: Array, *more: Array) -> Array:
+        """Return values with errors of the size `scale_of(*more)`, computed block by block."""
+        turned = all(a.flags.f_contiguous for a in (value, *more))
+        flat = [a.reshape(-1, order="F" if turned else "C") for a in (value, *more)]
+        result = np.empty(value.size)
+        for start, place in zip(
+            range(0, value.size, BLOCK),
+            self.rng.integers(TABLE, size=-(-value.size // BLOCK)),
+            strict=True,
+        ):
+            values, *parts = (a[start : start + BLOCK] for a in flat)
+            error = np.maximum(scale_of(*parts), self.least)
+            error *= self._table[place : place + error.size]
+            error[~np.isfinite(error)] = 0.0
+            np.add(values, error, out=result[start : start + BLOCK])
+        return result.reshape(value.shape, order="F" if turned else "C")
+
+    def _square(self, factor: Array) -> Array:
+        """Return a factor squared; the large one that was last is kept, as it comes twice often."""
+        if factor.size <= TABLE:
+            return np.square(factor)
+        if self._last is None or self._last[0] is not factor:
+            self._last = factor, np.square(factor)
+        return self._last[1]
 
     def add(self, *terms: Any) -> Array:
         """Return the sum of terms."""
@@ -225,10 +279,16 @@ class Noise:
         n/3*S**2 + n/6*sum(t**2) on average, for large n.
         """
         # To look for an order of two factors takes longer than their product.
-        search = len(factors) > 2
+        search = len(factors) > 2 or max(map(np.size, factors)) > TABLE
         value = np.einsum(subscripts, *factors, optimize=search)
-        squares = np.einsum(subscripts, *(np.square(f) for f in factors), optimize=search)
+        squares = np.einsum(subscripts, *map(self._square, factors), optimize=search)
         more = _terms(subscripts, tuple(np.shape(f) for f in factors)) - 1
+        if np.size(value) > TABLE:
+
+            def scale(squares: Array, value: Array) -> Array:
+                return np.sqrt((1 + more / 6) * squares + more / 3 * value**2)
+
+            return self._perturb_blocks(scale, value, squares, value)
         return self._perturb(value, np.sqrt((1 + more / 6) * squares + more / 3 * value**2))
 
     def total(self, a: Array, axes: tuple[int, ...]) -> Array:
@@ -348,9 +408,9 @@ def _pullback_source(d: Derivation, name: str, mode: Mode, sizes: bool) -> str:
     signature = _signature(emitter, sizes, extra)
     out = Lines()
     out.assigned |= set(declared.given)
-    forward = Emitter(d, Mode(noise=mode.noise, switches=mode.switches))
+    forward = Emitter(d, replace(mode, absolute=False))
     forward.named = emitter.named
-    forward.order(d.forward, out, record=True)
+    forward.order(_read_by(d.forward, d.vjp) if mode.bare else d.forward, out, record=True)
     emitter.known, emitter.again, emitter.sides = forward.known, forward.again, forward.sides
     # The oracle itself is given the definition's tensors, what is pasted a layer's.
     outside = None if sizes else Outside(emitter)
@@ -384,7 +444,9 @@ def _pullback_source(d: Derivation, name: str, mode: Mode, sizes: bool) -> str:
     out.add(f"return {{{pairs}}}")
     out.indent -= 1
     out.add("")
-    out.add(f"return {outputs}, pullback" if len(declared.wanted) == 1
+    if mode.bare:
+        outputs = ""
+    out.add(f"return {outputs}, pullback" if len(declared.wanted) == 1 and outputs
             else f"return ({outputs}), pullback")  # fmt: skip
     head = Lines()
     _header(emitter, head, sizes)
@@ -401,6 +463,18 @@ def _pullback_source(d: Derivation, name: str, mode: Mode, sizes: bool) -> str:
     )
     wrapper = f"\n\ndef {name}({arguments}):\n    return {inner}({passed})\n"
     return _module(inner, signature, lines, helpers) + wrapper
+
+
+def _read_by(forward: Order, vjp: Order) -> Order:
+    """Return what of a forward its vjp reads, and all that this is made of."""
+    read = {t for step in in_order(vjp) for t in step.sources}
+    kept = []
+    for entry in reversed(forward):
+        steps = in_order((entry,))
+        if any(s.target in read or s.pick in read for s in steps):
+            read |= {t for s in steps for t in s.sources}
+            kept.append(entry)
+    return tuple(reversed(kept))
 
 
 def _cotangent(emitter: Emitter, tensor: str) -> str:

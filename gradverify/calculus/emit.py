@@ -31,12 +31,15 @@ class Mode:
     `noise`: every additive term gets a random relative error (`noise.add`, `noise.sum`,
     `noise.round`); `absolute`: the pullback adds up absolute values; `switches`: the forward
     notes on which side of every kink it is, and takes another side where it is told to, in the
-    pullback likewise.
+    pullback likewise. `lean`: nothing gets a second noise that is read once at most, where either
+    is as good. `bare`: the forward computes what the pullback reads, and returns nothing besides.
     """
 
     noise: bool = False
     absolute: bool = False
     switches: bool = False
+    lean: bool = False
+    bare: bool = False
 
 
 PLAIN = Mode()
@@ -76,6 +79,17 @@ def function_name(name: str) -> str:
     if not made.isidentifier():  # it starts with a digit
         made = f"_{made}"
     return _fresh(made, _RESERVED)
+
+
+def _read_twice(steps: Iterable[Step]) -> set[str]:
+    """Return the tensors that are read more than once, by one step or by several."""
+    times = Counter[str]()
+    for step in steps:
+        for symbol, read in step.reads.items():
+            times[read.tensor] += step.value.count(symbol)
+        # What stands in a subscript is read wherever that is.
+        times.update(2 * [*(step.sources - {r.tensor for r in step.reads.values()})])
+    return {t for t, n in times.items() if n > 1}
 
 
 def _names(derivation: Derivation) -> set[str]:
@@ -119,7 +133,10 @@ class Emitter:
         self.shifted = {e.args[0] for s in steps for e in s.value.atoms(Expm1)}
         writers = Counter(s.target for s in steps)
         twice = mode.noise and not mode.switches  # a switch is noted once
-        self.alone = {self.variable(t) for t, n in writers.items() if n == 1 and twice}
+        read = _read_twice(steps) if mode.lean else writers.keys()
+        self.alone = {
+            self.variable(t) for t, n in writers.items() if n == 1 and twice and t in read
+        }
         # The number of each condition that is a kink, by the equation it stands in, and the index
         # of the loop around it.
         self.sides: dict[tuple[tuple[int, ...], Scalar], tuple[int, str | None]] = {}

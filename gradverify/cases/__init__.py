@@ -23,6 +23,7 @@ from gradverify.cases.covering import (
     solved,
 )
 from gradverify.cases.large import MAX_ELEMENTS, is_large, least_elements
+from gradverify.cases.tables import signs
 
 __all__ = [
     "AT_KINKS",
@@ -46,6 +47,7 @@ __all__ = [
     "least_elements",
     "pairwise",
     "parse_case",
+    "signs",
     "size_patterns",
     "smaller",
     "solved",

@@ -9,6 +9,7 @@ import numpy as np
 
 from gradverify.cases.case import LAYOUTS, Case, view_of
 from gradverify.cases.large import MAX_ELEMENTS, is_large
+from gradverify.cases.tables import TABLE, normal
 from gradverify.cases.ties import evened, tied
 from gradverify.spec import Spec
 from gradverify.view import View
@@ -40,8 +41,15 @@ def draw(spec: Spec, case: Case, *, start: bool = False) -> Arrays:
 
     With `start`, parameters and buffers have their declared initial values.
     """
-    drawn = _drawn_large if is_large(spec) else _drawn
-    tensors, cotangents = drawn(spec, case, start)
+    if is_large(spec):
+        # What fills much memory is drawn again where it is wanted again, and not copied.
+        tensors, cotangents = _drawn.__wrapped__(spec, case, start)
+        return Arrays(
+            {k: _laid(tensors.pop(k), layout_of(case, k)) for k in spec.given},
+            tuple(_laid(dy, layout_of(case, f"d{k}"))
+                  for k, dy in zip(spec.differentiable_outputs, cotangents, strict=True)),
+        )  # fmt: skip
+    tensors, cotangents = _drawn(spec, case, start)
     return Arrays(
         {k: with_layout(value, layout_of(case, k)) for k, value in tensors.items()},
         tuple(with_layout(dy, layout_of(case, f"d{k}"))
@@ -54,7 +62,7 @@ def draw_tangents(spec: Spec, case: Case) -> dict[str, Array]:
     seeds of a double backward."""
     view = view_of(spec, case)
     return {
-        k: _generator(case, f"along {k}").standard_normal(view.shape(k)).astype(case.dtype)
+        k: normal(_generator(case, f"along {k}"), view.shape(k)).astype(case.dtype, copy=False)
         for k in spec.differentiable
     }
 
@@ -81,10 +89,6 @@ def _drawn(spec: Spec, case: Case, start: bool) -> tuple[dict[str, Array], list[
     return tensors, cotangents
 
 
-# Of what fills much memory the case and the one that is compared with it are kept.
-_drawn_large = lru_cache(maxsize=2)(_drawn.__wrapped__)
-
-
 def _generator(case: Case, name: str) -> np.random.Generator:
     return np.random.default_rng([case.seed, crc32(name.encode())])
 
@@ -98,7 +102,7 @@ def _fill(view: View, name: str, case: Case, start: bool) -> Array:
         return rng.integers(int(low), int(high) + 1, shape)
     if tensor.values is not None:
         return rng.choice(np.array(tensor.values, case.dtype), shape)
-    value: Array = rng.standard_normal(shape)
+    value = normal(rng, shape)
     if start and tensor.start is not None:
         value = np.full(shape, tensor.start)
     elif case.values == "ties" and tensor.kind != "buffer":
@@ -110,7 +114,8 @@ def _fill(view: View, name: str, case: Case, start: bool) -> Array:
     elif tensor.kind == "param" and not start:
         value = _as(case.params, value, case.dtype, rng)
         if value.size > MAX_ELEMENTS:
-            value = value / value.size**0.25  # as wide layers are initialised: sums stay near 1
+            # As wide layers are initialised: sums stay near 1.
+            value = np.divide(value, value.size**0.25, out=value)
     if case.values == "constant" and tensor.kind == "input":
         value = evened(value, rng)
     return np.asarray(value, case.dtype)
@@ -148,15 +153,17 @@ def layout_of(case: Case, name: str) -> str:
 def with_layout(array: Array, layout: str) -> Array:
     """Return a copy of `array` laid out in memory as named, with equal values.
 
-    An array alone is not mixed: it lies in C order then.
+    An array alone is not mixed: it lies in C order then. One of very many elements has gaps along
+    its last axis only, so that it takes no more than twice its memory.
     """
     if layout == "F" or array.ndim == 0:
         return np.array(array, order="F")
     if layout == "broadcast":
         return _repeated(array)
     if layout == "strided":
-        wide = np.zeros(tuple(2 * n for n in array.shape), array.dtype)
-        view = wide[tuple(slice(None, None, 2) for _ in array.shape)]
+        steps = [2] * array.ndim if array.size <= TABLE else [1] * (array.ndim - 1) + [2]
+        wide = np.zeros(tuple(s * n for s, n in zip(steps, array.shape, strict=True)), array.dtype)
+        view = wide[tuple(slice(None, None, s) for s in steps)]
     elif layout == "negative":
         wide = np.zeros_like(array, order="C")
         view = wide[tuple(slice(None, None, -1) for _ in array.shape)]
@@ -166,6 +173,14 @@ def with_layout(array: Array, layout: str) -> Array:
     if layout == "readonly":
         view.flags.writeable = False
     return view
+
+
+def _laid(array: Array, layout: str) -> Array:
+    """Return an array that is nobody else's laid out as named, itself where it lies so."""
+    if layout not in ("C", "readonly") or not array.flags.c_contiguous:
+        return with_layout(array, layout)
+    array.flags.writeable = layout == "C"
+    return array
 
 
 def _repeated(array: Array) -> Array:

@@ -7,7 +7,7 @@ from zlib import crc32
 
 import numpy as np
 
-from gradverify.cases import Array, Arrays
+from gradverify.cases import Array, Arrays, signs
 from gradverify.checks.agreement import largest
 from gradverify.checks.observation import Observation
 from gradverify.checks.offered import Offered
@@ -101,9 +101,7 @@ def hidden(trial: Trial, *directions: Iterable[Array]) -> float:
 def nudged(trial: Trial, rng: np.random.Generator) -> Arrays:
     """Return what a trial is given with every value moved by a rounding."""
     tensors = {
-        k: v * (1 + trial.unit * rng.choice([-1, 1], v.shape))
-        if k in trial.spec.differentiable
-        else v
+        k: v * (1 + trial.unit * signs(rng, v.shape)) if k in trial.spec.differentiable else v
         for k, v in trial.wide.tensors.items()
     }
     return _narrow(trial, Arrays(trial.within(tensors), trial.wide.cotangents))
@@ -123,6 +121,7 @@ def _terms(one: Offered, output: str) -> tuple[Array, dict[str, Array]]:
     outputs = trial.spec.differentiable_outputs
     weights = dict(zip(outputs, trial.wide.cotangents, strict=True))[output]
     along = one.wide_along
+    trial.release()
     return weights * one.got[output], {k: g * along[k] for k, g in trial.gradients.items()}
 
 

@@ -43,6 +43,7 @@ def used(trial: Trial, first: Answer) -> Iterator[Observation]:
         pulled(trial, pullback, others.cotangents)
     except Refused:
         return  # other values may be no case
+    del others, pullback
     lent = as_drawn(trial)
     outputs, pullback = forward(trial, lent.tensors)
     found = Answer(copies(outputs), copies(pulled(trial, pullback, lent.cotangents)))

@@ -4,20 +4,23 @@ The loss is half the squared error to a random target: a plain sum has no gradie
 norm, layer norm and softmax, and a sum of squares nearly none under batch norm.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from gradverify.calculus.compile import Switches
-from gradverify.cases import Array, Arrays, draw
+from gradverify.cases import Array, Arrays, draw, is_large
 from gradverify.checks.finite_difference import scale
 from gradverify.checks.observation import Observation
 from gradverify.evidence import LossCurve, rounded
 from gradverify.numerics.allowance import underflow
 from gradverify.numerics.finite_difference import (
     FACTOR,
+    FEW_LEVELS,
+    LEVELS,
+    SQUARE_LEVELS,
     Estimate,
     cap,
     contradicted,
@@ -37,6 +40,8 @@ ARMIJO = 1e-4
 HALVINGS = 60
 # Steps of plain descent, and of momentum and Adam, which need a few more to show a trend.
 STEPS, LONG_STEPS = 5, 10
+# What is computed element by element is so in blocks that stay in the processor's cache.
+BLOCK = 2**14
 # Of the elements that stand still, this many are asked whether the loss depends on them.
 STILL = 6
 # A decrease this many times the loss's own rounding is one; float16 has no digits to be generous.
@@ -54,7 +59,11 @@ TINY = 1e-250
 
 def sgd_step(params: Tensors, grads: Tensors, lr: float) -> dict[str, Array]:
     """Return params - lr*grads: the one gradient-descent step for every parameter there is."""
-    return {name: p - lr * grads[name] if name in grads else p for name, p in params.items()}
+    found = dict(params)
+    for name in grads.keys() & params.keys():
+        step = np.asarray(lr * grads[name])
+        found[name] = np.subtract(params[name], step, out=step)
+    return found
 
 
 @dataclass(frozen=True)
@@ -65,17 +74,24 @@ class _Problem:
     start: Tensors
     targets: tuple[Array, ...]
 
-    def loss(self, tensors: Tensors) -> float:
-        """Half the squared error of the layer's outputs."""
-        outputs = self.trial.forward(tensors)
-        pairs = zip(outputs, self.targets, strict=True)
-        return 0.5 * float(sum(np.sum((y - t) ** 2) for y, t in pairs))
+    def loss(self, tensors: Tensors, new: Collection[str] = ()) -> float:
+        """Half the squared error of the layer's outputs; tensors that are `new` nobody else has."""
+        return _half_square(self.errors(self.trial.forward(tensors, new)))
+
+    def errors(self, outputs: Sequence[Array]) -> list[Array]:
+        """How far outputs are from the targets."""
+        return [y - t for y, t in zip(outputs, self.targets, strict=True)]
+
+    @cached_property
+    def outputs(self) -> tuple[Array, ...]:
+        """The layer's outputs at the start."""
+        return self.trial.forward(self.start)
 
     def gradients(self, tensors: Tensors) -> dict[str, Array]:
         """The layer's gradients of the loss, those of right shape and finite."""
         trial = self.trial
         outputs, pullback = trial.at(tensors)
-        cotangents = [y - t for y, t in zip(outputs, self.targets, strict=True)]
+        cotangents = self.errors(outputs)
         try:
             with np.errstate(all="ignore"):
                 found = trial.layer.gradients(pullback, trial.narrowed(cotangents))
@@ -85,18 +101,22 @@ class _Problem:
                    if k in trial.spec.differentiable and trial.fits(k, g)}  # fmt: skip
         return {k: g for k, g in fitting.items() if np.all(np.isfinite(g))}
 
+    @property
+    def long(self) -> int:
+        """How many steps momentum and Adam take; of a large layer each is as long as a call."""
+        return STEPS if is_large(self.trial.spec) else LONG_STEPS
+
     @cached_property
     def before(self) -> float:
         """The loss at the start."""
-        return self.loss(self.start)
+        return _half_square(self.errors(self.outputs))
 
     @cached_property
     def rounding(self) -> float:
         """The rounding error of the loss: of its terms, (|y| + |t|)*|y - t| each, and of a step."""
-        outputs = self.trial.forward(self.start)
-        pairs = zip(outputs, self.targets, strict=True)
+        pairs = zip(self.outputs, self.targets, strict=True)
         terms = ((np.abs(y) + np.abs(t)) * np.abs(y - t) for y, t in pairs)
-        errors = tuple(y - t for y, t in zip(outputs, self.targets, strict=True))
+        errors = self.errors(self.outputs)
         moves = norm(self.start[k] * g for k, g in self.slopes.items())
         return self.trial.unit * (4 * norm(terms) + moves) + self.trial.noise(errors)
 
@@ -115,7 +135,7 @@ class _Problem:
         """By how much an element of each gradient may be off; without a definition what underflows
         is all that is known."""
         trial = self.trial
-        errors = [y - t for y, t in zip(trial.forward(self.start), self.targets, strict=True)]
+        errors = self.errors(self.outputs)
         if trial.oracle is None:
             least = FACTOR * underflow(trial.case.dtype, self.start.values(), errors)
             return dict.fromkeys(self.slopes, least)
@@ -137,6 +157,10 @@ class _Problem:
     def moved(self, tensors: Tensors, direction: Tensors, rate: float) -> dict[str, Array]:
         """Return tensors after a step along minus `direction`, projected onto declared ranges."""
         return self.trial.within(sgd_step(tensors, direction, rate))
+
+    def after(self, direction: Tensors, rate: float) -> float:
+        """Return the loss after such a step from the start."""
+        return self.loss(self.moved(self.start, direction, rate), direction.keys())
 
     def promise(self, grads: Tensors, direction: Tensors, rate: float) -> float:
         """Return the decrease that gradients promise of a step as `moved` takes it from the start.
@@ -183,11 +207,13 @@ class _Problem:
         if rate is None:
             slope = sum(np.sum(grads[k] * d) for k, d in direction.items())
             rate = 2 * self.floor / float(slope)  # by halving, the last that was tried is shorter
-        ahead, back = (self.moved(self.start, direction, s) for s in (rate, -rate))
         # At an end of its range a tensor moves to one side only: its middle is not the start.
         ranged = direction.keys() & self.trial.bounds.keys()
-        middle = {**self.start, **{k: (ahead[k] + back[k]) / 2 for k in ranged}}
-        excess = self.loss(ahead) + self.loss(back) - 2 * self.loss(middle)
+        middle = self.before
+        if ranged:
+            ends = [self.moved(self.start, direction, s) for s in (rate, -rate)]
+            middle = self.loss({**self.start, **{k: (ends[0][k] + ends[1][k]) / 2 for k in ranged}})
+        excess = self.after(direction, rate) + self.after(direction, -rate) - 2 * middle
         return not abs(excess) <= 0.5 * self.promise(grads, direction, rate)
 
     @cached_property
@@ -200,6 +226,8 @@ class _Problem:
         trial = self.trial
 
         def same(h: float) -> bool:
+            if not self.sides and not trial.bounds:
+                return True
             ends = [sgd_step(self.start, direction, s) for s in (h, -h)]
             return all(map(trial.ranges_hold, ends)) and (
                 not self.sides or all(trial.switches(x).same(self.sides) for x in ends)
@@ -209,13 +237,19 @@ class _Problem:
 
 
 def _problem(trial: Trial, *, start: bool) -> _Problem:
-    arrays = widened(draw(trial.spec, trial.case, start=start)).tensors
+    arrays = trial.wide.tensors
+    if start or not is_large(trial.spec):
+        arrays = widened(draw(trial.spec, trial.case, start=start)).tensors
     rng = np.random.default_rng([trial.case.seed, 4])
     targets: list[Array] = []
     for y in trial.forward(arrays):
         scale = float(np.sqrt(np.mean(y**2))) if y.size else 1.0
         targets.append(np.asarray((scale or 1.0) * rng.standard_normal(y.shape)))
     return _Problem(trial, arrays, tuple(targets))
+
+
+def _half_square(errors: Sequence[Array]) -> float:
+    return 0.5 * float(sum(np.sum(e**2) for e in errors))
 
 
 def _square(grads: Tensors) -> float:
@@ -234,7 +268,7 @@ def examine(trial: Trial) -> Iterator[Observation]:
             yield from _first_step(problem, chosen)
     params = tuple(k for k in trial.spec.params if k in gradients and k not in trial.redundant)
     walked = params or tuple(gradients)
-    if walked and trial.case.values == "ordinary":
+    if walked and trial.case.values == "ordinary" and not trial.spared:
         yield from _walk(_problem(trial, start=True), walked)
         yield from _other_steps(problem, {k: gradients[k] for k in walked})
 
@@ -269,9 +303,12 @@ def _first_step(problem: _Problem, grads: dict[str, Array]) -> Iterator[Observat
             powered = promised > problem.floor
             status = Status.PASSED if powered else Status.VACUOUS
             yield Observation("decrease", name, status, powered=powered)
-    slopes = [_slope(problem, k, {k: g}, rate) for k, g in live.items()]
+    told = {}
+    if is_large(problem.trial.spec) and len(live) > 1:
+        told = _slopes_together(problem, live, rate)
+    slopes = [told.get(k) or _slope(problem, k, {k: g}, rate) for k, g in live.items()]
     yield from slopes
-    if len(live) > 1 and all(s.outcome is not Status.FAILED for s in slopes):
+    if len(live) > 1 and not told and all(s.outcome is not Status.FAILED for s in slopes):
         yield _slope(problem, None, live, rate)
 
 
@@ -289,7 +326,7 @@ def one_rate(problem: _Problem, grads: Tensors) -> tuple[float, dict[str, float]
             promised = problem.promise(part, part, rate)
             if promised <= problem.floor:
                 continue
-            after = problem.loss(problem.moved(problem.start, part, rate))
+            after = problem.after(part, rate)
             if not after <= problem.before - ARMIJO * promised:
                 failing |= dict.fromkeys(group, after)
                 break
@@ -302,10 +339,20 @@ def one_rate(problem: _Problem, grads: Tensors) -> tuple[float, dict[str, float]
     alone = {}
     for name in grads:
         part = {name: grads[name]}
-        after = problem.loss(problem.moved(problem.start, part, rate))
+        after = problem.after(part, rate)
         if not after <= problem.before - ARMIJO * problem.promise(part, part, rate):
             alone[name] = after
     return rate, alone or failing
+
+
+def _slopes_together(problem: _Problem, live: Tensors, rate: float) -> dict[str, Observation]:
+    """Return by tensor that the slope along its gradient is as promised, known from that along all
+    together; those are left out that add too little to it to show."""
+    told = _slope(problem, None, live, rate)
+    if told.outcome is not Status.PASSED or told.allowed is None:
+        return {}
+    least = told.allowed * _square(live) / cap(problem.trial.unit)
+    return {k: replace(told, tensor=k) for k, g in live.items() if _square({k: g}) >= least}
 
 
 def _slope(problem: _Problem, name: str | None, grads: Tensors, rate: float) -> Observation:
@@ -314,13 +361,16 @@ def _slope(problem: _Problem, name: str | None, grads: Tensors, rate: float) -> 
 
     def loss(h: float) -> float:
         # sgd_step with -h: the derivative along plus the gradient, which is +|g|^2.
-        return problem.loss(sgd_step(problem.start, grads, -h)) / square
+        return problem.loss(sgd_step(problem.start, grads, -h), grads.keys()) / square
 
     # A rate may be so large that it leads to where the loss has nothing to do with the gradient.
     reach = min(scale(problem.start[k]) / float(np.abs(g).max()) for k, g in grads.items())
     unit = problem.trial.unit
     step = min(rate / 8, first_step(unit) * reach)
-    found = derivative(loss, step, problem.rounding / square, problem.smooth(grads))
+    levels = LEVELS
+    if is_large(problem.trial.spec):
+        levels = SQUARE_LEVELS if len(grads) > 1 else FEW_LEVELS
+    found = derivative(loss, step, problem.rounding / square, problem.smooth(grads), levels)
     own = max(problem.blurred.get(k, 0.0) for k in grads)
     if problem.trial.oracle is None:
         # Nobody knows how a gradient cancels: what plain central differences could tell is asked
@@ -411,7 +461,7 @@ def _lowering_rate(problem: _Problem, direction: Tensors, grads: Tensors) -> flo
         promised = problem.promise(grads, direction, rate)
         if promised <= problem.floor:
             return rate if problem.before <= problem.floor else None
-        after = problem.loss(problem.moved(problem.start, direction, rate))
+        after = problem.after(direction, rate)
         if after <= problem.before - ARMIJO * promised:
             return rate
         rate /= 2
@@ -423,14 +473,13 @@ def _other_steps(problem: _Problem, grads: dict[str, Array]) -> Iterator[Observa
     if problem.flat(grads) or problem.far or problem.bent(grads, grads):
         return
     rng = np.random.default_rng([problem.trial.case.seed, 6])
-    kinds = {
-        "separate learning rates": {k: rng.uniform(0.2, 1.0) * g for k, g in grads.items()},
-        "the sign of the gradient": {k: np.sign(g) for k, g in grads.items()},
-        "a positive diagonal preconditioner": {
-            k: rng.uniform(0.5, 2.0, g.shape) * g for k, g in grads.items()
-        },
+    kinds: dict[str, Callable[[Array], Array]] = {
+        "separate learning rates": lambda g: rng.uniform(0.2, 1.0) * g,
+        "the sign of the gradient": np.sign,
+        "a positive diagonal preconditioner": lambda g: rng.uniform(0.5, 2.0, g.shape) * g,
     }
-    for kind, direction in kinds.items():
+    for kind, turned in kinds.items():
+        direction = {k: turned(g) for k, g in grads.items()}
         if _lowering_rate(problem, direction, grads) is None:
             if problem.bent(direction, grads):
                 continue
@@ -443,7 +492,7 @@ def _other_steps(problem: _Problem, grads: dict[str, Array]) -> Iterator[Observa
         if not optimiser(problem, tuple(grads)):
             yield Observation(
                 "steps", None, Status.FAILED,
-                f"{LONG_STEPS} steps of {name} on {', '.join(grads)} do not end below the start "
+                f"{problem.long} steps of {name} on {', '.join(grads)} do not end below the start "
                 "at any learning rate",
             )  # fmt: skip
             return
@@ -456,11 +505,14 @@ def _momentum(problem: _Problem, names: tuple[str, ...]) -> bool:
     rate = 0.2 * problem.before / _square({k: grads[k] for k in names})
 
     def run(rate: float) -> float:
-        tensors, velocity = dict(problem.start), dict.fromkeys(names, np.array(0.0))
-        for _ in range(LONG_STEPS):
+        tensors = dict(problem.start)
+        velocity = {k: np.zeros(problem.start[k].shape) for k in names}
+        for _ in range(problem.long):
             found = problem.gradients(tensors)
-            velocity = {k: 0.9 * velocity[k] + found.get(k, 0.0) for k in names}
-            tensors = problem.moved(tensors, velocity, rate)
+            for k, v in velocity.items():
+                v *= 0.9
+                v += found.pop(k, 0.0)
+                tensors[k] = problem.moved({k: tensors[k]}, {k: v}, rate)[k]
         return problem.loss(tensors)
 
     return _ends_below(problem, run, rate)
@@ -468,24 +520,35 @@ def _momentum(problem: _Problem, names: tuple[str, ...]) -> bool:
 
 def _adam(problem: _Problem, names: tuple[str, ...]) -> bool:
     """Adam with its usual constants; Kingma and Ba (2015), algorithm 1."""
-    scale = max(float(np.sqrt(np.mean(problem.start[k] ** 2))) for k in names) or 1.0
+    # Of a large layer a run is not to be in vain: it begins at what is small for all.
+    of_all = min if is_large(problem.trial.spec) else max
+    scale = of_all(float(np.sqrt(np.mean(problem.start[k] ** 2))) for k in names) or 1.0
 
     def run(rate: float) -> float:
         tensors = dict(problem.start)
-        first = dict.fromkeys(names, np.array(0.0))
-        second = dict.fromkeys(names, np.array(0.0))
-        for t in range(1, LONG_STEPS + 1):
+        first, second = ({k: np.zeros(problem.start[k].shape) for k in names} for _ in range(2))
+        for t in range(1, problem.long + 1):
             found = problem.gradients(tensors)
-            first = {k: 0.9 * first[k] + 0.1 * found.get(k, 0.0) for k in names}
-            second = {k: 0.999 * second[k] + 0.001 * found.get(k, 0.0) ** 2 for k in names}
-            step = {
-                k: first[k] / (1 - 0.9**t) / (np.sqrt(second[k] / (1 - 0.999**t)) + 1e-8)
-                for k in names
-            }
-            tensors = problem.moved(tensors, step, rate)
+            for k in names:
+                step = {k: _adam_step(first[k], second[k], found.pop(k, None), t)}
+                tensors[k] = problem.moved({k: tensors[k]}, step, rate)[k]
         return problem.loss(tensors)
 
     return _ends_below(problem, run, 0.05 * scale)
+
+
+def _adam_step(first: Array, second: Array, gradient: Array | None, t: int) -> Array:
+    """Return step t of Adam, whose moments are brought up to it in place."""
+    step = np.zeros(first.shape) if gradient is None else np.array(gradient, order="C")
+    flat = [a.reshape(-1) for a in (first, second, step)]
+    for at in range(0, step.size, BLOCK):
+        m, v, g = (a[at : at + BLOCK] for a in flat)
+        m *= 0.9
+        m += 0.1 * g
+        v *= 0.999
+        v += 0.001 * g**2
+        g[...] = m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+    return step
 
 
 def _ends_below(problem: _Problem, run: Callable[[float], float], rate: float) -> bool:

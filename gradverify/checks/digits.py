@@ -83,6 +83,6 @@ def _loss(trial: Trial, name: str, value: Array) -> tuple[float, float]:
     """Return the sum of the cotangents times the outputs, and of its terms' sizes."""
     given = trial.arrays.tensors | trial.within({name: value})
     outputs = copies(forward(trial, {k: np.array(v) for k, v in given.items()})[0])
-    pairs = zip(trial.spec.differentiable_outputs, trial.arrays.cotangents, strict=True)
+    pairs = zip(trial.spec.differentiable_outputs, trial.cotangents, strict=True)
     terms = [dy * outputs[k] for k, dy in pairs if k in outputs and outputs[k].shape == dy.shape]
     return sum(float(np.sum(t)) for t in terms), sum(float(np.sum(np.abs(t))) for t in terms)

@@ -71,10 +71,10 @@ def _expected(there: Trial) -> dict[str, Array] | None:
     if there.oracle is None:
         return {}
     try:
-        reference = there.reference
+        derived = there.derived
     except (SpecError, ValueError, IndexError):  # a mean or the largest of nothing
         return None
-    found = reference.outputs | reference.gradients
+    found = derived.outputs | derived.gradients
     return found if all(np.all(np.isfinite(a)) for a in found.values()) else None
 
 

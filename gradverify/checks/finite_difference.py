@@ -1,16 +1,18 @@
 """finite_difference: every gradient is the slope of the layer's own forward."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from zlib import crc32
 
 import numpy as np
 
-from gradverify.cases import Array
+from gradverify.cases import Array, is_large, signs
 from gradverify.checks.observation import Observation
 from gradverify.evidence import DifferenceCurve, rounded
 from gradverify.numerics.finite_difference import (
     FACTOR,
+    FEW_LEVELS,
+    LEVELS,
     Estimate,
     cap,
     contradicted,
@@ -27,6 +29,8 @@ LONGEST, SHORTEST, POINTS = 1, -12, 27
 # In tensors up to this size each element is looked at to find the worst; beyond, by halving.
 MOST_ELEMENTS = 64
 
+Directions = Mapping[str, Array]
+
 
 def examine(trial: Trial) -> Iterator[Observation]:
     """Compare each gradient with differences along one direction of signs per tensor.
@@ -37,15 +41,46 @@ def examine(trial: Trial) -> Iterator[Observation]:
     """
     if not trial.shaped:
         return
-    for tensor, gradient in trial.gradients.items():
-        if gradient.size:
-            yield _along(trial, tensor, gradient, _direction(trial, tensor))
+    asked = [k for k, gradient in trial.gradients.items() if gradient.size]
+    # One difference of a large layer takes as long as all that is done with it.
+    told = _together(trial, asked) if is_large(trial.spec) and len(asked) > 1 else {}
+    for tensor in asked:
+        yield told.get(tensor) or _along(
+            trial, tensor, trial.gradients[tensor], _direction(trial, tensor)
+        )
+
+
+def _together(trial: Trial, asked: Sequence[str]) -> dict[str, Observation]:
+    """Return by tensor that its gradient is right, known from one direction in all tensors at once.
+
+    Where that is as promised, a tensor is right if its own part, beside what is allowed, would have
+    shown it to be wrong; the signs of its direction have nothing to do with those of others, so
+    that no two errors cancel. The others are told nothing of.
+    """
+    sizes = {k: scale(trial.wide.tensors[k]) for k in asked}
+    directions = {k: sizes[k] * _direction(trial, k) for k in asked}
+    estimate = _slope_along(trial, directions, 1.0)
+    promised = sum(_dot(trial.gradients[k], v) for k, v in directions.items())
+    if estimate is None or not abs(promised - estimate.value) <= estimate.allowed:
+        return {}
+    return {
+        k: Observation(
+            "slope", k, Status.PASSED, "", None, estimate.value, promised, estimate.allowed,
+            estimate.why,
+        )
+        for k in asked
+        if estimate.allowed <= cap(trial.unit) * sizes[k] * norm([trial.gradients[k]])
+    }  # fmt: skip
+
+
+def _dot(a: Array, b: Array) -> float:
+    return float(np.vdot(a, b))
 
 
 def _direction(trial: Trial, tensor: str) -> Array:
     gradient = trial.gradients[tensor]
     rng = np.random.default_rng([trial.case.seed, 3, crc32(tensor.encode())])
-    direction: Array = rng.choice([-1.0, 1.0], gradient.shape)
+    direction = signs(rng, gradient.shape)
     if few_digits(trial.unit):
         return np.where(gradient == 0, direction, np.sign(gradient))
     return direction
@@ -78,8 +113,9 @@ def _along(trial: Trial, tensor: str, gradient: Array, direction: Array) -> Obse
 
 def _excused(trial: Trial, tensor: str, direction: Array, difference: float) -> bool:
     """Whether a kink, steps too long for the function, or cancellation may explain a difference."""
-    loss, step, rounding = _line(trial, tensor, direction)
-    valid = _smooth(trial, tensor, direction)
+    along = {tensor: direction}
+    loss, step, rounding = _line(trial, along, scale(trial.wide.tensors[tensor]))
+    valid = _smooth(trial, along)
     estimate = derivative(loss, step, rounding, valid)
     if estimate is None or contradicted(loss, estimate, step, rounding, valid):
         return True
@@ -136,25 +172,40 @@ def worst_element(trial: Trial, seen: Observation) -> Observation:
 
 def slope(trial: Trial, tensor: str, direction: Array) -> Estimate | None:
     """Return the derivative of <cotangents, outputs> of the layer's forward along a direction."""
-    found = derivative(*_line(trial, tensor, direction), _smooth(trial, tensor, direction))
+    return _slope_along(trial, {tensor: direction}, scale(trial.wide.tensors[tensor]))
+
+
+def _slope_along(trial: Trial, directions: Directions, size: float) -> Estimate | None:
+    levels = FEW_LEVELS if len(directions) > 1 else LEVELS
+    found = derivative(*_line(trial, directions, size), _smooth(trial, directions), levels)
     if found is None or trial.oracle is None:
         return found
     # The gradient is rounded as well, and where it cancels, more than the loss; the signs of the
     # direction have nothing to do with its errors.
-    allowed = trial.reference.allowed_gradients[tensor].value
-    own = allowed * float(np.sqrt(np.count_nonzero(direction)))
+    allowed = trial.reference.allowed_gradients
+    own = sum(allowed[k].value * norm([v]) for k, v in directions.items())
     return replace(found, allowed=found.allowed + own, own=own)
 
 
-def _smooth(trial: Trial, tensor: str, direction: Array) -> Callable[[float], bool]:
-    """Return whether a tensor -+ h*direction is in its range, with no kink on the way."""
-    tensors = trial.wide.tensors
+def _moved(trial: Trial, directions: Directions, h: float) -> dict[str, Array]:
+    found = dict(trial.wide.tensors)
+    for k, v in directions.items():
+        step = np.asarray(h * v)
+        found[k] = np.add(found[k], step, out=step)
+    return found
+
+
+def _smooth(trial: Trial, directions: Directions) -> Callable[[float], bool]:
+    """Return whether tensors -+ h*direction are in their range, with no kink on the way."""
 
     def smooth(h: float) -> bool:
-        ends = [{**tensors, tensor: tensors[tensor] + s * direction} for s in (h, -h)]
+        kinks = trial.oracle is not None and trial.own_switches
+        if not kinks and not trial.bounds:
+            return True
+        ends = [_moved(trial, directions, s) for s in (h, -h)]
         if not all(map(trial.ranges_hold, ends)):
             return False
-        if trial.oracle is None or not trial.own_switches:
+        if not kinks:
             return True
         return all(trial.switches(x).same(trial.own_switches) for x in ends)
 
@@ -162,22 +213,25 @@ def _smooth(trial: Trial, tensor: str, direction: Array) -> Callable[[float], bo
 
 
 def _line(
-    trial: Trial, tensor: str, direction: Array
+    trial: Trial, directions: Directions, size: float
 ) -> tuple[Callable[[float], float], float, float]:
-    """Return <cotangents, outputs> along a direction, the first step in it, and its rounding."""
+    """Return <cotangents, outputs> along directions, the first step in them, which is small beside
+    `size`, and its rounding."""
     wide = trial.wide
-    base = wide.tensors[tensor]
 
     def loss(h: float) -> float:
-        outputs = trial.forward({**wide.tensors, tensor: base + h * direction})
+        outputs = trial.forward(_moved(trial, directions, h), new=directions.keys())
         return float(sum(np.sum(y * dy) for y, dy in zip(outputs, wide.cotangents, strict=True)))
 
     outputs = trial.forward(wide.tensors)
     # A step is rounded as well, to numbers of the layer's precision.
-    known = trial.gradients[tensor] if trial.oracle is None else trial.reference.gradients[tensor]
+    known: Mapping[str, Array] = trial.gradients
+    if trial.oracle is not None and not is_large(trial.spec):
+        known = trial.reference.gradients
     terms = (y * dy for y, dy in zip(outputs, wide.cotangents, strict=True))
-    rounding = trial.unit * norm([*terms, base * known]) + trial.noise(wide.cotangents)
-    return loss, first_step(trial.unit) * scale(base), rounding
+    steps = (wide.tensors[k] * known[k] for k in directions)
+    rounding = trial.unit * norm([*terms, *steps]) + trial.noise(wide.cotangents)
+    return loss, first_step(trial.unit) * size, rounding
 
 
 def scale(tensor: Array) -> float:
@@ -188,7 +242,8 @@ def scale(tensor: Array) -> float:
 def difference_curve(trial: Trial, tensor: str) -> DifferenceCurve | None:
     """Return how far plain central differences are from the slope, against their step; None where
     no step is valid."""
-    direction, smooth = _direction(trial, tensor), _smooth(trial, tensor, _direction(trial, tensor))
+    direction = _direction(trial, tensor)
+    smooth = _smooth(trial, {tensor: direction})
     found = slope(trial, tensor, direction)
     if found is None:
         return None
@@ -196,7 +251,7 @@ def difference_curve(trial: Trial, tensor: str) -> DifferenceCurve | None:
     if trial.oracle is not None:
         known = float(np.sum(trial.reference.gradients[tensor] * direction))
         (error,) = rounded([abs(found.value - known)])
-    loss, first, _ = _line(trial, tensor, direction)
+    loss, first, _ = _line(trial, {tensor: direction}, scale(trial.wide.tensors[tensor]))
     steps = [h for h in first * np.logspace(LONGEST, SHORTEST, POINTS) if smooth(h)]
     if not steps:
         return None

@@ -4,8 +4,17 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from gradverify.cases import Array, with_layout
-from gradverify.checks.agreement import Answer, agree, copies, forward, imprecise, pulled, told
+from gradverify.cases import Array, is_large, with_layout
+from gradverify.checks.agreement import (
+    Answer,
+    agree,
+    copies,
+    forward,
+    imprecise,
+    pulled,
+    real_arrays,
+    told,
+)
 from gradverify.checks.memory import as_drawn, blanked, drawn_layouts
 from gradverify.checks.observation import Observation, failed, passed
 from gradverify.checks.sharing import KEPT
@@ -36,7 +45,9 @@ def at(trial: Trial, pullback: Pullback, cotangents: Sequence[Array]) -> dict[st
         with_layout(np.asarray(dy, trial.case.dtype), layouts[name])
         for name, dy in zip(trial.spec.differentiable_outputs, cotangents, strict=True)
     )
-    return copies(pulled(trial, pullback, given))
+    found = pulled(trial, pullback, given)
+    # Of a large layer they are compared at once, not kept beside what a next call may write to.
+    return real_arrays(found) if is_large(trial.spec) else copies(found)
 
 
 def overflowed(trial: Trial, *values: Array) -> bool:
@@ -50,9 +61,9 @@ def scaled(trial: Trial, first: Answer, fresh: Fresh) -> Iterator[Observation]:
     case = trial.case
     up = case.seed & 8 or case.cotangent == "tiny"
     scale = -(2.0 ** (SCALES[case.dtype] if up else -SCALES[case.dtype]))
-    large = [scale * dy for dy in trial.arrays.cotangents]
+    large = [scale * dy for dy in trial.cotangents]
     own = Answer({}, copies(fresh.gradients))
-    with blanked(fresh.gradients) as blank:
+    with blanked(fresh.gradients, own.gradients) as blank:
         found = at(trial, fresh.pullback, large)
         filled = [k for k, gradient in blank.items() if not np.all(np.isnan(gradient))]
     for name in filled:
@@ -61,7 +72,7 @@ def scaled(trial: Trial, first: Answer, fresh: Fresh) -> Iterator[Observation]:
     if wrong:
         # What was returned, and is blanked since, may be what the pullback works with.
         _, pullback = forward(trial, as_drawn(trial).tensors)
-        simple = at(trial, pullback, [-2 * dy for dy in trial.arrays.cotangents])
+        simple = at(trial, pullback, [-2 * dy for dy in trial.cotangents])
         again = at(trial, pullback, large)
     for name in own.gradients:
         if name not in wrong:
@@ -94,7 +105,7 @@ def _scales(
 
 def zero(trial: Trial, first: Answer) -> Iterator[Observation]:
     """Ask for the gradient at a cotangent of zeros."""
-    nothing = [np.zeros_like(dy) for dy in trial.arrays.cotangents]
+    nothing = [np.zeros_like(dy) for dy in trial.cotangents]
     for name, value in at(trial, trial.called.pullback, nothing).items():
         if name in first.gradients and not np.all(np.isfinite(first.gradients[name])):
             continue  # nan is nan for a cotangent of zeros too
@@ -109,24 +120,24 @@ def additive(trial: Trial, first: Answer) -> Iterator[Observation]:
     if trial.case.cotangent == "tiny":
         return  # what is not linear is far smaller still, and looks like lost digits
     rng = np.random.default_rng([trial.case.seed, 12])
-    own = trial.arrays.cotangents
+    own = trial.cotangents
     # The second's elements are smaller than the first's, and so are all terms that are made of
     # them: what is allowed for the first is enough.
     second = [np.asarray(rng.uniform(-1, 1, dy.shape) * dy, dy.dtype) for dy in own]
     both = [A * dy + B * dz for dy, dz in zip(own, second, strict=True)]
     part = at(trial, trial.called.pullback, second)
-    found = at(trial, trial.called.pullback, both)
     sums = {
-        k: A * g.astype(float) + B * part[k]
+        k: A * np.asarray(g, float) + B * part.pop(k)
         for k, g in first.gradients.items()
         if k in part and part[k].shape == g.shape
     }
+    found = at(trial, trial.called.pullback, both)
     yield from _sum(trial, sums, found, 1 + abs(A) + abs(B), f"the sum {A} dy + {B} dz")
 
 
 def alone(trial: Trial, first: Answer) -> Iterator[Observation]:
     """Ask for the gradients of each output alone, whose sum is that of all."""
-    own = trial.arrays.cotangents
+    own = trial.cotangents
     if len(own) < 2 or trial.case.cotangent == "tiny":
         return
     sums: dict[str, Array] = {}
@@ -161,7 +172,7 @@ def broadcast(trial: Trial, first: Answer) -> Iterator[Observation]:
 
     Along one axis alone, cases have it.
     """
-    own = trial.arrays.cotangents
+    own = trial.cotangents
     smallest = min(float(np.min(np.abs(dy), initial=np.inf)) for dy in own)
     if smallest == 0:
         return  # what is allowed for the case's own cotangent says nothing of a larger one

@@ -18,6 +18,9 @@ LAYOUTS = {
 }  # fmt: skip
 
 
+# More bytes than this are not kept to be compared but added up bitwise, in as many columns of words
+# as a prime number: an element that changes shows, and so do parts that change places.
+MOST_KEPT, COLUMNS = 2**21, 4099
 # The memory of an array, its shape and strides, and whether one can write to it.
 Snapshot = tuple[bytes, tuple[int, ...], tuple[int, ...], bool]
 
@@ -42,7 +45,27 @@ class Held:
         """Return all that a layer must leave as it is, what is between the elements too."""
         base = self.own if self.own.base is None else self.own.base
         array = self.array
-        return np.asarray(base).tobytes(), array.shape, array.strides, array.flags.writeable
+        return content(np.asarray(base)), array.shape, array.strides, array.flags.writeable
+
+
+def content(base: Array) -> bytes:
+    """Return what is in the memory of an array; of very much, what tells any change of it."""
+    if base.nbytes <= MOST_KEPT:
+        return base.tobytes()
+    flat = (base.T if base.flags.f_contiguous else np.ascontiguousarray(base)).reshape(-1)
+    octets = flat.view(np.uint8)
+    rows = octets.size // (8 * COLUMNS)
+    words = octets[: 8 * COLUMNS * rows].view(np.uint64).reshape(rows, COLUMNS)
+    rest = octets[8 * COLUMNS * rows :]
+    sums: Array = np.bitwise_xor.reduce(words, axis=0)
+    return sums.tobytes() + rest.tobytes()
+
+
+def may_share(value: Any, other: Any) -> bool:
+    """Whether to blank a value may change the other: not where both are arrays, apart in memory."""
+    if type(value) is not np.ndarray:
+        return False  # which is not blanked
+    return not isinstance(other, np.ndarray) or bool(np.may_share_memory(value, other))
 
 
 def held(values: Array, layout: str) -> Held:
@@ -129,6 +152,14 @@ class Lent:
         """Return the memory of each array."""
         return {k: array.snapshot() for k, array in self.arrays.items()}
 
+    def sharing(self, value: Any) -> bool:
+        """Whether to blank a value may change any of the arrays."""
+        return any(
+            may_share(value, x)
+            for a in self.arrays.values()
+            for x in (a.array, a.own if a.own.base is None else a.own.base)
+        )
+
     def changed(self, before: Mapping[str, Snapshot]) -> list[str]:
         """Return the names of arrays whose memory is not what it was."""
         return [k for k, array in self.arrays.items() if array.snapshot() != before[k]]
@@ -155,6 +186,13 @@ def as_drawn(trial: Trial) -> Lent:
     return lend(trial, drawn_layouts(trial))
 
 
+def cotangents_of(trial: Trial) -> tuple[Array, ...]:
+    """Return new arrays with the cotangents of the case in its own layout."""
+    layouts = drawn_layouts(trial)
+    pairs = zip(trial.spec.differentiable_outputs, trial.cotangents, strict=True)
+    return tuple(held(dy, layouts[k]).array for k, dy in pairs)
+
+
 def drawn_layouts(trial: Trial) -> dict[str, str]:
     """Return the layouts of the case, tensors by name and cotangents by output."""
     spec, case = trial.spec, trial.case
@@ -168,8 +206,10 @@ def given(trial: Trial, name: str) -> str:
 
 
 @contextmanager
-def blanked(values: Mapping[str, Any]) -> Iterator[dict[str, Array]]:
-    """Fill arrays with nan, as their owner may, and put back what they held.
+def blanked(
+    values: Mapping[str, Any], old: Mapping[str, Array] | None = None
+) -> Iterator[dict[str, Array]]:
+    """Fill arrays with nan, as their owner may, and put back what they held, which is `old`.
 
     Those that nobody can write to are left out of what is yielded.
     """
@@ -178,7 +218,7 @@ def blanked(values: Mapping[str, Any]) -> Iterator[dict[str, Array]]:
         for k, v in values.items()
         if type(v) is np.ndarray and v.flags.writeable and v.dtype.kind == "f"
     }
-    old = {k: v.copy() for k, v in mine.items()}
+    old = old or {k: v.copy() for k, v in mine.items()}
     try:
         for value in mine.values():
             value[...] = np.nan

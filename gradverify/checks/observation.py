@@ -60,11 +60,15 @@ def compare(
     if expected.size == 0:
         return
     with np.errstate(all="ignore"):
-        difference = np.abs(got - expected)
-        difference = np.where(np.isfinite(got), difference, np.inf)
+        difference = np.subtract(got, expected, out=np.empty(np.shape(expected)))
+        np.abs(difference, out=difference)
+        finite = np.isfinite(got)
+        if not np.all(finite):
+            difference = np.where(finite, difference, np.inf)
     index = np.unravel_index(int(np.argmax(difference)), difference.shape)
     where = tuple(int(i) for i in index)
-    powered = float(np.max(np.abs(expected))) >= allowance.power * allowance.value
+    top = max(float(np.max(expected)), -float(np.min(expected)))
+    powered = top >= allowance.power * allowance.value
     if allowance.vacuous:
         outcome = Status.VACUOUS
     elif difference[index] <= allowance.value:

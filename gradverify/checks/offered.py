@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -13,12 +13,12 @@ from gradverify.calculus.compile import Oracle
 from gradverify.calculus.exact import cost, evaluate_exactly
 from gradverify.cases import Array, Arrays, Case, draw, draw_tangents, is_large, layout_of, view_of
 from gradverify.checks.compared import Compared
-from gradverify.checks.memory import as_drawn, given, held
+from gradverify.checks.memory import Held, as_drawn, given, held
 from gradverify.layer import ConventionError
 from gradverify.numerics.allowance import DRAWS, MANY_DRAWS, Allowance, Reference, reference
 from gradverify.replayed import Replay
 from gradverify.spec import Spec
-from gradverify.trial import EXACT_COST, LayerRaised, place_of, widened
+from gradverify.trial import EXACT_COST, LayerRaised, Trial, place_of, widened
 from gradverify.view import SeenTwice
 
 Named = Mapping[str, Any]
@@ -71,9 +71,16 @@ class Offered(Compared):
     ) -> Sequence[tuple[Named, tuple[str, ...]]]:
         """Call the layer; return what it gave, each part with the tensors that it is due for."""
 
+    def at(self, trial: Trial) -> Self:
+        """Return the same of another trial; at the same case the directions are the same."""
+        found = replace(self, trial=trial)
+        if trial.case == self.trial.case:
+            found.__dict__["along"] = self.along
+        return found
+
     # -- the layer's
 
-    @property
+    @cached_property
     def along(self) -> dict[str, Array]:
         """The directions, in the dtype of the case."""
         case = self.trial.case
@@ -86,10 +93,11 @@ class Offered(Compared):
         Raises LayerRaised where the layer raises, from a ConventionError where it keeps to none.
         """
         trial, lent = self.trial, as_drawn(self.trial)
-        own = {
-            k: held(v, layout_of(trial.case, f"along {k}"))
-            for k, v in (self.along if along is None else along).items()
-        }
+        along = self.along if along is None else along
+        if is_large(trial.spec):
+            own = {k: Held(v.view(), v) for k, v in along.items()}  # no more memory than they take
+        else:
+            own = {k: held(v, layout_of(trial.case, f"along {k}")) for k, v in along.items()}
         outputs = trial.spec.differentiable_outputs
         before, directions = lent.snapshot(), {k: v.snapshot() for k, v in own.items()}
         try:
@@ -113,17 +121,19 @@ class Offered(Compared):
                     if v.snapshot() != directions[k]]  # fmt: skip
         return Returned(values, tuple(extra), tuple(changed))
 
-    def fitting(self, returned: Returned) -> dict[str, Array]:
-        """Return the values of a call in float64; those of a wrong shape are left out."""
+    def fitting(self, returned: Returned, *, copied: bool = True) -> dict[str, Array]:
+        """Return the values of a call in float64; those of a wrong shape are left out. They need no
+        copy where the layer is not called again before they are looked at."""
         found = returned.values
-        return {k: np.array(found[k], float) for k in self.tensors
+        make = np.array if copied else np.asarray
+        return {k: make(found[k], float) for k in self.tensors
                 if k in found and self.trial.fits(k, found[k])}  # fmt: skip
 
     @cached_property
     def first(self) -> tuple[Returned, dict[str, Array]]:
         """The first call, and its values as they were then."""
         returned = self.call()
-        return returned, self.fitting(returned)
+        return returned, self.fitting(returned, copied=not self.trial.spared)
 
     @property
     def got(self) -> dict[str, Array]:
@@ -161,8 +171,16 @@ class Offered(Compared):
         trial = self.trial
         assert trial.oracle is not None
         # Other tensors than a case's are met once, and large ones fill the memory.
-        once = trial.given is not None or is_large(trial.spec)
-        derive = _reference.__wrapped__ if once else _reference
+        if is_large(trial.spec) and trial.given is None:
+            key = "second order", draws
+            if key not in trial.kept:
+                trial.kept[key] = _derive(
+                    trial.spec, trial.oracle, trial.case, self.point,
+                    tuple(self.wide_along.values()), draws,
+                )  # fmt: skip
+            kept: Reference = trial.kept[key]
+            return kept
+        derive = _reference if trial.given is None else _reference.__wrapped__
         return derive(trial.spec, trial.oracle, trial.case, trial.given, draws)
 
     @cached_property
@@ -170,7 +188,7 @@ class Offered(Compared):
         return self._reference(DRAWS)
 
     @property
-    def right(self) -> dict[str, Array]:
+    def right(self) -> Mapping[str, Array]:
         """The derived values."""
         return self._measured.gradients
 
@@ -289,10 +307,23 @@ def _reference(
     spec: Spec, oracle: Oracle, case: Case, given: Arrays | None, draws: int
 ) -> Reference:
     seeds = tuple(np.asarray(v, float) for v in draw_tangents(spec, case).values())
+    point = _point(spec, widened(given or draw(spec, case)))
+    return _derive(spec, oracle, case, point, seeds, draws)
+
+
+def _derive(
+    spec: Spec,
+    oracle: Oracle,
+    case: Case,
+    point: dict[str, Array],
+    seeds: tuple[Array, ...],
+    draws: int,
+) -> Reference:
     # What is allowed to a gradient or an output is in all that is made of their derivatives.
     loosest = max(spec.allow.values(), default=None)
     declared = {f"d{k}": loosest for k in (*spec.differentiable, *spec.outputs)} if loosest else {}
     return reference(
-        SeenTwice(oracle, view_of(spec, case)), _point(spec, widened(given or draw(spec, case))),
+        SeenTwice(oracle, view_of(spec, case), bare=is_large(spec)), point,
         dict(case.constants), dict(case.sizes), seeds, case.dtype, case.seed, declared, draws,
+        lean=is_large(spec),
     )  # fmt: skip

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
-from gradverify.cases import Case, draw
+from gradverify.cases import Case, draw, is_large
 from gradverify.checks.agreement import Answer, Refused, agree, copies, forward, pulled, told
-from gradverify.checks.memory import as_drawn
+from gradverify.checks.memory import as_drawn, cotangents_of
 from gradverify.checks.observation import Observation, failed, passed
 from gradverify.checks.state import STALE, kept
 from gradverify.trial import Trial
@@ -15,19 +15,23 @@ from gradverify.view import factored
 
 def deep(trial: Trial, first: Answer) -> Iterator[Observation]:
     """Call the forward between others, and its pullback between theirs."""
-    before = _forward(trial, trial.case)
+    before = [_forward(trial, trial.case)]
     outputs, pullback = forward(trial, as_drawn(trial).tensors)
     shown = copies(outputs)
-    # Two buffers may be used in turn, and some only for equal sizes.
-    after = [_forward(trial, case) for case in (trial.case, trial.case, _another(trial))]
-    found = []
-    for others in ((before,), after[1:]):
-        for back in others:
-            back()
-        found.append(copies(pulled(trial, pullback, as_drawn(trial).cotangents)))
+    # Two buffers may be used in turn, and some only for equal sizes; for as many calls of a large
+    # layer memory has no room.
+    more = (trial.case,) if is_large(trial.spec) else (trial.case, trial.case)
+    _, *after = [_forward(trial, case) for case in (*more, _another(trial))]
+    same = set(first.gradients)
+    for others in (before, after):
+        while others:
+            others.pop(0)()
+        found = copies(pulled(trial, pullback, cotangents_of(trial)))
+        same &= {k for k in same & found.keys() if agree(trial, k, first.gradients[k], found[k])}
+        del found
     yield from kept(trial, shown, outputs)
-    for name, gradient in first.gradients.items():
-        if all(name in k and agree(trial, name, gradient, k[name]) for k in found):
+    for name in first.gradients:
+        if name in same:
             yield passed("stale", name)
         else:
             yield failed("stale", name, STALE.format(told(trial, name)))

@@ -7,7 +7,7 @@ import numpy as np
 
 from gradverify.checks.agreement import Answer, copies, equal, forward, told
 from gradverify.checks.blame import repeated, same
-from gradverify.checks.memory import Lent, as_drawn, blanked, given
+from gradverify.checks.memory import Lent, as_drawn, blanked, given, may_share
 from gradverify.checks.observation import Observation, failed, passed, warned
 from gradverify.trial import Trial
 
@@ -23,22 +23,29 @@ def results(
     An output is overwritten when its pullback is no longer needed: that a pullback reads the
     outputs is usual, and who writes to them before it is called is at fault.
     """
-    memory = lent.snapshot()
+    near = any(map(lent.sharing, (*outputs.values(), *gradients.values())))
+    memory = lent.snapshot() if near else {}
     for name in trial.spec.outputs:
-        with blanked({k: v for k, v in outputs.items() if k == name}):
+        if not lent.sharing(outputs.get(name)):
+            continue
+        with blanked({name: outputs[name]}):
             for other in lent.changed(memory):
                 yield warned("shares", name, SHARED.format(told(trial, name), given(trial, other)))
-    before = copies(gradients)
     seen: set[str] = set()
     for name, value in gradients.items():
         seen.add(name)
+        rest = {k: g for k, g in gradients.items() if k not in seen and may_share(value, g)}
+        lenders = lent.sharing(value)
+        if not rest and not lenders:
+            continue
+        before = copies(rest)
         with blanked({name: value}):
-            for other in lent.changed(memory):
+            for other in lent.changed(memory) if lenders else ():
                 message = SHARED.format(told(trial, name), given(trial, other))
                 # A gradient may be the cotangent itself, as that of a sum is.
                 tell = failed if other in trial.spec.given else warned
                 yield tell("aliases" if tell is failed else "shares", name, message)
-            for other, now in copies({k: gradients[k] for k in before.keys() - seen}).items():
+            for other, now in copies({k: rest[k] for k in before}).items():
                 if not equal(before[other], now):
                     message = SHARED.format(told(trial, name), f"that of {other}")
                     yield warned("shares", name, message)

@@ -15,13 +15,22 @@ from gradverify.checks.agreement import (
     forward,
     named,
     pulled,
+    real_arrays,
     told,
 )
 from gradverify.checks.blame import called_twice, differences, refusal, repeated, same
-from gradverify.checks.memory import Lent, as_drawn, chosen_layouts, lend, values_of
+from gradverify.checks.memory import (
+    Lent,
+    as_drawn,
+    chosen_layouts,
+    content,
+    cotangents_of,
+    lend,
+    values_of,
+)
 from gradverify.checks.observation import Observation, failed, passed
 from gradverify.layer import Pullback
-from gradverify.trial import Trial
+from gradverify.trial import Trial, real_array
 
 STALE = (
     "{} changes when another forward has run in between: what the forward keeps for its pullback "
@@ -51,17 +60,21 @@ def examine(trial: Trial, first: Answer) -> Generator[Observation, None, Fresh]:
     values, other = values_of(trial), values_of(trial, other=True)
     lent = lend(trial, chosen_layouts(trial, values))
     lent.write(other)
+    del other
     # That other values may be no case, and raise, is nothing to tell.
     told_of: set[str] = set()
     between, between_back = yield from _tried(trial, lent, told_of)
-    late = copies(pulled(trial, called.pullback, as_drawn(trial).cotangents))
+    late = copies(pulled(trial, called.pullback, cotangents_of(trial)))
     if between_back is not None:
         between |= yield from _tried_back(trial, lent, told_of, between_back)
+        del between_back
     yield from kept(trial, first.results, {**named(trial, called.outputs), **called.gradients})
     yield from _late(trial, first, late)
+    del late
 
     lent.write(values)
-    earlier = copies(between)
+    earlier = real_arrays(between)
+    before = {k: content(a) for k, a in earlier.items()}
     try:
         outputs, pullback = yield from _watched(trial, lent, told_of)
         gradients = yield from _watched(trial, lent, told_of, pullback)
@@ -70,14 +83,18 @@ def examine(trial: Trial, first: Answer) -> Generator[Observation, None, Fresh]:
         lent = as_drawn(trial)
         outputs, pullback = forward(trial, lent.tensors)
         gradients = pulled(trial, pullback, lent.cotangents)
-    yield from kept(trial, earlier, between)
+    for name, was in before.items():
+        if content(earlier[name]) != was:
+            yield failed("overwritten", name, OVERWRITTEN.format(told(trial, name)))
     yield from differences(trial, first, Answer(copies(outputs), copies(gradients)), lent)
+    tensors = trial.arrays.tensors
     for name, value in called.tensors.items():
-        if name in told_of or not equal(value, trial.arrays.tensors[name]):
+        if name in told_of or not equal(value, tensors[name]):
             if name not in told_of:
                 yield failed("mutates", name, MUTATED.format("a call", name))
         else:
             yield passed("mutates", name)
+    del tensors
     lent.write(values)
     yield from sharing.results(trial, lent, between, gradients)
     return Fresh(pullback, gradients)
@@ -107,9 +124,9 @@ def kept(
     trial: Trial, before: Mapping[str, Array], values: Mapping[str, Any]
 ) -> Iterator[Observation]:
     """Compare what calls have returned, as it was then, with what it is now."""
-    now = copies({k: values[k] for k in before})
     for name, value in before.items():
-        if not equal(value, now[name]):
+        now = real_array(values[name])
+        if now is None or not equal(value, now):
             yield failed("overwritten", name, OVERWRITTEN.format(told(trial, name)))
 
 

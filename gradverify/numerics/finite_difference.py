@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 # Steps are halved this often; Richardson extrapolation removes two orders with each.
 LEVELS = 6
+# Where one difference takes long, so often; once more where parts are told from one sum of their
+# squares, of which one may be a thousandth. What is left is far below what may be allowed.
+FEW_LEVELS, SQUARE_LEVELS = 3, 5
 # Where the second ladder starts, relative to the first: its steps lie between the first's.
 SECOND = 0.72
 # The extrapolation's own estimate is not a bound (it was exceeded tenfold in one case of five);
@@ -67,11 +70,13 @@ def derivative(
     step: float,
     rounding: float,
     valid: Callable[[float], bool] = lambda h: True,
+    levels: int = LEVELS,
 ) -> Estimate | None:
     """Return the derivative of `function` at 0, None where no step is valid.
 
     `step` is the largest step to try, `rounding` the absolute error of one value of `function`
-    and `valid(h)` whether it is smooth on [-h, h] as far as known (no kink in between).
+    and `valid(h)` whether it is smooth on [-h, h] as far as known (no kink in between). With fewer
+    `levels` it is called less often, and what is allowed is more.
     Extrapolation as in Ridders (1982), Advances in Engineering Software 4(2).
     """
     for _ in range(24):
@@ -80,8 +85,8 @@ def derivative(
         step /= 4
     else:
         return None
-    first = _ladder(function, step, rounding)
-    second = _ladder(function, SECOND * step, rounding)
+    first = _ladder(function, step, rounding, levels)
+    second = _ladder(function, SECOND * step, rounding, levels)
     best, other = sorted((first, second), key=lambda e: e.allowed + rounding / e.step)
     error = max(first.allowed, second.allowed, abs(first.value - second.value))
     noise = rounding / min(best.step, other.step)
@@ -107,11 +112,13 @@ def contradicted(
     return False
 
 
-def _ladder(function: Callable[[float], float], step: float, rounding: float) -> Estimate:
+def _ladder(
+    function: Callable[[float], float], step: float, rounding: float, levels: int
+) -> Estimate:
     """Return the best extrapolation of one ladder; `allowed` is what its own columns differ by."""
     table: list[list[float]] = []
     best: Estimate | None = None
-    for level in range(LEVELS):
+    for level in range(levels):
         h = step / 2**level
         row = [(function(h) - function(-h)) / (2 * h)]
         for k in range(1, level + 1):
