@@ -20,7 +20,6 @@ from gradverify.numerics.finite_difference import (
     FACTOR,
     FEW_LEVELS,
     LEVELS,
-    SQUARE_LEVELS,
     Estimate,
     cap,
     contradicted,
@@ -367,9 +366,7 @@ def _slope(problem: _Problem, name: str | None, grads: Tensors, rate: float) -> 
     reach = min(scale(problem.start[k]) / float(np.abs(g).max()) for k, g in grads.items())
     unit = problem.trial.unit
     step = min(rate / 8, first_step(unit) * reach)
-    levels = LEVELS
-    if is_large(problem.trial.spec):
-        levels = SQUARE_LEVELS if len(grads) > 1 else FEW_LEVELS
+    levels = FEW_LEVELS if is_large(problem.trial.spec) else LEVELS
     found = derivative(loss, step, problem.rounding / square, problem.smooth(grads), levels)
     own = max(problem.blurred.get(k, 0.0) for k in grads)
     if problem.trial.oracle is None:

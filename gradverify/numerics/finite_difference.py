@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 # Steps are halved this often; Richardson extrapolation removes two orders with each.
 LEVELS = 6
-# Where one difference takes long, so often; once more where parts are told from one sum of their
-# squares, of which one may be a thousandth. What is left is far below what may be allowed.
-FEW_LEVELS, SQUARE_LEVELS = 3, 5
+# Where one difference takes long, once less: with fewer yet, one element of thousands that is off
+# by a thousandth would be within what is allowed.
+FEW_LEVELS = 5
 # Where the second ladder starts, relative to the first: its steps lie between the first's.
 SECOND = 0.72
 # The extrapolation's own estimate is not a bound (it was exceeded tenfold in one case of five);
