@@ -36,7 +36,14 @@ from gradverify.result import (
 )
 from gradverify.shrink import Shrinker
 from gradverify.spec import Spec
-from gradverify.tally import MIN_POWERED, Seen, applicable, check_result
+from gradverify.tally import (
+    LARGE_POWERED,
+    MIN_POWERED,
+    Seen,
+    applicable,
+    check_result,
+    least_powered,
+)
 from gradverify.trial import Known, Trial, make_oracle
 
 # Checks that compare a gradient with another source.
@@ -48,7 +55,7 @@ DIFFERENCES = ("finite_difference", "exact", "kinks", "descent")
 FEW = 2 * MIN_POWERED
 # A layer whose tensors cannot be small is judged at so many rows of the covering set at most; at
 # no more than are needed to tell right from wrong, of which one at least is of each precision.
-LARGE_ROWS = 2 * MIN_POWERED
+LARGE_ROWS = 2 * LARGE_POWERED
 
 
 def verify(
@@ -143,7 +150,7 @@ def verify_layer(
     seen, asked, why = _ask(layer, ground, names, profile, began, known)
     looked_at = shortened(ground, spec, asked, why, sizes)
     remarks = [*(_size_told(spec, asked) if case is None else ()), *looked_at.remarks]
-    least = 0 if case is not None else MIN_POWERED
+    least = 0 if case is not None else least_powered(spec)
     told = (check_result(CHECKS[n], layer, seen.get(n), ground.zero, least) for n in NAMES)
     results = tuple(_with_reason(result, ignored or {}) for result in told)
     others = ground.cases[asked:]
@@ -189,8 +196,7 @@ def _of_size(profile: Profile, spec: Spec) -> Profile:
     if not is_large(spec):
         return profile
     covering = min(LARGE_ROWS, LARGE_ROWS if profile.covering is None else profile.covering)
-    sampled = min(MIN_POWERED, profile.sampled)
-    return replace(profile, covering=covering, drawn=0, sampled=sampled)
+    return replace(profile, covering=covering, drawn=0, sampled=min(1, profile.sampled))
 
 
 def _size_told(spec: Spec, asked: int) -> list[str]:
@@ -227,7 +233,9 @@ def _ask(
 ) -> tuple[dict[str, Seen], int, str]:
     """Return what the checks said, in how many cases they were asked, and why in no more: drawn
     ones are not needed where the covering set shows an error, and there may be no time for them."""
-    seen = {n: Seen() for n in names if applicable(CHECKS[n], layer) is None}
+    seen = {
+        n: Seen(least_powered(layer.spec)) for n in names if applicable(CHECKS[n], layer) is None
+    }
     until = float("inf") if profile.seconds is None else began + profile.seconds
     spent = f"the {profile.seconds or 0:g} s of profile {profile.name} were spent"
     oracle, wrong = make_oracle(layer.spec), False

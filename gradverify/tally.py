@@ -5,24 +5,37 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from gradverify.cases import Case
+from gradverify.cases import Case, is_large
 from gradverify.checks import Check
 from gradverify.checks.names import NEED_DEFINITION
 from gradverify.checks.observation import Observation
 from gradverify.layer import Layer
 from gradverify.result import CheckResult, Status, TensorResult
+from gradverify.spec import Spec
 
 # A tensor needs this many cases in which a wrong gradient would have shown; one could be luck.
 MIN_POWERED = 3
+# Of a layer whose tensors cannot be small two are enough: so many elements are no luck, and another
+# size shows what agrees by chance at one.
+LARGE_POWERED = 2
 
 # A sampled check looks at this many times as many cases where those did not tell right from wrong.
 MORE = 3
 
 
+def least_powered(spec: Spec) -> int:
+    """Return in how many cases a wrong gradient of a layer would have to show."""
+    return LARGE_POWERED if is_large(spec) else MIN_POWERED
+
+
 @dataclass
 class Seen:
-    """What one check has said so far: all observations' essence, and the failures in full."""
+    """What one check has said so far: all observations' essence, and the failures in full.
 
+    A tensor is judged by `least` cases in which a wrong one would have shown.
+    """
+
+    least: int = MIN_POWERED
     cases: int = 0
     lost: int = 0
     seconds: float = 0.0
@@ -42,7 +55,7 @@ class Seen:
 
     def told(self, tensors: Iterable[str]) -> bool:
         """Whether enough cases could have told right from wrong for tensors."""
-        return all(self.powered.get(t, 0) >= MIN_POWERED for t in tensors)
+        return all(self.powered.get(t, 0) >= self.least for t in tensors)
 
     def enough(self, check: Check, tensors: Iterable[str], case: Case, sampled: int) -> bool:
         """Whether a check that calls the layer often has been asked often enough of tensors.

@@ -227,7 +227,7 @@ def test_a_layer_of_large_fixed_sizes_is_judged_at_a_few_cases():
     (right,) = verify(layer(1), profile="quick").layers
     assert right.verdict == "verified"
     assert right.remarks[0].startswith(
-        "judged at 4 cases, what takes many calls at the plainest only, since a tensor has 30,000 "
+        "judged at 3 cases, what takes many calls at the plainest only, since a tensor has 30,000 "
     )
     (wrong,) = verify(layer(1.001), profile="quick").layers
     assert {(f.check, f.tensor) for f in wrong.errors} >= {("symbolic", "w")}

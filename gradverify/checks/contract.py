@@ -64,7 +64,7 @@ def examine(trial: Trial) -> Iterator[Observation]:
     # What the checks after this one compare is copied before the layer is called again.
     _ = trial.outputs, trial.gradients
     yield from returned.examine(trial)
-    if trial.overflowed or (trial.spared and trial.case.dtype == trial.layer.widest):
+    if trial.overflowed or trial.spared:
         return
     called = trial.called
     first = Answer(copies(named(trial, called.outputs), trial.outputs),

@@ -121,11 +121,13 @@ class Offered(Compared):
                     if v.snapshot() != directions[k]]  # fmt: skip
         return Returned(values, tuple(extra), tuple(changed))
 
-    def fitting(self, returned: Returned, *, copied: bool = True) -> dict[str, Array]:
-        """Return the values of a call in float64; those of a wrong shape are left out. They need no
-        copy where the layer is not called again before they are looked at."""
+    def fitting(self, returned: Returned) -> dict[str, Array]:
+        """Return the values of a call in float64; those of a wrong shape are left out.
+
+        They are copies, but of a large layer, which is not called again before they are looked at.
+        """
         found = returned.values
-        make = np.array if copied else np.asarray
+        make = np.asarray if is_large(self.trial.spec) else np.array
         return {k: make(found[k], float) for k in self.tensors
                 if k in found and self.trial.fits(k, found[k])}  # fmt: skip
 
@@ -133,7 +135,7 @@ class Offered(Compared):
     def first(self) -> tuple[Returned, dict[str, Array]]:
         """The first call, and its values as they were then."""
         returned = self.call()
-        return returned, self.fitting(returned, copied=not self.trial.spared)
+        return returned, self.fitting(returned)
 
     @property
     def got(self) -> dict[str, Array]:
