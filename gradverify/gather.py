@@ -29,9 +29,10 @@ from gradverify.ground import Ground
 from gradverify.layer import Layer
 from gradverify.notation.tree import text
 from gradverify.proof import closed_forms
+from gradverify.regular import settled
 from gradverify.spec import Spec
 from gradverify.tally import Seen
-from gradverify.trial import LayerRaised, Trial, make_oracle, settled
+from gradverify.trial import LayerRaised, Trial, make_oracle
 
 T = TypeVar("T")
 

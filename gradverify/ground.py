@@ -13,9 +13,10 @@ from gradverify.coverage import coverage
 from gradverify.declare import DTYPES
 from gradverify.layer import Layer
 from gradverify.proof import vanishes
+from gradverify.regular import settled
 from gradverify.result import Coverage
 from gradverify.spec import Spec
-from gradverify.trial import Trial, make_oracle, settled
+from gradverify.trial import Trial, make_oracle
 
 PROVEN = "proven for all sizes"
 # A tensor is derived zero where it is below this fraction of its own terms, in 50-digit

@@ -7,8 +7,9 @@ from gradverify.checks import CHECKS, Check
 from gradverify.checks.names import NEED_DEFINITION
 from gradverify.checks.observation import Observation
 from gradverify.diagnose.state import STATE
+from gradverify.regular import settled
 from gradverify.result import Status
-from gradverify.trial import Trial, settled
+from gradverify.trial import Trial
 
 # Enough to bring a handful of dimensions down one after the other.
 SHRINKS = 80

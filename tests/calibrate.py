@@ -18,7 +18,8 @@ from gradverify.checks.finite_difference import slope
 from gradverify.layer import Layer
 from gradverify.loading import load
 from gradverify.numerics import allowance, finite_difference
-from gradverify.trial import LayerRaised, Trial, make_oracle, settled
+from gradverify.regular import settled
+from gradverify.trial import LayerRaised, Trial, make_oracle
 
 ROOT = Path(__file__).parent.parent
 DTYPES = ("float64", "float32", "float16")

@@ -19,8 +19,9 @@ from gradverify.numerics.allowance import (
     reference,
     unit_roundoff,
 )
+from gradverify.regular import settled
 from gradverify.result import Status
-from gradverify.trial import Trial, make_oracle, settled
+from gradverify.trial import Trial, make_oracle
 
 RIGHT = Path(__file__).parent / "right"
 

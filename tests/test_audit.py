@@ -22,8 +22,9 @@ from gradverify.cli import main
 from gradverify.engine import first_error, profile_of
 from gradverify.ground import ground_of
 from gradverify.loading import catalogue_folder, load
+from gradverify.regular import settled
 from gradverify.replayed import replay
-from gradverify.trial import Trial, make_oracle, settled
+from gradverify.trial import Trial, make_oracle
 
 QUICK = profile_of("quick")
 

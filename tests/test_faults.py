@@ -15,7 +15,8 @@ from gradverify.audit.run import shows
 from gradverify.audit.site import sites_of
 from gradverify.cases import cases
 from gradverify.engine import first_error, profile_of
-from gradverify.trial import make_oracle, settled
+from gradverify.regular import settled
+from gradverify.trial import make_oracle
 
 sys.path.insert(0, str(Path(__file__).parent / "faults"))
 from collection import by_hand, catalogue, layer_of, planted, row_of, undefined, written

@@ -23,8 +23,9 @@ from gradverify.cases import (
     with_layout,
 )
 from gradverify.cases.covering import factors_of
+from gradverify.regular import settled
 from gradverify.spec import Spec
-from gradverify.trial import make_oracle, settled
+from gradverify.trial import make_oracle
 from gradverify.view import seen
 
 # Beyond all blocks of vectorised code that a fault is planted at.

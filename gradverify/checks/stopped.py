@@ -10,8 +10,9 @@ from gradverify.calculus.compile import Oracle
 from gradverify.cases import cases
 from gradverify.layer import Layer
 from gradverify.notation.tree import Call, Expr, rebuild, walk
+from gradverify.regular import settled
 from gradverify.spec import Spec
-from gradverify.trial import Trial, make_oracle, settled
+from gradverify.trial import Trial, make_oracle
 from gradverify.view import seen
 
 # In so many cases a stop that matters shows.

@@ -11,8 +11,9 @@ from measure import catalogue, seconds
 from gradverify.cases import cases, draw
 from gradverify.checks import CHECKS
 from gradverify.ground import derived_zero
+from gradverify.regular import settled
 from gradverify.result import Status
-from gradverify.trial import Trial, make_oracle, settled
+from gradverify.trial import Trial, make_oracle
 
 RUNS = 7
 

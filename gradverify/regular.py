@@ -1,0 +1,56 @@
+"""Cases at which a definition is regular: finite, and away from its kinks."""
+
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+
+from gradverify.calculus.compile import Oracle
+from gradverify.cases import AT_KINKS, Case, draw, view_of
+from gradverify.sides import Point, on_a_kink
+from gradverify.spec import Spec
+from gradverify.trial import widened
+from gradverify.view import Seen, seen
+
+# How often a case is drawn anew before it is given up.
+REDRAWS = 20
+
+
+@lru_cache(maxsize=1024)  # it is the same for all layers of a spec, and a case is small
+def settled(spec: Spec, oracle: Oracle | None, case: Case) -> Case | None:
+    """Return `case` with a seed for which the definition is finite and away from its kinks.
+
+    None where no seed tried is; a point where the definition itself is not finite is no case,
+    and at a kink several gradients are right. Values that are drawn to be on kinks may be.
+    """
+    if oracle is None:
+        return case
+    for k in range(REDRAWS):
+        trial = replace(case, seed=(case.seed + k * 7919) % 2**32)
+        if _regular(spec, seen(oracle, view_of(spec, trial)), trial):
+            return trial
+    return None
+
+
+def _regular(spec: Spec, oracle: Oracle | Seen, case: Case) -> bool:
+    arrays = widened(draw(spec, case))
+    constants, sizes = dict(case.constants), dict(case.sizes)
+    largest = float(np.finfo(case.dtype).max)
+    outputs, pullback = oracle.run(arrays.tensors, constants, sizes)
+    results = (*outputs, *pullback(*arrays.cotangents).values())
+    with np.errstate(all="ignore"):
+        if not all(
+            np.max(a, initial=0.0) < largest and np.min(a, initial=0.0) > -largest for a in results
+        ):
+            return False
+        if case.dtype == "float16":
+            # It ends at 65504, which a sum of squares exceeds on the way to a result that does not.
+            # Of the derived gradient only the value is meant, not the way.
+            drawn, _ = oracle.run(draw(spec, case).tensors, constants, sizes)
+            if not all(np.all(np.isfinite(y)) for y in drawn):
+                return False
+    if case.values in AT_KINKS:
+        return True
+    free = spec.differentiable
+    point = Point(oracle, arrays.tensors, constants, sizes, free, case.dtype, case.seed)
+    return not on_a_kink(point)
