@@ -32,6 +32,8 @@ class Profile:
     """How much to try: rows of the covering set (None: all), cases that Hypothesis draws after
     it, and how many cases the checks that call the layer many times look at.
 
+    A check that so many rows do not suffice for is asked at others, up to three times as many.
+
     `dtypes` are those to try of what a layer accepts (None: all). After `seconds` for one layer,
     cases that are left of those drawn are left out, and the report says so.
     """

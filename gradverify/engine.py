@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from gradverify import __version__
+from gradverify.asking import Asking, of_size, size_told
 from gradverify.attribution import odd_offered, odd_one_out
-from gradverify.cases import Case, is_large, least_elements, parse_case
+from gradverify.cases import Case, parse_case
 from gradverify.checks import CHECKS
 from gradverify.checks.names import GOOD, NAMES, holds_up
-from gradverify.checks.observation import Observation
 from gradverify.checks.offered import KINDS
 from gradverify.config import PROFILES, Profile, read_config
 from gradverify.declare import checked_dtypes
@@ -36,26 +36,11 @@ from gradverify.result import (
 )
 from gradverify.shrink import Shrinker
 from gradverify.spec import Spec
-from gradverify.tally import (
-    LARGE_POWERED,
-    MIN_POWERED,
-    Seen,
-    applicable,
-    check_result,
-    least_powered,
-)
-from gradverify.trial import Known, Trial, make_oracle
+from gradverify.tally import Seen, check_result, least_powered
+from gradverify.trial import Trial, make_oracle
 
 # Checks that compare a gradient with another source.
 SOURCES = ("symbolic", "finite_difference", "exact", "descent")
-# And those that see the digits that a gradient loses, where it is compared with anything.
-DIFFERENCES = ("finite_difference", "exact", "kinks", "descent")
-# In so many cases do checks that call the layer many times look at one that is known to be wrong:
-# of what is derived they can only say the same.
-FEW = 2 * MIN_POWERED
-# A layer whose tensors cannot be small is judged at so many rows of the covering set at most; at
-# no more than are needed to tell right from wrong, of which one at least is of each precision.
-LARGE_ROWS = 2 * LARGE_POWERED
 
 
 def verify(
@@ -140,21 +125,23 @@ def verify_layer(
     """
     began = time.perf_counter()
     spec, oracle = layer.spec, make_oracle(layer.spec)
-    profile = _of_size(profile, spec)
+    profile = of_size(profile, spec)
     ground = (
         single(layer, case) if case is not None
         else ground_of(layer, profile.covering, profile.drawn, seed, sizes,
                        tried=profile.dtypes, seconds=profile.seconds)
     )  # fmt: skip
-    known = Known()
-    seen, asked, why = _ask(layer, ground, names, profile, began, known)
-    looked_at = shortened(ground, spec, asked, why, sizes)
-    remarks = [*(_size_told(spec, asked) if case is None else ()), *looked_at.remarks]
+    asking = Asking(layer, ground, profile, names, began)
+    asking.everywhere()
+    if case is None:
+        asking.beyond(seed, sizes)
+    seen = asking.seen
+    looked_at = shortened(ground, spec, asking.asked, asking.left, sizes)
+    remarks = [*(size_told(spec, len(asking.asked)) if case is None else ()), *looked_at.remarks]
     least = 0 if case is not None else least_powered(spec)
     told = (check_result(CHECKS[n], layer, seen.get(n), ground.zero, least) for n in NAMES)
     results = tuple(_with_reason(result, ignored or {}) for result in told)
-    others = ground.cases[asked:]
-    findings = tuple(_findings(layer, looked_at, seen, others, known, explore=case is None))
+    findings = tuple(_findings(asking, looked_at, explore=case is None))
     compared = any(r.status in GOOD for r in results if r.check in SOURCES)
     if any(f.severity == "error" for f in findings):
         verdict = Verdict.FAILED
@@ -191,99 +178,6 @@ def _with_reason(result: CheckResult, ignored: Mapping[str, str]) -> CheckResult
     return result
 
 
-def _of_size(profile: Profile, spec: Spec) -> Profile:
-    """Return a profile with fewer cases for a layer of fixed sizes that are large."""
-    if not is_large(spec):
-        return profile
-    covering = min(LARGE_ROWS, LARGE_ROWS if profile.covering is None else profile.covering)
-    return replace(profile, covering=covering, drawn=0, sampled=min(1, profile.sampled))
-
-
-def _size_told(spec: Spec, asked: int) -> list[str]:
-    """Return the remark that a layer of large fixed sizes was judged at a few cases."""
-    if not is_large(spec):
-        return []
-    return [
-        f"judged at {asked} cases, what takes many calls at the plainest only, since a tensor has "
-        f"{least_elements(spec):,} elements or more; with dimensions in place of fixed sizes, "
-        "small ones are tried, in many more cases"
-    ]
-
-
-def _told(layer: Layer, ground: Ground, seen: Mapping[str, Seen], asked: int) -> bool:
-    """Whether the first cases tell all that is asked of a layer of large fixed sizes."""
-    dtypes = [case.dtype for case in ground.cases[:asked]]
-    return (
-        is_large(layer.spec)
-        and {*dtypes} == {*ground.dtypes}
-        and all(s.told({*CHECKS[n].tensors(layer.spec)} - ground.zero)
-                or len(s.declined) == s.cases > 0 for n, s in seen.items())
-    )  # fmt: skip
-
-
-def _ask(
-    layer: Layer,
-    ground: Ground,
-    names: Sequence[str],
-    profile: Profile,
-    began: float,
-    known: Known,
-    *,
-    until_error: bool = False,
-) -> tuple[dict[str, Seen], int, str]:
-    """Return what the checks said, in how many cases they were asked, and why in no more: drawn
-    ones are not needed where the covering set shows an error, and there may be no time for them."""
-    seen = {
-        n: Seen(least_powered(layer.spec)) for n in names if applicable(CHECKS[n], layer) is None
-    }
-    until = float("inf") if profile.seconds is None else began + profile.seconds
-    spent = f"the {profile.seconds or 0:g} s of profile {profile.name} were spent"
-    oracle, wrong = make_oracle(layer.spec), False
-    for asked, case in enumerate(ground.cases):
-        if asked >= ground.covering and wrong:
-            return seen, asked, "the others show what is wrong"
-        if asked >= ground.covering and time.perf_counter() > until:
-            return seen, asked, spent
-        if not wrong and _told(layer, ground, seen, asked):
-            return seen, asked, ""
-        trial = Trial(layer, case, oracle, ground.zero, known=known)
-        few = wrong and oracle is not None
-        said: list[tuple[str, Observation]] = []
-        for name, so_far in seen.items():
-            check = CHECKS[name]
-            if not check.asks(trial):
-                continue
-            # Cases on kinks and ties are few, and what is asked of them costs little.
-            wanted = set() if few else set(check.tensors(layer.spec)) - ground.zero
-            special = trial.kinked or trial.tied
-            if so_far.enough(check, wanted, case, FEW if few else profile.sampled) and not special:
-                continue
-            if check.loses(trial):
-                so_far.lost += 1
-                continue
-            start = time.perf_counter()
-            so_far.cases += 1
-            said += [(name, observation) for observation in check.observe(trial)]
-            so_far.seconds += time.perf_counter() - start
-            trial.release(name)
-        inaccurate = {o.tensor for name, o in said
-                      if name == "symbolic" and o.question == "inaccurate"}  # fmt: skip
-        for name, observation in said:
-            failed = observation.outcome is Status.FAILED
-            if failed and observation.tensor in inaccurate and _sees_digits(name, observation):
-                continue
-            seen[name].note(case, observation)
-            wrong |= failed and observation.severity == "error"
-        if until_error and wrong:
-            break
-    return seen, len(ground.cases), spent
-
-
-def _sees_digits(name: str, observation: Observation) -> bool:
-    """Whether a failure is one of the digits that are lost where `symbolic` has told so."""
-    return name in DIFFERENCES or observation.question == "precision"
-
-
 @np.errstate(all="ignore")
 def first_error(
     layer: Layer, profile: Profile, names: Sequence[str] = NAMES, seed: int = 0
@@ -293,13 +187,15 @@ def first_error(
     Checks that call the layer many times are asked after all others.
     """
     began = time.perf_counter()
-    profile = _of_size(profile, layer.spec)
+    profile = of_size(profile, layer.spec)
     ground = ground_of(layer, profile.covering, profile.drawn, seed,
                        tried=profile.dtypes, seconds=profile.seconds)  # fmt: skip
     for sampled in (False, True):
         asked = [n for n in names if CHECKS[n].sampled == sampled]
-        seen, *_ = _ask(layer, ground, asked, profile, began, Known(), until_error=True)
-        for name, so_far in seen.items():
+        asking = Asking(layer, ground, profile, asked, began)
+        asking.everywhere(until_error=True)
+        asking.beyond(seed, None)
+        for name, so_far in asking.seen.items():
             for case, told in (pair for pairs in so_far.failures.values() for pair in pairs):
                 if told.severity == "error":
                     return Finding(name, told.question, told.message, tensor=told.tensor,
@@ -318,20 +214,14 @@ def _follows(question: str, tensor: str | None, seen: Mapping[str, Seen]) -> boo
     return follows(question, tensor, seen["contract"].failures)
 
 
-def _findings(
-    layer: Layer,
-    ground: Ground,
-    seen: Mapping[str, Seen],
-    others: Sequence[Case],
-    known: Known,
-    *,
-    explore: bool,
-) -> Iterator[Finding]:
+def _findings(asking: Asking, ground: Ground, *, explore: bool) -> Iterator[Finding]:
     """Yield a finding for each question and tensor that failed, with what is wrong.
 
-    To `explore` is to look for a smaller case and at others, `others` too that no check was asked
-    of; else it is of its case as it is.
+    To `explore` is to look for a smaller case and at others, those too that no check was asked in;
+    else it is of its case as it is.
     """
+    layer, seen, known = asking.layer, asking.seen, asking.known
+    others = asking.ground.cases[len(asking.asked) :]
     told_of = set(seen["contract"].failures) if "contract" in seen else set()
     following = {(q, t) for q, t in told_of if _follows(q, t, seen)}
     tried = ground.cases if explore else ()

@@ -1,7 +1,7 @@
 """What layers of a spec are judged at: cases, what is covered, what is derived zero; each once."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
@@ -80,19 +80,28 @@ def ground_of(
 
 
 def shortened(
-    ground: Ground, spec: Spec, count: int, why: str, sizes: Mapping[str, int] | None
+    ground: Ground, spec: Spec, asked: Sequence[Case], why: str, sizes: Mapping[str, int] | None
 ) -> Ground:
-    """Return the ground of the first cases, with a remark why no more that were drawn were looked
-    at."""
-    left = len(ground.cases) - count + ground.undrawn
-    if not left:
+    """Return the ground of the cases that checks were asked in, with a remark why no more of those
+    drawn were."""
+    chosen, remarks = tuple(asked), ground.remarks
+    drawn = len(ground.cases) - ground.covering + ground.undrawn
+    left = len(ground.cases) + ground.undrawn - len(chosen)
+    if chosen == ground.cases and not left:
         return ground
-    chosen, remarks = ground.cases[:count], ground.remarks
-    covered = coverage(spec, ground.dtypes, chosen, ground.changed, sizes or {})
-    if drawn := len(ground.cases) - ground.covering + ground.undrawn:
+    if drawn and left > 0:
         told = f"the {drawn}" if left == drawn else f"{left} of {drawn}"
         remarks = (*remarks, f"{told} drawn cases were left out: {why}")
+    covered = coverage(spec, ground.dtypes, chosen, ground.changed, sizes or {})
     return replace(ground, cases=chosen, coverage=covered, remarks=remarks)
+
+
+def rows_of(
+    ground: Ground, spec: Spec, seed: int, sizes: Mapping[str, int] | None, start: int, stop: int
+) -> Iterator[Case]:
+    """Yield the cases that rows of the covering set become, each when it is wanted."""
+    for row in islice(covering_set(spec, ground.dtypes, seed, dict(sizes or {})), start, stop):
+        yield from _settled(spec, [row])[0]
 
 
 def single(layer: Layer, case: Case) -> Ground:

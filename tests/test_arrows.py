@@ -65,7 +65,7 @@ ONLY = {
 # Modules beside the table: the order places each after the one it is built on.
 BESIDE = {
     "again": "layer", "derivatives": "layer", "proof": "layer", "witness": "layer", "findings": "shrink", "attribution": "diagnose", "coverage": "diagnose", "tally": "diagnose", "sides": "cases", "replayed": "trial", "regular": "trial", "workers": "errors",
-    "plain": "errors", "evidence": "errors", "files": "errors", "environment": "errors", "gather": "ground",
+    "plain": "errors", "evidence": "errors", "files": "errors", "environment": "errors", "gather": "ground", "asking": "ground",
 }  # fmt: skip
 
 NOTATION = ["tree", "parse", "dims", "marks", "ranges", "inline", "compose", "statements", "check"]

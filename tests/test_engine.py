@@ -209,6 +209,17 @@ def test_a_sampled_check_looks_on_where_cases_told_nothing():
     assert status is Status.PASSED
 
 
+def test_few_rows_are_followed_by_more_for_what_they_do_not_tell():
+    """At fourteen rows a maximum is on too few ties to be judged there: `kinks` alone goes on."""
+    (result,) = verify(load(catalogue_folder() / "max_pool2d.py")[0], profile="quick").layers
+    cases = {check.check: check.cases for check in result.checks}
+    assert result.verdict == "verified"
+    assert cases["symbolic"] <= 14 < result.coverage.cases <= 42
+    assert all(
+        t.powered >= 3 for c in result.checks for t in c.tensors.values() if c.check == "kinks"
+    )
+
+
 def test_a_layer_of_large_fixed_sizes_is_judged_at_a_few_cases():
     """A module with all its sizes is verified, and a wrong one fails; the report says at how much."""
     spec = Spec("wide", x=Input("N 200"), w=Param("150 200"), y=Output("N 150"),
