@@ -425,16 +425,19 @@ def test_how_a_known_failure_reads(project, judged, capsys):
     settings(project, KNOWN.format(layer="wrong", expires="2100-01-01"))
     assert main(["gate", "--write-record"]) == 0
     out = capsys.readouterr().out
-    assert "known wrong · symbolic · w\n" in out
     assert "* wrong: known failure: see the paper (until 2100-01-01)\n" in out
-    assert out.endswith("\n3 layers: 2 verified, 1 known failure\n")
+    assert out.endswith(
+        "\n`-v` shows 1 finding of known failures\n\n3 layers: 2 verified, 1 known failure\n"
+    )
+    assert main(["gate", "-v"]) == 0
+    assert "known wrong · symbolic · w\n" in capsys.readouterr().out
 
 
 def test_verify_knows_the_same_failures(project, judged, capsys):
     """`verify` ends green where only what is known fails, shows it, and is strict about the rest."""
     project.write(specs__a=layer("wrong"))
     settings(project, KNOWN.format(layer="wrong", expires="2100-01-01"))
-    assert main(["verify"]) == 0
+    assert main(["verify", "-v"]) == 0
     out = capsys.readouterr().out
     assert "known wrong · symbolic · w\n" in out
     assert out.endswith("\n3 layers: 2 verified, 1 known failure\n")
