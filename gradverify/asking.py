@@ -95,13 +95,12 @@ class Asking:
         """Ask the checks that the rows of a profile of few do not suffice for at the rows after
         them, until they do, there is an error or no time: at MORE times as many in all."""
         rows = self.profile.covering
-        if rows is None or is_large(self.layer.spec):
+        if rows is None or is_large(self.layer.spec) or not self._lacking:
             return
         for case in rows_of(self.ground, self.layer.spec, seed, sizes, rows, MORE * rows):
-            lacking = [n for n in self.seen if self._lacks(n)]
-            if self.wrong or self._late or not lacking:
+            if self.wrong or self._late or not self._lacking:
                 return
-            self.one(case, lacking)
+            self.one(case, self._lacking)
 
     def one(self, case: Case, names: Iterable[str]) -> None:
         """Ask some checks in a case, those that have been asked often enough left out."""
@@ -140,10 +139,11 @@ class Asking:
         """Return the tensors that a check has to tell of."""
         return {*CHECKS[name].tensors(self.layer.spec)} - self.ground.zero
 
-    def _lacks(self, name: str) -> bool:
-        """Whether a check has told of something, and of something not often enough."""
-        so_far = self.seen[name]
-        return any(so_far.powered.values()) and not so_far.told(self._due(name))
+    @property
+    def _lacking(self) -> list[str]:
+        """The checks that have told of something, and of something not often enough."""
+        return [name for name, so_far in self.seen.items()
+                if any(so_far.powered.values()) and not so_far.told(self._due(name))]  # fmt: skip
 
     @property
     def _late(self) -> bool:

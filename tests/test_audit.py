@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gradverify import Constant, Input, Layer, Output, Spec, UsageError, engine
+from gradverify import Constant, Input, Layer, Output, Spec, UsageError, asking
 from gradverify.audit import run
 from gradverify.audit.calls import told_apart
 from gradverify.audit.fault import few, of_one
@@ -244,9 +244,9 @@ def test_checks_that_see_nothing_have_no_power(monkeypatch):
     """An audit can fail: with checks that always pass every fault survives, by name."""
     blind = {
         name: replace(check, examine=lambda trial: iter([passed("raises")]))
-        for name, check in engine.CHECKS.items()
+        for name, check in asking.CHECKS.items()
     }
-    monkeypatch.setattr(engine, "CHECKS", blind)
+    monkeypatch.setattr(asking, "CHECKS", blind)
     found = audit(linear, profile="quick", kinds=["sign"], each=2)
     assert power([found]) == 0.0
     assert [s.kind for s in found.survivors] == ["sign", "sign"]

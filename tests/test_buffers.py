@@ -15,9 +15,9 @@ from gradverify import (
     Spec,
     Status,
     Verdict,
+    asking,
     catalog,
     checks,
-    engine,
     verify,
 )
 from gradverify.checks import buffers
@@ -294,5 +294,5 @@ def test_a_check_that_does_not_compare_lets_a_wrong_update_through(monkeypatch):
     monkeypatch.setattr(buffers, "_as_declared", lambda *_: iter(()))
     assert asked(wrong)[0].status is not Status.FAILED
     silent = replace(checks.CHECKS["buffers"], examine=lambda trial: iter(()))
-    monkeypatch.setattr(engine, "CHECKS", dict(checks.CHECKS) | {"buffers": silent})
+    monkeypatch.setattr(asking, "CHECKS", dict(checks.CHECKS) | {"buffers": silent})
     assert asked(wrong)[0].status is Status.VACUOUS

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gradverify import Status, Verdict, checks, engine, ground, shrink, trial, verify
+from gradverify import Status, Verdict, asking, checks, engine, ground, shrink, trial, verify
 from gradverify.cases import Arrays, draw
 from gradverify.checks import exact, finite_difference, precision
 from gradverify.checks.observation import Observation
@@ -127,7 +127,7 @@ def test_a_tensor_that_is_skipped_has_not_passed(name, monkeypatch):
 
     lazy = dict(checks.CHECKS) | {name: replace(check, examine=skips_beta)}
     assert judged("dbeta_halved", checks=[name]).verdict is Verdict.FAILED
-    monkeypatch.setattr(engine, "CHECKS", lazy)
+    monkeypatch.setattr(asking, "CHECKS", lazy)
     result = judged("dbeta_halved", checks=[name])
     assert result.verdict is Verdict.INCOMPLETE
     (found,) = (c for c in result.checks if c.check == name)
