@@ -1,6 +1,7 @@
 """descent: the same step lowers the loss for every parameter, as fast as its gradient promises."""
 
 from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from gradverify.checks import descent
 from gradverify.loading import catalogue_folder, load
 from gradverify.trial import Trial, make_oracle
 
+RIGHT_FOLDER = Path(__file__).parent / "right"
 RIGHT = {
     layer.spec.name: layer
     for path in sorted(catalogue_folder().glob("*.py"))
@@ -372,6 +374,15 @@ def test_where_the_loss_is_no_line_nothing_is_promised(name, line):
     """A step too long for the slope, or across a kink, that does not lower the loss is no fault."""
     layer = RIGHT[name]
     trial = Trial(layer, parse_case(line, layer.spec), make_oracle(layer.spec))
+    assert [s for s in descent.examine(trial) if s.outcome is Status.FAILED] == []
+
+
+def test_a_step_that_overshoots_by_the_definition_too_is_no_finding():
+    """In float16 the shortest step that shows leads beyond the minimum of a sum over 66 steps."""
+    line = ("T=66 N=3 D=2 H=3 dtype=float16 layout=C values=negative params=equal cotangent=signed "
+            "seed=121999420")  # fmt: skip
+    (right,) = (x for x in load(RIGHT_FOLDER / "lstm.py") if x.name == "steps_recomputed")
+    trial = Trial(right, parse_case(line, right.spec), make_oracle(right.spec))
     assert [s for s in descent.examine(trial) if s.outcome is Status.FAILED] == []
 
 

@@ -28,7 +28,7 @@ from gradverify.numerics.finite_difference import (
     first_step,
 )
 from gradverify.result import Status
-from gradverify.trial import Trial, norm, widened
+from gradverify.trial import Results, Trial, norm, widened
 
 Tensors = Mapping[str, Array]
 
@@ -123,6 +123,24 @@ class _Problem:
     def floor(self) -> float:
         """A decrease of this much is one, and no rounding."""
         return (LOW_CLEAR if few_digits(self.trial.unit) else CLEAR) * self.rounding
+
+    def too_long(self, name: str, rate: float) -> bool:
+        """Whether the definition's own loss does not fall either, by a step along minus its own
+        gradient: in few digits the shortest step that could show may overshoot."""
+        trial = self.trial
+        if trial.oracle is None:
+            return False
+
+        def derived(tensors: Tensors, cotangents: Sequence[Array]) -> Results:
+            return replace(trial, given=Arrays(dict(tensors), tuple(cotangents))).derived
+
+        def errors(found: Results) -> list[Array]:
+            return self.errors([found.outputs[y] for y in trial.spec.differentiable_outputs])
+
+        before = errors(derived(self.start, self.targets))
+        gradient = derived(self.start, before).gradients[name]
+        after = errors(derived(self.moved(self.start, {name: gradient}, rate), self.targets))
+        return not _half_square(after) < _half_square(before)
 
     @property
     def far(self) -> bool:
@@ -289,7 +307,9 @@ def _first_step(problem: _Problem, grads: dict[str, Array]) -> Iterator[Observat
     for name, gradient in live.items():
         alone = {name: gradient}
         promised = problem.promise(alone, alone, rate)
-        if name in stuck and (excused or problem.bent(alone, alone, rate)):
+        if name in stuck and (
+            excused or problem.bent(alone, alone, rate) or problem.too_long(name, rate)
+        ):
             yield Observation("decrease", name, Status.VACUOUS, powered=False)
         elif name in stuck:
             yield Observation(
