@@ -9,10 +9,9 @@ from gradverify.evidence import Evidence
 from gradverify.plain import from_plain, to_plain
 
 SCHEMA = 1
-# How the reason of a check starts that the project's settings ignore.
-# So the reason begins of a check of what a layer need not offer and does not.
-NOT_OFFERED = "the layer offers no "
-IGNORED = "ignored: "
+# How the reason of a check starts that the project's settings ignore, and of what a layer need not
+# offer and does not.
+IGNORED, NOT_OFFERED = "ignored: ", "the layer offers no "
 
 
 class Status(StrEnum):

@@ -388,10 +388,10 @@ class Trial:
         """Return `forward(tensors)` and the layer's pullback there."""
         # Copies: a layer that writes to what it is given must not change what it is asked next.
         tensors = {
-            k: np.array(v, self.case.dtype if v.dtype.kind == "f" else None, copy=copied)
+            k: np.array(v, self.case.dtype if v.dtype.kind == "f" else None,
+                        copy=None if k in new else True)
             for k, v in tensors.items()
-            for copied in (None if k in new else True,)
-        }
+        }  # fmt: skip
         try:
             with np.errstate(all="ignore"):
                 outputs, pullback = self.layer.forward(tensors, self.constants)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from gradverify import Input, Layer, Output, Param, Spec, verify
-from gradverify.calculus.compile import LEAN_NOISE, NOISE, Noise
+from gradverify.calculus.compile import LEAN_NOISE, NOISE, TABLE, Noise
 from gradverify.cases import is_large, parse_case
-from gradverify.cases.tables import TABLE, normal, signs
+from gradverify.cases.tables import normal, signs
 from gradverify.checks.memory import MOST_KEPT, content
 from gradverify.trial import Trial, make_oracle
 
@@ -222,3 +222,20 @@ def test_any_change_of_much_memory_shows():
         assert content(np.ascontiguousarray(change(array))) != before
     array[17, 5] = np.nextafter(array[17, 5], 9)
     assert content(array) != before
+
+
+def test_changes_that_a_sum_would_not_see_show_as_well():
+    """Two elements that change places or signs, and a negated part, are a change in either order."""
+    for order in ("C", "F"):
+        whole = np.asarray(np.random.default_rng(0).standard_normal((700, 600)), order=order)
+        assert whole.nbytes > MOST_KEPT
+        flat = whole.reshape(-1, order="A")
+        before = content(whole)
+        for change in (lambda a: a[[0, 4099]], lambda a: -a[[0, 4099]]):
+            kept = flat[[0, 4099]]
+            flat[[4099, 0]] = change(flat)
+            assert content(whole) != before
+            flat[[0, 4099]] = kept
+        assert content(whole) == before
+        flat[: 2 * 4099] *= -1
+        assert content(whole) != before

@@ -7,9 +7,10 @@ from zlib import crc32
 
 import numpy as np
 
+from gradverify.calculus.compile import TABLE
 from gradverify.cases.case import LAYOUTS, Case, view_of
 from gradverify.cases.large import MAX_ELEMENTS, is_large
-from gradverify.cases.tables import TABLE, normal
+from gradverify.cases.tables import normal
 from gradverify.cases.ties import evened, tied
 from gradverify.spec import Spec
 from gradverify.view import View

@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from gradverify.calculus.compile import BLOCK, TABLE
+
 Array = np.ndarray[Any, Any]
 
-# A tensor of more elements is filled from a table of as many random numbers, a block at a time from
-# a place of its own: to draw each takes as long as a layer that multiplies by it once, there and
-# back. Each block has a scale of its own, so that no two elements are equal by their making.
-TABLE, BLOCK = 2**18, 2**14
+# A tensor of more than TABLE elements is filled from a table, as its rounding is, a block at a time
+# from a place of its own: to draw each takes as long as a layer that multiplies by it once, there
+# and back. Each block has a scale of its own, so that no two elements are equal by their making.
 SPREAD = 0.05
 
 

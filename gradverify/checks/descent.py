@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from gradverify.calculus.compile import Switches
+from gradverify.calculus.compile import BLOCK, Switches
 from gradverify.cases import Array, Arrays, draw, is_large
 from gradverify.checks.finite_difference import scale
 from gradverify.checks.observation import Observation
@@ -39,8 +39,6 @@ ARMIJO = 1e-4
 HALVINGS = 60
 # Steps of plain descent, and of momentum and Adam, which need a few more to show a trend.
 STEPS, LONG_STEPS = 5, 10
-# What is computed element by element is so in blocks that stay in the processor's cache.
-BLOCK = 2**14
 # Of the elements that stand still, this many are asked whether the loss depends on them.
 STILL = 6
 # A decrease this many times the loss's own rounding is one; float16 has no digits to be generous.
