@@ -156,6 +156,12 @@ class Seen:
         named = dict(zip(declared.wanted, outputs, strict=True))
         return tuple(view.to_layer(named).values()), seen
 
+    def kept(
+        self, tensors: Mapping[str, Array], constants: Mapping[str, Any], sizes: Mapping[str, int]
+    ) -> dict[str, Array]:
+        """Return what `Oracle.kept` does, as the definition has it."""
+        return self.oracle.kept(self.view.to_definition(tensors), constants, sizes)
+
 
 def seen(oracle: Oracle, view: View) -> Oracle | Seen:
     """Return an oracle as a view has it: itself where the view changes nothing."""

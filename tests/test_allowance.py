@@ -343,6 +343,30 @@ def test_a_sum_beyond_the_reach_of_float16_is_no_case():
     assert settled(spec, make_oracle(spec), replace(case, dtype="float32")) is not None
 
 
+def test_a_way_beyond_the_reach_of_float16_is_no_case():
+    """Neither is a finite result of something infinite: what is divided by a norm that is none."""
+    spec = Spec(
+        "unit", x=Input("N"), y=Output("N"), definition="s = sum[n](x[n]**2)\ny[n] = x[n]/sqrt(s)"
+    )
+    case = Case((("N", 4000),), (), dtype="float16", values="large")
+    (y,), _ = make_oracle(spec).run(draw(spec, case).tensors, {}, {"N": 4000})
+    assert np.all(y == 0)
+    assert settled(spec, make_oracle(spec), case) is None
+    assert settled(spec, make_oracle(spec), replace(case, dtype="float32")) is not None
+
+
+def test_what_is_infinite_as_it_is_meant_is_a_case_in_float16():
+    """A score of -inf, which a mask gives, is no overflow."""
+    spec = Spec(
+        "masked",
+        x=Input("N"),
+        y=Output("N"),
+        definition="s[n] = where(n < 2, x[n], -inf)\nm = logsumexp[n](s[n])\ny[n] = exp(s[n] - m)",
+    )
+    case = Case((("N", 5),), (), dtype="float16")
+    assert settled(spec, make_oracle(spec), case) is not None
+
+
 def test_a_layer_of_another_spec_object_is_judged_alike():
     """Right layers of one file name share a text of the definition, which is all that counts."""
     own, other = layers("batch_norm")[0], layers("batch_norm")[1]

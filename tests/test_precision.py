@@ -122,6 +122,56 @@ def test_without_that_question_a_small_wrong_factor_would_be_a_warning(monkeypat
     assert {f.severity for f in result.findings} == {"warning"}
 
 
+def by_fourth_powers(x):
+    """Divide by the root of a sum of fourth powers, which float16 holds for |x| < 16 only."""
+    with np.errstate(over="ignore"):
+        r = np.sqrt(np.sqrt((x**4).sum()))
+    y = x / r
+
+    def pullback(dy):
+        return {"x": (dy - (dy * y).sum() * y**3) / r}
+
+    return y, pullback
+
+
+FOURTH = Spec(
+    "fourth",
+    x=Input("N"),
+    y=Output("N"),
+    where=["N >= 2"],
+    definition="""
+        m = max[n](abs(x[n]))
+        u[n] = x[n]/m
+        y[n] = u[n]/sqrt(sqrt(sum[n](u[n]**4)))
+    """,
+)
+EACH = ("float64", "float32", "float16")
+
+
+def test_what_overflows_in_float16_alone_at_large_values_is_inaccurate():
+    """An infinite sum leaves a quotient of 0, which is far off and yet no wrong formula."""
+    layer = Layer(FOURTH, by_fourth_powers, dtypes=EACH)
+    case = "N=5 dtype=float16 layout=C values=huge cotangent=signed seed=1"
+    result = judged(layer, case=case, checks=["forward", "symbolic", "finite_difference"])
+    assert {(f.check, f.severity) for f in result.findings} == {
+        ("forward", "warning"), ("symbolic", "warning")
+    }  # fmt: skip
+    assert all("float16 ends at 65504" in f.message for f in result.findings)
+    assert judged(layer).errors == ()
+
+
+def test_what_is_far_off_in_float16_at_ordinary_values_is_wrong():
+    """Nothing of theirs is near the end of float16."""
+
+    def halved(x):
+        y, back = by_fourth_powers(x)
+        return y, lambda dy: {"x": back(dy)["x"] / np.dtype(x.dtype).type(1 + (x.itemsize == 2))}
+
+    result = judged(Layer(FOURTH, halved, dtypes=EACH), checks=["symbolic"])
+    assert {(f.tensor, f.severity) for f in result.errors} == {("x", "error")}
+    assert all("only seen in float16" in f.message for f in result.errors)
+
+
 # -- layers of one precision
 
 

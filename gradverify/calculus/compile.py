@@ -1,5 +1,6 @@
 """The oracle: a derivation compiled to NumPy functions that are valid at any size."""
 
+import inspect
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -139,6 +140,19 @@ class Oracle:
         if not isinstance(outputs, tuple):
             outputs = (outputs,)
         return tuple(np.asarray(y, dtype) for y in outputs), checked
+
+    def kept(
+        self, tensors: Mapping[str, Array], constants: Mapping[str, Any], sizes: Mapping[str, int]
+    ) -> dict[str, Array]:
+        """Return the outputs, and the tensors of the forward that the pullback reads, by name."""
+        function = self._function("vjp")
+        with _quiet(constants):
+            outputs, pullback = function(**self._arguments(tensors, constants, sizes))
+        if not isinstance(outputs, tuple):
+            outputs = (outputs,)
+        found = dict(zip(self.program.declared.wanted, outputs, strict=True))
+        found |= inspect.getclosurevars(pullback).nonlocals
+        return {k: np.asarray(v) for k, v in found.items() if hasattr(v, "dtype")}
 
     def jvp(
         self,

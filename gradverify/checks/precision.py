@@ -74,7 +74,7 @@ def _with_care(what: Compared, seen: Observation) -> Observation:
     assert seen.tensor is not None
     trial, tensor, truth = what.trial, seen.tensor, what.right[seen.tensor]
     widest = trial.layer.widest
-    if trial.case.dtype != widest and _wrong_in(widest, what, tensor, beyond=DOUBT):
+    if trial.case.dtype != widest and _wrong(what.at(trial.in_dtype(widest)), tensor, beyond=DOUBT):
         trial.known.in_widest.add(what.key(tensor))
         return seen
     exact = what.exact if what.trial.case.dtype == "float64" else None
@@ -131,7 +131,8 @@ def in_precision(what: Compared, seen: Observation, allowance: Allowance) -> Obs
 
     Rounding errors scale with the unit roundoff and change erratically with the values; a wrong
     formula's error does neither. What is wrong in the widest precision at the same values is wrong,
-    and so is what is grossly off, or off by the same error at other values nearby.
+    and so is what is grossly off, or off by the same error at other values nearby. In float16 both
+    may come of a step that leaves its range, but not at ordinary values as well.
     """
     trial = what.trial
     if seen.outcome is not Status.FAILED or trial.case.dtype == "float64":
@@ -140,34 +141,47 @@ def in_precision(what: Compared, seen: Observation, allowance: Allowance) -> Obs
     assert seen.expected is not None
     assert seen.tensor is not None
     dtype, widest = trial.case.dtype, trial.layer.widest
-    if dtype != widest and _wrong_in(widest, what, seen.tensor):
+    if dtype != widest and _wrong(what.at(trial.in_dtype(widest)), seen.tensor):
         return seen
-    bound = max(GROSS, GROSS_CAPS * allowance.cap) * allowance.terms
-    if not abs(seen.got - seen.expected) <= bound:
+    message = f"less accurate in {dtype} than the order of operations explains"
+    gross = not abs(seen.got - seen.expected) <= (
+        max(GROSS, GROSS_CAPS * allowance.cap) * allowance.terms
+    )
+    if dtype == "float16" != widest and _right_at_ordinary(what, seen.tensor):
+        if gross:
+            message += "; float16 ends at 65504, and a step on the way may exceed it"
+    elif gross:
         return replace(seen, message=f"only seen in {dtype}")
-    if systematic(what, seen.tensor):
+    elif systematic(what, seen.tensor):
         return replace(
             seen,
             message=f"only seen in {dtype}; no rounding: the error is the same at other values "
             "nearby",
         )
-    return replace(
-        seen,
-        question="inaccurate",
-        severity="warning",
-        message=f"less accurate in {dtype} than the order of operations explains",
-    )
+    return replace(seen, question="inaccurate", severity="warning", message=message)
 
 
-def _wrong_in(dtype: str, what: Compared, tensor: str, beyond: float = 1.0) -> bool:
-    """Whether the layer is wrong in another precision at the same values, `beyond` so many times
-    what is allowed."""
-    other = what.at(what.trial.in_dtype(dtype))
+def _wrong(other: Compared, tensor: str, beyond: float = 1.0) -> bool:
+    """Whether the layer is wrong in another trial, `beyond` so many times what is allowed."""
     # contract says so, in a case of its own
     if other.trial.failure is not None or (got := other.got.get(tensor)) is None:
         return False
     compared = compare("", tensor, other.right[tensor], got, other.allowed[tensor])
     return any(f.outcome is Status.FAILED and not (f.worst or 0.0) < beyond for f in compared)
+
+
+def _right_at_ordinary(what: Compared, tensor: str) -> bool:
+    """Whether the layer is right, or inaccurate, at values that are neither large nor special,
+    which those of this case are."""
+    trial = what.trial
+    case = replace(trial.case, values="ordinary", params="ordinary", cotangent="signed")
+    other = what.at(replace(trial, case=case, given=None))
+    if case == trial.case or other.trial.failure or (got := other.got.get(tensor)) is None:
+        return False
+    allowance = other.allowed[tensor]
+    found = compare("", tensor, other.right[tensor], got, allowance)
+    judged = [in_precision(other, f, allowance) for f in found]
+    return all(f.outcome is not Status.FAILED or f.severity == "warning" for f in judged)
 
 
 def systematic(what: Compared, tensor: str) -> bool:
