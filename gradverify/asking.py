@@ -3,12 +3,13 @@
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from gradverify.cases import Case, is_large, least_elements
 from gradverify.checks import CHECKS
 from gradverify.checks.observation import Observation
 from gradverify.config import Profile
-from gradverify.ground import Ground, rows_of
+from gradverify.ground import DRAWN_AT_ONCE, Ground, rows_of
 from gradverify.layer import Layer
 from gradverify.result import Status
 from gradverify.spec import Spec
@@ -25,7 +26,7 @@ from gradverify.trial import Known, Trial, make_oracle
 # Checks that see the digits that a gradient loses, where it is compared with anything.
 DIFFERENCES = ("finite_difference", "exact", "kinks", "descent")
 # In so many cases do checks that call the layer many times look at one that is known to be wrong:
-# of what is derived they can only say the same.
+# of what is derived they can only say the same. In so many more does `contract` call it again.
 FEW = 2 * MIN_POWERED
 # A layer whose tensors cannot be small is judged at so many rows of the covering set at most; at
 # no more than are needed to tell right from wrong, of which one at least is of each precision.
@@ -56,7 +57,8 @@ class Asking:
     """What checks say of a layer, asked case by case.
 
     `seen` is what each has said, of those that apply, `asked` the cases so far, `wrong` whether
-    they show an error and `left` why cases are left, where any are.
+    they show an error, `since` in how many cases that was known, and `left` why cases are left,
+    where any are.
     """
 
     layer: Layer
@@ -68,6 +70,7 @@ class Asking:
     seen: dict[str, Seen] = field(init=False)
     asked: list[Case] = field(default_factory=list)
     wrong: bool = False
+    since: int = 0
     left: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -79,17 +82,19 @@ class Asking:
     def everywhere(self, *, until_error: bool = False) -> None:
         """Ask in all cases of the ground: in drawn ones not where the covering set shows an error,
         nor where there is no time for them."""
-        for k, case in enumerate(self.ground.cases):
-            if k >= self.ground.covering and self.wrong:
-                self.left = "the others show what is wrong"
-                return
-            if k >= self.ground.covering and self._late:
-                return
+        for case in self.ground.rows:
             if not self.wrong and self._large_told:
                 return
             self.one(case, self.seen)
             if until_error and self.wrong:
                 return
+        drawn = iter(self.ground.drawn or ())
+        while not (self.wrong or self._late or self._large_told):
+            if (another := next(drawn, None)) is None:
+                return
+            self.one(another, self.seen)
+        if self.wrong:
+            self.left = "the others show what is wrong"
 
     def beyond(self, seed: int, sizes: Mapping[str, int] | None) -> None:
         """Ask the checks that the rows of a profile of few do not suffice for at the rows after
@@ -104,9 +109,11 @@ class Asking:
 
     def one(self, case: Case, names: Iterable[str]) -> None:
         """Ask some checks in a case, those that have been asked often enough left out."""
-        trial = Trial(self.layer, case, make_oracle(self.layer.spec), self.ground.zero,
-                      known=self.known)  # fmt: skip
-        few = self.wrong and trial.oracle is not None
+        oracle = make_oracle(self.layer.spec)
+        few = self.wrong and oracle is not None
+        trial = Trial(self.layer, case, oracle, self.ground.zero, known=self.known,
+                      brief=few and self.since >= FEW)  # fmt: skip
+        self.since += self.wrong
         sampled = FEW if few else self.profile.sampled
         self.asked.append(case)
         said: list[tuple[str, Observation]] = []
@@ -134,6 +141,12 @@ class Asking:
                 continue
             self.seen[name].note(case, observation)
             self.wrong |= failed and observation.severity == "error"
+
+    def unasked(self) -> list[Case]:
+        """Return cases of the ground that no check was asked in, one part of those drawn."""
+        asked = {*self.asked}
+        some = (*self.ground.rows, *islice(self.ground.drawn or (), DRAWN_AT_ONCE))
+        return [case for case in some if case not in asked]
 
     def _due(self, name: str) -> set[str]:
         """Return the tensors that a check has to tell of."""

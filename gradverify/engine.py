@@ -23,7 +23,7 @@ from gradverify.environment import environment, project_root
 from gradverify.errors import UsageError, nearest
 from gradverify.evidence import Evidence
 from gradverify.findings import finding_for
-from gradverify.ground import Ground, ground_of, shortened, single
+from gradverify.ground import ground_of, looked_at, single
 from gradverify.layer import Layer, registered
 from gradverify.result import (
     IGNORED,
@@ -127,21 +127,21 @@ def verify_layer(
     spec, oracle = layer.spec, make_oracle(layer.spec)
     profile = of_size(profile, spec)
     ground = (
-        single(layer, case) if case is not None
-        else ground_of(layer, profile.covering, profile.drawn, seed, sizes,
-                       tried=profile.dtypes, seconds=profile.seconds)
-    )  # fmt: skip
+        single(layer, case)
+        if case is not None
+        else ground_of(layer, profile.covering, profile.drawn, seed, sizes, tried=profile.dtypes)
+    )
     asking = Asking(layer, ground, profile, names, began)
     asking.everywhere()
     if case is None:
         asking.beyond(seed, sizes)
     seen = asking.seen
-    looked_at = shortened(ground, spec, asking.asked, asking.left, sizes)
-    remarks = [*(size_told(spec, len(asking.asked)) if case is None else ()), *looked_at.remarks]
+    told_of_cases, coverage = looked_at(ground, spec, asking.asked, asking.left, sizes)
+    remarks = [*(size_told(spec, len(asking.asked)) if case is None else ()), *told_of_cases]
     least = 0 if case is not None else least_powered(spec)
     told = (check_result(CHECKS[n], layer, seen.get(n), ground.zero, least) for n in NAMES)
     results = tuple(_with_reason(result, ignored or {}) for result in told)
-    findings = tuple(_findings(asking, looked_at, explore=case is None))
+    findings = tuple(_findings(asking, explore=case is None))
     compared = any(r.status in GOOD for r in results if r.check in SOURCES)
     if any(f.severity == "error" for f in findings):
         verdict = Verdict.FAILED
@@ -160,15 +160,16 @@ def verify_layer(
         results,
         findings,
         tuple(remarks),
-        looked_at.coverage,
-        _evidence(layer, looked_at, seen) if evidence else None,
+        coverage,
+        _evidence(asking) if evidence else None,
     )
 
 
-def _evidence(layer: Layer, ground: Ground, seen: Mapping[str, Seen]) -> Evidence:
+def _evidence(asking: Asking) -> Evidence:
     from gradverify.gather import gather  # slow to import, and seldom wanted
 
-    return gather(layer, ground, seen)
+    return gather(asking.layer, replace(asking.ground, rows=tuple(asking.asked), drawn=None),
+                  asking.seen)  # fmt: skip
 
 
 def _with_reason(result: CheckResult, ignored: Mapping[str, str]) -> CheckResult:
@@ -188,8 +189,7 @@ def first_error(
     """
     began = time.perf_counter()
     profile = of_size(profile, layer.spec)
-    ground = ground_of(layer, profile.covering, profile.drawn, seed,
-                       tried=profile.dtypes, seconds=profile.seconds)  # fmt: skip
+    ground = ground_of(layer, profile.covering, profile.drawn, seed, tried=profile.dtypes)
     for sampled in (False, True):
         asked = [n for n in names if CHECKS[n].sampled == sampled]
         asking = Asking(layer, ground, profile, asked, began)
@@ -214,18 +214,17 @@ def _follows(question: str, tensor: str | None, seen: Mapping[str, Seen]) -> boo
     return follows(question, tensor, seen["contract"].failures)
 
 
-def _findings(asking: Asking, ground: Ground, *, explore: bool) -> Iterator[Finding]:
+def _findings(asking: Asking, *, explore: bool) -> Iterator[Finding]:
     """Yield a finding for each question and tensor that failed, with what is wrong.
 
     To `explore` is to look for a smaller case and at others, those too that no check was asked in;
     else it is of its case as it is.
     """
-    layer, seen, known = asking.layer, asking.seen, asking.known
-    others = asking.ground.cases[len(asking.asked) :]
+    layer, seen, known, zero = asking.layer, asking.seen, asking.known, asking.ground.zero
     told_of = set(seen["contract"].failures) if "contract" in seen else set()
     following = {(q, t) for q, t in told_of if _follows(q, t, seen)}
-    tried = ground.cases if explore else ()
-    diagnoses = Diagnoses(tried, others, told_of - following)
+    tried = asking.asked if explore else ()
+    diagnoses = Diagnoses(tried, asking.unasked, told_of - following)
     shrinker = Shrinker()
     for name, so_far in seen.items():
         wrong = {t for (_, t), told in so_far.failures.items() if told[0][1].severity == "error"}
@@ -237,7 +236,7 @@ def _findings(asking: Asking, ground: Ground, *, explore: bool) -> Iterator[Find
             if name in KINDS and follows(question, tensor, so_far.failures):
                 continue
             case, observation = min(told, key=lambda t: t[0].weight)
-            trial = Trial(layer, case, make_oracle(layer.spec), ground.zero, known=known)
+            trial = Trial(layer, case, make_oracle(layer.spec), zero, known=known)
             if explore:
                 trial, observation = shrinker.shrunk(trial, CHECKS[name], observation)
             observation = CHECKS[name].located(trial, observation)

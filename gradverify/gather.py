@@ -126,7 +126,7 @@ def _trials(
     """Yield trials that show what a check looks at: ordinary ones, then one that failed."""
     told = seen[check].failures
     failing = [case for (_, t), pairs in told.items() if t == tensor for case, _ in pairs]
-    ordinary = [c for c in ground.cases if c.ordinary and c.dtype == layer.widest][:3]
+    ordinary = [c for c in ground.rows if c.ordinary and c.dtype == layer.widest][:3]
     larger = [c for c in map(partial(_larger, layer.spec), ordinary[:1]) if c is not None]
     worst = sorted(failing, key=lambda case: case.weight)[-1:]
     for case in (*larger, *ordinary, *worst):

@@ -1,6 +1,5 @@
 """What layers of a spec are judged at: cases, what is covered, what is derived zero; each once."""
 
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -22,30 +21,74 @@ PROVEN = "proven for all sizes"
 # A tensor is derived zero where it is below this fraction of its own terms, in 50-digit
 # arithmetic: 40 digits, with room for what cancels on the way.
 ZERO, ZERO_CASES = 1e-40, 3
+# So many cases are asked whether it may be zero.
+TRIED = 8
 # In float64 such a tensor is this small beside its terms; only then is it looked at exactly.
 NEARLY_ZERO = 1e-9
-# Cases that are drawn at once where time is short, and how far the seeds of such parts are apart.
+# Cases that are drawn at once, and how far the seeds of such parts are apart.
 DRAWN_AT_ONCE, APART = 25, 1_000_003
 DIGITS = f"to 40 digits, in 50-digit arithmetic at {ZERO_CASES} cases; no proof was found"
+
+
+class Drawn:
+    """Cases drawn after the covering set's, a part of them at a time and each part once, when it is
+    wanted: where something is wrong, or time is short, they are not.
+
+    `left` are still to be drawn; `changed` is that of a Ground.
+    """
+
+    def __init__(
+        self, spec: Spec, dtypes: Sequence[str], count: int, seed: int, sizes: Mapping[str, int]
+    ) -> None:
+        self.left, self.changed = count, list[tuple[Case, Case | None]]()
+        self._cases = list[Case]()
+        self._spec, self._dtypes, self._seed, self._sizes = spec, dtypes, seed, sizes
+
+    def __iter__(self) -> Iterator[Case]:
+        k = 0
+        while k < len(self._cases) or self.left:
+            if k == len(self._cases):
+                self._draw()
+            else:
+                yield self._cases[k]
+                k += 1
+
+    @property
+    def most(self) -> int:
+        """How many there are, or may be."""
+        return len(self._cases) + self.left
+
+    def _draw(self) -> None:
+        count = min(self.left, DRAWN_AT_ONCE)
+        listed = drawn_cases(self._spec, self._dtypes, count, self._seed, self._sizes)
+        found, changed = _settled(self._spec, listed)
+        self._cases += found
+        self.changed += changed
+        self.left -= count
+        self._seed += APART
 
 
 @dataclass(frozen=True)
 class Ground:
     """The cases of a run, the tensors whose derived gradient is zero, and what to say of both.
 
-    The first `covering` of the cases are those of the covering set; `undrawn` more were to be drawn
-    when there was no time left for it. `changed` are cases at which the definition was not finite
-    or not away from its kinks, each with what came instead.
+    `rows` are the cases of the covering set, `drawn` those after them, None where there is one
+    given case. `changed` are rows at which the definition was not finite or not away from its
+    kinks, each with what came instead.
     """
 
     dtypes: tuple[str, ...]
-    cases: tuple[Case, ...]
+    rows: tuple[Case, ...]
     zero: frozenset[str]
     remarks: tuple[str, ...]
-    coverage: Coverage | None = None
-    covering: int = 0
-    undrawn: int = 0
+    drawn: Drawn | None = None
     changed: tuple[tuple[Case, Case | None], ...] = ()
+
+    @property
+    def cases(self) -> Iterator[Case]:
+        """All cases; what is drawn is so when it is come to."""
+        yield from self.rows
+        yield from self.drawn or ()
 
 
 def ground_of(
@@ -56,13 +99,9 @@ def ground_of(
     sizes: Mapping[str, int] | None = None,
     *,
     tried: Sequence[str] | None = None,
-    seconds: float | None = None,
 ) -> Ground:
     """Return where a layer is judged: rows of the covering set (None: all) and cases drawn, in
-    those dtypes that it accepts and that are `tried` (None: all).
-
-    No more cases are drawn after half of the `seconds` that there are to judge it.
-    """
+    those dtypes that it accepts and that are `tried` (None: all)."""
     accepted = _accepted(layer, seed)
     dtypes = tuple(d for d in accepted if tried is None or d in tried)
     remarks = []
@@ -75,25 +114,29 @@ def ground_of(
     if not dtypes:
         return Ground((), (), frozenset(), tuple(remarks))
     fixed = tuple(sorted((sizes or {}).items()))
-    ground = _ground(layer.spec, dtypes, covering, drawn, seed, fixed, seconds)
+    ground = _ground(layer.spec, dtypes, covering, drawn, seed, fixed)
     return replace(ground, remarks=(*remarks, *ground.remarks))
 
 
-def shortened(
+def looked_at(
     ground: Ground, spec: Spec, asked: Sequence[Case], why: str, sizes: Mapping[str, int] | None
-) -> Ground:
-    """Return the ground of the cases that checks were asked in, with a remark why no more of those
-    drawn were."""
-    chosen, remarks = tuple(asked), ground.remarks
-    drawn = len(ground.cases) - ground.covering + ground.undrawn
-    left = len(ground.cases) + ground.undrawn - len(chosen)
-    if chosen == ground.cases and not left:
-        return ground
+) -> tuple[tuple[str, ...], Coverage | None]:
+    """Return what to say of the cases that checks were asked in, and what they cover: how many
+    there were none for, and `why` no more of those drawn were asked."""
+    if ground.drawn is None:
+        return ground.remarks, None
+    remarks, changed = [*ground.remarks], [*ground.changed, *ground.drawn.changed]
+    if given_up := [old for old, new in changed if new is None]:
+        remarks.append(
+            f"{len(given_up)} case(s) dropped: no values found at which the definition is "
+            "finite and away from its kinks"
+        )
+    drawn = ground.drawn.most
+    left = len(ground.rows) + drawn - len(asked)
     if drawn and left > 0:
         told = f"the {drawn}" if left == drawn else f"{left} of {drawn}"
-        remarks = (*remarks, f"{told} drawn cases were left out: {why}")
-    covered = coverage(spec, ground.dtypes, chosen, ground.changed, sizes or {})
-    return replace(ground, cases=chosen, coverage=covered, remarks=remarks)
+        remarks.append(f"{told} drawn cases were left out: {why}")
+    return tuple(remarks), coverage(spec, ground.dtypes, asked, changed, sizes or {})
 
 
 def rows_of(
@@ -108,7 +151,7 @@ def single(layer: Layer, case: Case) -> Ground:
     """Return one given case to judge a layer at."""
     known = derived_zero(layer.spec, case.dtype, [case])
     told = ("one case only: nothing is verified by it", *_redundant(known))
-    return Ground((case.dtype,), (case,), frozenset(known), told, covering=1)
+    return Ground((case.dtype,), (case,), frozenset(known), told)
 
 
 @lru_cache(maxsize=8)  # it is the same for all layers of a spec
@@ -119,31 +162,16 @@ def _ground(
     drawn: int,
     seed: int,
     sizes: tuple[tuple[str, int], ...],
-    seconds: float | None = None,
 ) -> Ground:
-    until = float("inf") if seconds is None else time.perf_counter() + seconds / 2
-    rows = islice(covering_set(spec, dtypes, seed, dict(sizes)), covering)
-    chosen, changed = _settled(spec, rows)
-    covered = len(chosen)
-    undrawn = drawn
-    while undrawn and time.perf_counter() < until:
-        # In one go, or in parts where time may run out.
-        count = undrawn if seconds is None else min(undrawn, DRAWN_AT_ONCE)
-        listed = drawn_cases(spec, dtypes, count, seed + (drawn - undrawn) * APART, dict(sizes))
-        more, changed_more = _settled(spec, listed)
-        chosen, changed, undrawn = chosen + more, changed + changed_more, undrawn - count
-    remarks = []
-    if given_up := [old for old, new in changed if new is None]:
-        remarks.append(
-            f"{len(given_up)} case(s) dropped: no values found at which the definition is "
-            "finite and away from its kinks"
-        )
-    known = derived_zero(spec, next(d for d in DTYPES if d in dtypes), chosen)
-    remarks += _redundant(known)
-    return Ground(
-        dtypes, tuple(chosen), frozenset(known), tuple(remarks),
-        coverage(spec, dtypes, chosen, changed, dict(sizes)), covered, undrawn, tuple(changed),
-    )  # fmt: skip
+    rows, changed = _settled(spec, islice(covering_set(spec, dtypes, seed, dict(sizes)), covering))
+    more, dtype = (
+        Drawn(spec, dtypes, drawn, seed, dict(sizes)),
+        next(d for d in DTYPES if d in dtypes),
+    )
+    few = sum(case.dtype == dtype for case in rows) < TRIED
+    known = derived_zero(spec, dtype, [*rows, *islice(more, TRIED)] if few else rows)
+    told = tuple(_redundant(known))
+    return Ground(dtypes, tuple(rows), frozenset(known), told, more, tuple(changed))
 
 
 def _redundant(known: Mapping[str, str]) -> list[str]:
@@ -213,7 +241,7 @@ def derived_zero(spec: Spec, dtype: str, chosen: Sequence[Case]) -> dict[str, st
     zero = {t: PROVEN for t in spec.differentiable if t not in cotangents}
     # Where values are ordinary, terms are not zero for their own sake.
     calm = sorted(chosen, key=lambda c: (c.values, c.params) != ("ordinary", "ordinary"))
-    trials = [Trial(layer, c, oracle) for c in calm if c.dtype == dtype][:8]
+    trials = [Trial(layer, c, oracle) for c in calm if c.dtype == dtype][:TRIED]
     candidates = set(spec.differentiable) - zero.keys()
     for trial in trials:
         if not candidates:

@@ -119,7 +119,7 @@ class Trial:
     """A layer at a case. Everything is computed when first asked for, and once.
 
     `given` are other tensors than the case is filled with; `known` is common to the trials of a
-    run.
+    run; `brief` that enough is known of the layer for calls that come after the first to be spared.
     """
 
     layer: Layer
@@ -128,16 +128,18 @@ class Trial:
     redundant: frozenset[str] = frozenset()
     given: Arrays | None = field(default=None, compare=False)
     known: Known = field(default_factory=Known, compare=False)
+    brief: bool = False
     # What checks of this trial have in common, and nothing else shall keep.
     kept: dict[Any, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @property
     def spared(self) -> bool:
-        """Whether the layer is large and the case not the plainest, in which alone a large one is
-        asked what takes many calls and shows in all cases of a precision if in any."""
+        """Whether what takes many calls is not asked: of a large layer it is in the plainest case
+        alone, as it shows in all cases of a precision if in any."""
         case = self.case
         plain = case.layout == "C" and case.cotangent == "signed" and case.ordinary
-        return is_large(self.spec) and not (plain and case.dtype == self.layer.widest)
+        large = is_large(self.spec) and not (plain and case.dtype == self.layer.widest)
+        return self.brief or large
 
     @property
     def spec(self) -> Spec:

@@ -157,7 +157,7 @@ SPECIAL: Mapping[str, Callable[[Array], Array]] = {
 }
 
 
-def sites_of(spec: Spec, chosen: Sequence[Case]) -> tuple[Site, ...]:
+def sites_of(spec: Spec, chosen: Iterable[Case]) -> tuple[Site, ...]:
     """Return where to look for a difference: at the cases given, the cheapest first."""
     return _cheapest_first(Site(spec, case) for case in chosen)
 

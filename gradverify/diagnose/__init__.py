@@ -5,7 +5,7 @@ other axes, to other places of the right numbers. What no one cause explains in 
 by where it is wrong: in which cases, in which elements. What neither explains is *unexplained*.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -49,15 +49,15 @@ PROPORTIONAL = 1e-8
 class Diagnoses:
     """What is wrong with each tensor of one layer, found once and told to every check.
 
-    `cases` are those that were tried, `others` some that were not, which are looked at where few
-    of those fail; `shared` are the questions that `contract` has answered badly, with their
+    `cases` are those that were tried, `others` gives some that were not, which are looked at where
+    few of those fail; `shared` are the questions that `contract` has answered badly, with their
     tensors.
     """
 
     def __init__(
         self,
         cases: Sequence[Case],
-        others: Sequence[Case] = (),
+        others: Callable[[], Iterable[Case]] = tuple,
         shared: Collection[tuple[str, str | None]] = (),
     ) -> None:
         self.cases, self.others = cases, others
@@ -96,7 +96,7 @@ class Diagnoses:
         """Return the trials to look at: the one at hand, then failing ones before others and
         smaller ones before larger."""
         few = len(failing) < MOST_FAILING
-        ordered = sorted([*self.cases, *(self.others if few else ())], key=lambda c: c.weight)
+        ordered = sorted([*self.cases, *(self.others() if few else ())], key=lambda c: c.weight)
         failed = [c for c in ordered if c in failing][:MOST_FAILING]
         passed = [c for c in ordered if c not in failing][: MOST_CASES - len(failed)]
         self._trials[trial.case] = trial
