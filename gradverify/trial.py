@@ -568,5 +568,5 @@ def _reference(
     del given
     return reference(
         seen(oracle, view_of(spec, case)), wide.tensors, dict(case.constants), dict(case.sizes),
-        wide.cotangents, case.dtype, case.seed, spec.allow, draws, lean=is_large(spec),
+        wide.cotangents, case.dtype, case.seed, spec.allow, draws,
     )  # fmt: skip

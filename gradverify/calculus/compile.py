@@ -28,15 +28,14 @@ Label = int | str
 Kink = Label | tuple[Label, int]
 
 NOISE, ABSOLUTE, SWITCHES = Mode(noise=True), Mode(absolute=True), Mode(switches=True)
-# A second noise of what is read once at most is half of all, for nothing. Small layers are measured
-# with it: without, they had other random numbers than those their allowances are calibrated with.
-LEAN_NOISE = Mode(noise=True, lean=True)
 
 # Arrays of more elements take their random numbers from a table of as many, a block at a time from
 # a place of its own: to draw each takes ten times as long as all else that is done to it. That two
 # elements far apart have the same is nothing to the largest of them, which is what counts, and
 # blocks stay in the processor's cache.
 TABLE, BLOCK = 2**18, 2**14
+# Random numbers that are drawn at once for small arrays.
+AT_ONCE = 2**11
 
 
 @dataclass(frozen=True, eq=False)  # one that is compiled is not looked into to compare it
@@ -205,6 +204,22 @@ def _dtype(program: Program, tensors: Mapping[str, Array]) -> np.dtype[Any]:
     return floats[0].dtype if floats else np.dtype(float)
 
 
+class _Stream:
+    """What a generator gives, taken in pieces: a call of it for each small array takes longer than
+    all else that is done to it."""
+
+    def __init__(self, draw: Callable[[int], Array]) -> None:
+        self._draw, self._drawn, self._used = draw, np.empty(0), 0
+
+    def take(self, shape: tuple[int, ...]) -> Array:
+        """Return an array of what comes next."""
+        size = math.prod(shape)
+        if self._used + size > self._drawn.size:
+            self._drawn, self._used = self._draw(max(size, AT_ONCE)), 0
+        self._used += size
+        return self._drawn[self._used - size : self._used].reshape(shape)
+
+
 class Noise:
     """Random relative errors of size `amplitude` on every additive term (Gaussian, continuous).
 
@@ -216,17 +231,20 @@ class Noise:
     def __init__(self, amplitude: float, rng: np.random.Generator, least: float = 0.0) -> None:
         self.amplitude, self.rng, self.least = amplitude, rng, least
         self._last: tuple[Array, Array] | None = None
+        self._normals = _Stream(lambda n: amplitude * rng.standard_normal(n))
+        self._coins = _Stream(lambda n: rng.random(n) < 0.5)
 
     @cached_property
     def _table(self) -> Array:
         return self.amplitude * self.rng.standard_normal(TABLE + BLOCK)
 
     def _perturb(self, value: Array, scale: Array) -> Array:
-        if np.shape(value) == np.shape(scale) and np.size(value) > TABLE:
+        if scale.size > TABLE and value.shape == scale.shape:
             return self._perturb_blocks(lambda scale: scale, value, scale)
-        scale = np.maximum(scale, self.least)
-        error = self.amplitude * self.rng.standard_normal(np.shape(scale)) * scale
-        return np.where(np.isfinite(error), value + error, value)
+        error = np.maximum(scale, self.least) * self._normals.take(scale.shape)
+        if not math.isfinite(np.add.reduce(error, axis=None)):
+            error = np.where(np.isfinite(error), error, 0.0)
+        return np.asarray(value + error)
 
     def _perturb_blocks(self, scale_of: Callable[..., Array], value: Array, *more: Array) -> Array:
         """Return values with errors of the size `scale_of(*more)`, computed block by block."""
@@ -255,9 +273,10 @@ class Noise:
 
     def add(self, *terms: Any) -> Array:
         """Return the sum of terms."""
-        arrays = np.broadcast_arrays(*terms)
-        scale = np.sqrt(sum(np.square(a, dtype=float) for a in arrays))
-        return self._perturb(np.asarray(sum(arrays)), scale)
+        value, squares = terms[0], np.square(terms[0], dtype=float)
+        for term in terms[1:]:
+            value, squares = value + term, squares + np.square(term, dtype=float)
+        return self._perturb(np.asarray(value), np.sqrt(squares))
 
     def square(self, *terms: Any) -> Array:
         """Return the square of a sum, as if it had been multiplied out (one-pass variance).
@@ -284,7 +303,7 @@ class Noise:
 
     def either(self, a: Array, b: Array) -> Array:
         """Return, element by element, one of two roundings of the same tensor."""
-        return np.where(self.rng.random(np.shape(a)) < 0.5, a, b)
+        return np.where(self._coins.take(np.shape(a)), a, b)
 
     def sum(self, subscripts: str, *factors: Any) -> Array:
         """Return np.einsum(subscripts, *factors), as if rounded after every addition.
@@ -293,17 +312,18 @@ class Noise:
         n/3*S**2 + n/6*sum(t**2) on average, for large n.
         """
         # To look for an order of two factors takes longer than their product.
-        search = len(factors) > 2 or max(map(np.size, factors)) > TABLE
+        shapes = tuple(map(np.shape, factors))
+        search = len(factors) > 2 or max(map(math.prod, shapes)) > TABLE
         value = np.einsum(subscripts, *factors, optimize=search)
         squares = np.einsum(subscripts, *map(self._square, factors), optimize=search)
-        more = _terms(subscripts, tuple(np.shape(f) for f in factors)) - 1
-        if np.size(value) > TABLE:
+        more = _terms(subscripts, shapes) - 1
 
-            def scale(squares: Array, value: Array) -> Array:
-                return np.sqrt((1 + more / 6) * squares + more / 3 * value**2)
+        def scale(squares: Array, value: Array) -> Array:
+            return np.sqrt((1 + more / 6) * squares + more / 3 * np.square(value))
 
+        if value.size > TABLE:
             return self._perturb_blocks(scale, value, squares, value)
-        return self._perturb(value, np.sqrt((1 + more / 6) * squares + more / 3 * value**2))
+        return self._perturb(value, scale(squares, value))
 
     def total(self, a: Array, axes: tuple[int, ...]) -> Array:
         """Return a.sum(axis=axes, keepdims=True), as if rounded after every addition."""

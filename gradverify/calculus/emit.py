@@ -31,14 +31,13 @@ class Mode:
     `noise`: every additive term gets a random relative error (`noise.add`, `noise.sum`,
     `noise.round`); `absolute`: the pullback adds up absolute values; `switches`: the forward
     notes on which side of every kink it is, and takes another side where it is told to, in the
-    pullback likewise. `lean`: nothing gets a second noise that is read once at most, where either
-    is as good. `bare`: the forward computes what the pullback reads, and returns nothing besides.
+    pullback likewise. `bare`: the forward computes what the pullback reads, and returns nothing
+    besides.
     """
 
     noise: bool = False
     absolute: bool = False
     switches: bool = False
-    lean: bool = False
     bare: bool = False
 
 
@@ -124,19 +123,17 @@ class Emitter:
         # The index of the loop being written, with its size, and where that loop begins.
         self.fixed: dict[str, Expr] = {}
         self.front = 0
-        # With noise, what one statement defines whole is computed twice, and each read takes
-        # either: another implementation may compute a thing again (folded, in another order)
-        # where this one reads it twice, and the two roundings then do not cancel.
+        # With noise, what one statement defines whole and several read is computed twice, and each
+        # read takes either: another implementation may compute a thing again (folded, in another
+        # order) where this one reads it twice, and the two roundings then do not cancel.
         self.again: dict[str, str] = {}
         steps = [*in_order(derivation.forward), *in_order(derivation.vjp)]
         self.used = {t for s in steps for t in s.sources}
         self.shifted = {e.args[0] for s in steps for e in s.value.atoms(Expm1)}
         writers = Counter(s.target for s in steps)
         twice = mode.noise and not mode.switches  # a switch is noted once
-        read = _read_twice(steps) if mode.lean else writers.keys()
-        self.alone = {
-            self.variable(t) for t, n in writers.items() if n == 1 and twice and t in read
-        }
+        read = _read_twice(steps) if twice else frozenset[str]()
+        self.alone = {self.variable(t) for t, n in writers.items() if n == 1 and t in read}
         # The number of each condition that is a kink, by the equation it stands in, and the index
         # of the loop around it.
         self.sides: dict[tuple[tuple[int, ...], Scalar], tuple[int, str | None]] = {}

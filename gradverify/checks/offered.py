@@ -327,5 +327,4 @@ def _derive(
     return reference(
         SeenTwice(oracle, view_of(spec, case), bare=is_large(spec)), point,
         dict(case.constants), dict(case.sizes), seeds, case.dtype, case.seed, declared, draws,
-        lean=is_large(spec),
     )  # fmt: skip

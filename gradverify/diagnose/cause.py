@@ -56,7 +56,10 @@ class Scaled:
                 return None  # it does not matter here, yet the sample fails
             factor = 1 + float(np.sum(sample.difference * part)) / square
             if not sample.explained(sample.expected + (factor - 1) * part):
-                return self._tried(evidence)
+                # Where the result is linear in the factor, no number fits if this does not.
+                bent = self.at(sample, 2.0) - self.at(sample, 1.0) - part
+                linear = np.max(np.abs(bent)) <= APART * largest
+                return None if linear else self._tried(evidence)
             measured.append(Measured(sample.sizes, factor, sample.tolerance / largest))
         return self._first(evidence, coefficients(measured, sizes))
 

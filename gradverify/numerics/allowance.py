@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from gradverify.calculus.compile import ABSOLUTE, LEAN_NOISE, NOISE, Noise
+from gradverify.calculus.compile import ABSOLUTE, NOISE, Noise
 from gradverify.notation.statements import Program
 
 Array = np.ndarray[Any, Any]
@@ -133,15 +133,13 @@ def reference(
     seed: int,
     declared: Mapping[str, tuple[float, str]] = MappingProxyType({}),
     draws: int = DRAWS,
-    *,
-    lean: bool = False,
 ) -> Reference:
     """Return the oracle's results in float64 and the allowances for an implementation in `dtype`.
 
     `tensors` and `cotangents` are in float64 (exactly what the layer gets, widened). `declared`
     has, by output and by "d" and the name of a tensor, what fraction of its terms is allowed at
-    least, and why; `draws` is how often the rounding is drawn; `lean` draws it once where that is
-    enough, and nothing that nobody reads.
+    least, and why; `draws` is how often the rounding is drawn, where the tensors are not so large
+    that once is enough.
     """
     outputs, pullback = oracle.run(tensors, constants, sizes)
     gradients = pullback(*cotangents)
@@ -150,7 +148,7 @@ def reference(
     terms = {k: _largest(t) for k, t in absolute(*cotangents).items()}
     del absolute
     results = (*outputs, *gradients.values())
-    few = lean and min((a.size for a in results if a.size), default=0) >= ELEMENTS
+    few = min((a.size for a in results if a.size), default=0) >= ELEMENTS
     unit = unit_roundoff(dtype)
     amplitude = max(unit, SMALLEST_AMPLITUDE)
     # What underflows in this precision is rounded to a multiple of its smallest number.
@@ -167,9 +165,7 @@ def reference(
             for name, base in (*zip(names, outputs, strict=True), *gradients.items()):
                 spread[name] = _largest(moved[name] - base)
         for _ in range(min(draws, 1) if few and draws <= DRAWS else draws):
-            noisy, noisy_pullback = oracle.run(
-                tensors, constants, sizes, LEAN_NOISE if lean else NOISE, noise=noise
-            )
+            noisy, noisy_pullback = oracle.run(tensors, constants, sizes, NOISE, noise=noise)
             drawn = noisy_pullback(*cotangents)
             for name, base, value in (
                 *zip(names, outputs, noisy, strict=True),
