@@ -5,7 +5,7 @@ of dimensions in place of B, and size 1 or N on an axis that is declared `N|1`. 
 the package converts between the two.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gradverify.calculus.compile import Noise, Oracle
+from gradverify.calculus.compile import NOISE, Noise, Oracle
 from gradverify.calculus.emit import PLAIN, Mode
 from gradverify.notation.statements import Program
 from gradverify.notation.tree import Name, text
@@ -156,6 +156,24 @@ class Seen:
         named = dict(zip(declared.wanted, outputs, strict=True))
         return tuple(view.to_layer(named).values()), seen
 
+    def noisy(
+        self,
+        tensors: Mapping[str, Array],
+        constants: Mapping[str, Any],
+        sizes: Mapping[str, int],
+        cotangents: Sequence[Array],
+        noise: Noise,
+        draws: int,
+    ) -> Iterator[tuple[tuple[Array, ...], dict[str, Array]]]:
+        """Yield what `Oracle.noisy` does."""
+        view, declared = self.view, self.program.declared
+        flat = view.to_definition(dict(zip(declared.seeded, cotangents, strict=True)))
+        for outputs, gradients in self.oracle.noisy(
+            view.to_definition(tensors), constants, sizes, [*flat.values()], noise, draws
+        ):
+            named = dict(zip(declared.wanted, outputs, strict=True))
+            yield tuple(view.to_layer(named).values()), view.to_layer(gradients, noise.total)
+
     def kept(
         self, tensors: Mapping[str, Array], constants: Mapping[str, Any], sizes: Mapping[str, int]
     ) -> dict[str, Array]:
@@ -241,6 +259,25 @@ class SeenTwice:
 
         named = {} if self.bare else dict(zip(wrt, gradients, strict=True))
         return tuple(self.view.to_layer(named).values()), seen
+
+    def noisy(
+        self,
+        tensors: Mapping[str, Array],
+        constants: Mapping[str, Any],
+        sizes: Mapping[str, int],
+        seeds: Sequence[Array],
+        noise: Noise,
+        draws: int,
+    ) -> Iterator[tuple[tuple[Array, ...], dict[str, Array]]]:
+        """Yield the gradients and those of <seeds, gradients> under random rounding."""
+        wrt = self.oracle.wrt
+        along = self.view.to_definition(dict(zip(wrt, seeds, strict=True)))
+        for gradients, found in self.gradient.noisy(
+            self.given(tensors), constants, sizes, [*along.values()], noise, draws,
+            replace(NOISE, bare=self.bare),
+        ):  # fmt: skip
+            named = {} if self.bare else dict(zip(wrt, gradients, strict=True))
+            yield tuple(self.view.to_layer(named).values()), self.second(found, noise.total)
 
 
 def factored(size: int, rank: int) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ from gradverify.calculus.derive import Derivation, Order, derive, in_order
 from gradverify.calculus.emit import PLAIN, Emitter, Lines, Mode, function_name, variables
 from gradverify.calculus.gradient import gradient_program
 from gradverify.calculus.outside import Outside
+from gradverify.calculus.repeated import repeated
 from gradverify.errors import SpecError
 from gradverify.notation.dims import affine
 from gradverify.notation.statements import Program
@@ -34,8 +35,8 @@ NOISE, ABSOLUTE, SWITCHES = Mode(noise=True), Mode(absolute=True), Mode(switches
 # elements far apart have the same is nothing to the largest of them, which is what counts, and
 # blocks stay in the processor's cache.
 TABLE, BLOCK = 2**18, 2**14
-# Random numbers that are drawn at once for small arrays.
-AT_ONCE = 2**11
+# Random numbers that are drawn at once for small arrays, and draws of all that is computed.
+AT_ONCE, DRAWS_AT_ONCE = 2**11, 8
 
 
 @dataclass(frozen=True, eq=False)  # one that is compiled is not looked into to compare it
@@ -140,6 +141,41 @@ class Oracle:
             outputs = (outputs,)
         return tuple(np.asarray(y, dtype) for y in outputs), checked
 
+    @cached_property
+    def _repeated(self) -> tuple["Oracle", str]:
+        derivation, size = repeated(self.derivation)
+        return Oracle.of(derivation), size
+
+    def noisy(
+        self,
+        tensors: Mapping[str, Array],
+        constants: Mapping[str, Any],
+        sizes: Mapping[str, int],
+        cotangents: Sequence[Array],
+        noise: "Noise",
+        draws: int,
+        mode: Mode = NOISE,
+    ) -> Iterator[tuple[tuple[Array, ...], dict[str, Array]]]:
+        """Yield outputs and gradients under so many draws of random rounding, several at once
+        where arrays are so small that to call anything takes longer than to compute it."""
+        largest = max((a.size for a in (*tensors.values(), *cotangents)), default=1)
+        at_once = max(1, min(DRAWS_AT_ONCE, BLOCK // max(largest, 1)))
+        made, size = self._repeated if min(at_once, draws) > 1 else (self, "")
+        for first in range(0, draws, at_once):
+            count = min(at_once, draws - first)
+            if count == 1:
+                outputs, pullback = self.run(tensors, constants, sizes, mode, noise=noise)
+                yield outputs, pullback(*cotangents)
+                continue
+            given = {k: v if k in self.program.declared.integers else _several(v, count)
+                     for k, v in tensors.items()}  # fmt: skip
+            outputs, pullback = made.run(
+                given, constants, {**sizes, size: count}, mode, noise=noise
+            )
+            gradients = pullback(*(_several(dy, count) for dy in cotangents))
+            for k in range(count):
+                yield tuple(y[k] for y in outputs), {t: g[k] for t, g in gradients.items()}
+
     def kept(
         self, tensors: Mapping[str, Array], constants: Mapping[str, Any], sizes: Mapping[str, int]
     ) -> dict[str, Array]:
@@ -170,6 +206,11 @@ class Oracle:
             outputs = self._function("jvp")(**self._arguments(tensors, constants, sizes), **given)
         dtype = _dtype(self.program, tensors)
         return tuple(np.asarray(y, dtype) for y in outputs)
+
+
+def _several(array: Array, count: int) -> Array:
+    """Return an array so many times, along an axis before the others."""
+    return np.broadcast_to(array, (count, *array.shape))
 
 
 def _einsum(subscripts: str, *factors: Any, **how: Any) -> Array:

@@ -5,14 +5,14 @@ far the results spread, and what rounding of the gradient's own terms alone can 
 right implementation in another order of operations may differ by.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
 
-from gradverify.calculus.compile import ABSOLUTE, NOISE, Noise
+from gradverify.calculus.compile import ABSOLUTE, Noise
 from gradverify.notation.statements import Program
 
 Array = np.ndarray[Any, Any]
@@ -51,6 +51,10 @@ class Computes(Protocol):
     @property
     def run(self) -> Callable[..., tuple[tuple[Array, ...], Callable[..., dict[str, Array]]]]:
         """What `Oracle.run` does."""
+
+    @property
+    def noisy(self) -> Callable[..., Iterator[tuple[tuple[Array, ...], dict[str, Array]]]]:
+        """What `Oracle.noisy` does."""
 
 
 @dataclass(frozen=True)
@@ -164,9 +168,8 @@ def reference(
             moved = dict(zip(names, other, strict=True)) | other_pullback(*cotangents)
             for name, base in (*zip(names, outputs, strict=True), *gradients.items()):
                 spread[name] = _largest(moved[name] - base)
-        for _ in range(min(draws, 1) if few and draws <= DRAWS else draws):
-            noisy, noisy_pullback = oracle.run(tensors, constants, sizes, NOISE, noise=noise)
-            drawn = noisy_pullback(*cotangents)
+        often = min(draws, 1) if few and draws <= DRAWS else draws
+        for noisy, drawn in oracle.noisy(tensors, constants, sizes, cotangents, noise, often):
             for name, base, value in (
                 *zip(names, outputs, noisy, strict=True),
                 *((k, gradients[k], drawn[k]) for k in gradients),

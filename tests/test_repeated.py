@@ -1,0 +1,103 @@
+"""Computed several times at once: each time the same as alone, and no two roundings alike."""
+
+from functools import cache
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from gradverify import Input, Output, Param, Spec
+from gradverify.calculus.compile import DRAWS_AT_ONCE, Noise, Oracle
+from gradverify.calculus.repeated import repeated
+from gradverify.cases import cases, draw, view_of
+from gradverify.loading import catalogue_folder, load
+from gradverify.regular import settled
+from gradverify.trial import make_oracle, widened
+
+NAMES = sorted(path.stem for path in catalogue_folder().glob("*.py"))
+TIMES = 2
+
+
+@cache
+def spec_of(name):
+    return load(catalogue_folder() / f"{name}.py")[0].spec
+
+
+def points(spec, count):
+    """Yield (tensors, cotangents, constants, sizes) as the definition of a spec has them."""
+    oracle = make_oracle(spec)
+    for case in islice(cases(spec, ("float64",), 0, 0), count):
+        if (usable := settled(spec, oracle, case)) is not None:
+            arrays, view = widened(draw(spec, usable)), view_of(spec, usable)
+            named = dict(zip(spec.differentiable_outputs, arrays.cotangents, strict=True))
+            yield (
+                view.to_definition(arrays.tensors), [*view.to_definition(named).values()],
+                dict(usable.constants), dict(usable.sizes),
+            )  # fmt: skip
+
+
+def agree(oracle, tensors, cotangents, constants, sizes):
+    """Compare what is computed at values and at others nearby with both at once."""
+    derivation, size = repeated(oracle.derivation)
+    integers = oracle.program.declared.integers
+    both = [{k: v if k in integers else v * (1 + 1e-3 * r) for k, v in tensors.items()}
+            for r in range(TIMES)]  # fmt: skip
+    given = {k: v if k in integers else np.stack([t[k] for t in both]) for k, v in tensors.items()}
+    outputs, pullback = Oracle.of(derivation).run(given, constants, {**sizes, size: TIMES})
+    gradients = pullback(*(np.stack([dy] * TIMES) for dy in cotangents))
+    for k, own in enumerate(both):
+        alone, back = oracle.run(own, constants, sizes)
+        for one, several in zip(alone, outputs, strict=True):
+            np.testing.assert_allclose(several[k], one, rtol=1e-9, atol=1e-12)
+        for tensor, one in back(*cotangents).items():
+            close = 1e-12 * (1 + np.max(np.abs(one), initial=0.0))
+            np.testing.assert_allclose(gradients[tensor][k], one, rtol=1e-9, atol=close)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_outputs_and_gradients_are_those_of_each_time_alone(name):
+    """Of every definition of the catalogue: windows, tables, recurrences and picks too."""
+    spec = spec_of(name)
+    for point in points(spec, 4):
+        agree(make_oracle(spec), *point)
+
+
+@pytest.mark.parametrize("name", ["attention", "batch_norm", "conv2d", "embedding", "lstm"])
+def test_so_are_those_of_the_gradients(name):
+    """A program of gradients is repeated as one of a definition is."""
+    spec = spec_of(name)
+    oracle = make_oracle(spec)
+    first = oracle.program.declared.given
+    for tensors, cotangents, constants, sizes in points(spec, 3):
+        gradient = oracle.gradient
+        seeds = gradient.program.declared.given[len(first) :]
+        gradients = oracle.run(tensors, constants, sizes)[1](*cotangents)
+        given = {**tensors, **dict(zip(seeds, cotangents, strict=True))}
+        along = [np.cos(gradients[t]) for t in oracle.wrt]
+        agree(gradient, given, along, constants, sizes)
+
+
+def test_names_of_a_definition_are_left_to_it():
+    """A dimension and a tensor that are called as the new size and index keep their names."""
+    spec = Spec(
+        "named",
+        x=Input("REPEATS"),
+        repeat=Param(""),
+        y=Output("REPEATS"),
+        definition="y[n] = repeat*x[n]",
+    )
+    for point in points(spec, 2):
+        agree(make_oracle(spec), *point)
+
+
+@pytest.mark.parametrize("draws", [1, 3, DRAWS_AT_ONCE + 1])
+def test_every_draw_has_a_rounding_of_its_own(draws):
+    """As many are drawn as were asked for, and no two are alike in an output or a gradient."""
+    spec = spec_of("batch_norm")
+    tensors, cotangents, constants, sizes = next(points(spec, 1))
+    noise = Noise(2.0**-30, np.random.default_rng(0))
+    drawn = list(make_oracle(spec).noisy(tensors, constants, sizes, cotangents, noise, draws))
+    assert len(drawn) == draws
+    for found in ([y for (y,), _ in drawn], *([g[t] for _, g in drawn] for t in drawn[0][1])):
+        assert len({a.tobytes() for a in found}) == draws
+        assert np.max(np.ptp(np.stack(found), axis=0)) < 1e-6
