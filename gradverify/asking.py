@@ -7,6 +7,7 @@ from itertools import islice
 
 from gradverify.cases import Case, is_large, least_elements
 from gradverify.checks import CHECKS
+from gradverify.checks.contract import TURNS
 from gradverify.checks.observation import Observation
 from gradverify.config import Profile
 from gradverify.ground import DRAWN_AT_ONCE, Ground, rows_of
@@ -26,8 +27,10 @@ from gradverify.trial import Known, Trial, make_oracle
 # Checks that see the digits that a gradient loses, where it is compared with anything.
 DIFFERENCES = ("finite_difference", "exact", "kinks", "descent")
 # In so many cases do checks that call the layer many times look at one that is known to be wrong:
-# of what is derived they can only say the same. In so many more does `contract` call it again.
+# of what is derived they can only say the same.
 FEW = 2 * MIN_POWERED
+# In so many more does `contract` call it again: its questions have their turns then.
+AGAIN = TURNS
 # A layer whose tensors cannot be small is judged at so many rows of the covering set at most; at
 # no more than are needed to tell right from wrong, of which one at least is of each precision.
 LARGE_ROWS = 2 * LARGE_POWERED
@@ -112,7 +115,7 @@ class Asking:
         oracle = make_oracle(self.layer.spec)
         few = self.wrong and oracle is not None
         trial = Trial(self.layer, case, oracle, self.ground.zero, known=self.known,
-                      brief=few and self.since >= FEW)  # fmt: skip
+                      brief=few and self.since >= AGAIN)  # fmt: skip
         self.since += self.wrong
         sampled = FEW if few else self.profile.sampled
         self.asked.append(case)

@@ -16,6 +16,7 @@ from gradverify.cases import (
     Arrays,
     Case,
     draw,
+    give_back,
     is_large,
     layout_of,
     view_of,
@@ -263,6 +264,7 @@ class Trial:
         if self.failure is None and self.called.pullback is not _released:
             _ = self.outputs, self.gradients
             self.__dict__["_called"] = Call(self.called.outputs, _released, {}, {}, ())
+        give_back()
 
     @property
     def failure(self) -> Failure | None:

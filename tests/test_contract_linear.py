@@ -110,7 +110,7 @@ def told_by_flags(x, w):
 
 
 def told_by_strides(x, w):
-    return right(x, w * (1 if w.strides[0] > 0 else 2))
+    return right(x, w * (1 if w.strides[0] >= 0 else 2))
 
 
 def in_memory_order(x, w):

@@ -22,7 +22,7 @@ from gradverify.cases.covering import (
     size_patterns,
     solved,
 )
-from gradverify.cases.large import MAX_ELEMENTS, is_large, least_elements
+from gradverify.cases.large import MAX_ELEMENTS, give_back, is_large, least_elements
 from gradverify.cases.tables import signs
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "draw_tangents",
     "drawn_cases",
     "factors_of",
+    "give_back",
     "is_large",
     "layout_of",
     "least_elements",

@@ -154,17 +154,20 @@ def layout_of(case: Case, name: str) -> str:
 def with_layout(array: Array, layout: str) -> Array:
     """Return a copy of `array` laid out in memory as named, with equal values.
 
-    An array alone is not mixed: it lies in C order then. One of very many elements has gaps along
-    its last axis only, so that it takes no more than twice its memory.
+    An array alone is not mixed: it lies in C order then. Of one of very many elements only the rows
+    are apart, so that it takes no more memory than it must.
     """
     if layout == "F" or array.ndim == 0:
         return np.array(array, order="F")
     if layout == "broadcast":
         return _repeated(array)
     if layout == "strided":
-        steps = [2] * array.ndim if array.size <= TABLE else [1] * (array.ndim - 1) + [2]
-        wide = np.zeros(tuple(s * n for s, n in zip(steps, array.shape, strict=True)), array.dtype)
-        view = wide[tuple(slice(None, None, s) for s in steps)]
+        if array.size > TABLE and array.ndim > 1:
+            wide = np.zeros((*array.shape[:-1], array.shape[-1] + 1), array.dtype)
+            view = wide[..., :-1]
+        else:
+            wide = np.zeros(tuple(2 * n for n in array.shape), array.dtype)
+            view = wide[(slice(None, None, 2),) * array.ndim]
     elif layout == "negative":
         wide = np.zeros_like(array, order="C")
         view = wide[tuple(slice(None, None, -1) for _ in array.shape)]

@@ -1,6 +1,10 @@
-"""How many elements tensors have, and which specs allow no small ones: modules of fixed sizes."""
+"""How many elements tensors have, which specs allow no small ones (modules of fixed sizes), and the
+memory that these fill."""
 
+import ctypes
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from math import prod
 from typing import Any
@@ -31,3 +35,11 @@ def least_elements(spec: Spec) -> int:
 def is_large(spec: Spec) -> bool:
     """Whether a spec allows no case of small tensors."""
     return least_elements(spec) > MAX_ELEMENTS
+
+
+def give_back() -> None:
+    """Give memory that is free back to the system, where the C library would keep it (glibc's
+    malloc_trim): between blocks of a tensor's size it keeps as much again."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # another C library has no such function
+            ctypes.CDLL(None).malloc_trim(0)

@@ -75,18 +75,18 @@ def pairing(one: Offered, output: str, weights: Array) -> Pairing:
     cotangents = [weights if y == output else np.zeros(dy.shape) for y, dy in shapes]
     given = Arrays(trial.wide.tensors, tuple(cotangents))
     here = one.at(replace(trial, given=_narrow(trial, given)))
-    forward, backward = _terms(here, output)
+    products = _Products.of(here, output)
     rng = np.random.default_rng([trial.case.seed, 18])
     spread = 0.0
     for _ in range(DRAWS):
         near = here.at(replace(here.trial, given=nudged(here.trial, rng)))
-        there = _terms(near, output)
-        spread = max(spread, abs(_off(*there) - _off(forward, backward)))
-    size = float(np.sum(np.abs(forward)) + sum(np.sum(np.abs(t)) for t in backward.values()))
+        spread = max(spread, abs(_Products.of(near, output).off - products.off))
+        del near  # before another takes as much memory
+    size = products.size
     return Pairing(
-        float(np.sum(forward)), {k: float(np.sum(t)) for k, t in backward.items()},
+        products.forward, products.backward,
         FACTOR * (spread + trial.unit * size + hidden(trial, [weights], here.wide_along.values())),
-        max(norm([forward]), norm(backward.values())),
+        products.largest,
         f"{FACTOR:g} x ({spread:.2g} by which the difference of both products changes when all "
         f"values are moved by a rounding + the rounding of their terms, {size:.2g})",
     )  # fmt: skip
@@ -113,20 +113,40 @@ def _narrow(trial: Trial, arrays: Arrays) -> Arrays:
                   tuple(trial.narrowed(arrays.cotangents)))  # fmt: skip
 
 
-def _terms(one: Offered, output: str) -> tuple[Array, dict[str, Array]]:
-    """Return what <w, J v> adds up, and by tensor what <J^T w, v> does."""
-    trial = one.trial
-    if trial.failure is not None:
-        raise LayerRaised(trial.failure.message)
-    outputs = trial.spec.differentiable_outputs
-    weights = dict(zip(outputs, trial.wide.cotangents, strict=True))[output]
-    along = one.wide_along
-    trial.release()
-    return weights * one.got[output], {k: g * along[k] for k, g in trial.gradients.items()}
+@dataclass(frozen=True)
+class _Products:
+    """<w, J v> and, by tensor, <J^T w, v>; `size` is what their terms add up to without signs, and
+    `largest` the norm of those of either."""
 
+    forward: float
+    backward: dict[str, float]
+    size: float
+    largest: float
 
-def _off(forward: Array, backward: dict[str, Array]) -> float:
-    return float(np.sum(forward) - sum(np.sum(t) for t in backward.values()))
+    @classmethod
+    def of(cls, one: Offered, output: str) -> "_Products":
+        """Return both products where only one output has a cotangent, which is w."""
+        trial = one.trial
+        if trial.failure is not None:
+            raise LayerRaised(trial.failure.message)
+        outputs = trial.spec.differentiable_outputs
+        weights = dict(zip(outputs, trial.wide.cotangents, strict=True))[output]
+        along = one.wide_along
+        trial.release()
+        forward = weights * one.got[output]
+        size, backward, norms = float(np.sum(np.abs(forward))), {}, []
+        for tensor, gradient in trial.gradients.items():
+            terms = gradient * along[tensor]
+            backward[tensor] = float(np.sum(terms))
+            norms.append(norm([terms]))
+            size += float(np.sum(np.abs(terms)))
+        return cls(float(np.sum(forward)), backward, size,
+                   max(norm([forward]), norm([np.array(norms)])))  # fmt: skip
+
+    @property
+    def off(self) -> float:
+        """By how much the one is more than the other."""
+        return self.forward - sum(self.backward.values())
 
 
 def worst_element(one: Offered, seen: Observation) -> Observation:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradverify.cases import AT_KINKS, Array
+from gradverify.cases import AT_KINKS, Array, is_large
 from gradverify.checks.observation import Observation, failed
 from gradverify.layer import Pullback
 from gradverify.numerics.allowance import Allowance
@@ -56,6 +56,12 @@ def copies(values: Mapping[str, Any], made: Mapping[str, Array] = _NONE) -> dict
         name: made[name] if name in made and made[name].dtype == a.dtype else np.array(a)
         for name, a in real_arrays(values).items()
     }
+
+
+def taken(trial: Trial, values: Mapping[str, Any]) -> dict[str, Array]:
+    """Return what is to be compared before anything else is called: copies, but of a large layer,
+    for which memory has no room."""
+    return real_arrays(values) if is_large(trial.spec) else copies(values)
 
 
 def named(trial: Trial, outputs: Sequence[Any]) -> dict[str, Any]:

@@ -503,6 +503,7 @@ def _other_steps(problem: _Problem, grads: dict[str, Array]) -> Iterator[Observa
                 f"a step along {kind} of {', '.join(grads)} does not lower the loss at any rate",
             )  # fmt: skip
             return
+        del direction  # of a large layer it fills memory that the optimisers need
     for name, optimiser in (("momentum", _momentum), ("Adam", _adam)):
         if not optimiser(problem, tuple(grads)):
             yield Observation(

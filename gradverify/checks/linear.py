@@ -12,7 +12,7 @@ from gradverify.checks.agreement import (
     forward,
     imprecise,
     pulled,
-    real_arrays,
+    taken,
     told,
 )
 from gradverify.checks.memory import as_drawn, blanked, drawn_layouts
@@ -45,9 +45,7 @@ def at(trial: Trial, pullback: Pullback, cotangents: Sequence[Array]) -> dict[st
         with_layout(np.asarray(dy, trial.case.dtype), layouts[name])
         for name, dy in zip(trial.spec.differentiable_outputs, cotangents, strict=True)
     )
-    found = pulled(trial, pullback, given)
-    # Of a large layer they are compared at once, not kept beside what a next call may write to.
-    return real_arrays(found) if is_large(trial.spec) else copies(found)
+    return taken(trial, pulled(trial, pullback, given))
 
 
 def overflowed(trial: Trial, *values: Array) -> bool:
@@ -62,7 +60,8 @@ def scaled(trial: Trial, first: Answer, fresh: Fresh) -> Iterator[Observation]:
     up = case.seed & 8 or case.cotangent == "tiny"
     scale = -(2.0 ** (SCALES[case.dtype] if up else -SCALES[case.dtype]))
     large = [scale * dy for dy in trial.cotangents]
-    own = Answer({}, copies(fresh.gradients))
+    # Of a large layer, whose memory is short, they are taken for what the first call gave.
+    own = first if is_large(trial.spec) else Answer({}, copies(fresh.gradients))
     with blanked(fresh.gradients, own.gradients) as blank:
         found = at(trial, fresh.pullback, large)
         filled = [k for k, gradient in blank.items() if not np.all(np.isnan(gradient))]

@@ -11,7 +11,17 @@ import numpy as np
 from gradverify.adapter import Derivative
 from gradverify.calculus.compile import Oracle
 from gradverify.calculus.exact import cost, evaluate_exactly
-from gradverify.cases import Array, Arrays, Case, draw, draw_tangents, is_large, layout_of, view_of
+from gradverify.cases import (
+    Array,
+    Arrays,
+    Case,
+    draw,
+    draw_tangents,
+    give_back,
+    is_large,
+    layout_of,
+    view_of,
+)
 from gradverify.checks.compared import Compared
 from gradverify.checks.memory import Held, as_drawn, given, held
 from gradverify.layer import ConventionError
@@ -100,6 +110,8 @@ class Offered(Compared):
             own = {k: held(v, layout_of(trial.case, f"along {k}")) for k, v in along.items()}
         outputs = trial.spec.differentiable_outputs
         before, directions = lent.snapshot(), {k: v.snapshot() for k, v in own.items()}
+        if is_large(trial.spec):
+            give_back()
         try:
             with np.errstate(all="ignore"):
                 parts = self._parts(

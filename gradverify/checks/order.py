@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from gradverify.cases import Case, draw, is_large
-from gradverify.checks.agreement import Answer, Refused, agree, copies, forward, pulled, told
+from gradverify.checks.agreement import Answer, Refused, agree, copies, forward, pulled, taken, told
 from gradverify.checks.memory import as_drawn, cotangents_of
 from gradverify.checks.observation import Observation, failed, passed
 from gradverify.checks.state import STALE, kept
@@ -21,12 +21,13 @@ def deep(trial: Trial, first: Answer) -> Iterator[Observation]:
     # Two buffers may be used in turn, and some only for equal sizes; for as many calls of a large
     # layer memory has no room.
     more = (trial.case,) if is_large(trial.spec) else (trial.case, trial.case)
-    _, *after = [_forward(trial, case) for case in (*more, _another(trial))]
+    after = [_forward(trial, case) for case in (*more, _another(trial))]
+    del after[0]
     same = set(first.gradients)
     for others in (before, after):
         while others:
             others.pop(0)()
-        found = copies(pulled(trial, pullback, cotangents_of(trial)))
+        found = taken(trial, pulled(trial, pullback, cotangents_of(trial)))
         same &= {k for k in same & found.keys() if agree(trial, k, first.gradients[k], found[k])}
         del found
     yield from kept(trial, shown, outputs)

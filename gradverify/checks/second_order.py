@@ -187,39 +187,44 @@ def _slope(one: SecondOrder, tensor: str) -> Observation:
 
 def _symmetric(one: SecondOrder) -> Iterator[Observation]:
     """Compare <u, H v> with <v, H u> for the directions v of the case and others, u."""
-    left, right = _products(one)
-    if not left:
+    found = _products(one)
+    if found is None:
         return
+    left, right, size = found
     rng, spread = np.random.default_rng([one.trial.case.seed, 20]), 0.0
-    off = _total(left) - _total(right)
     for _ in range(DRAWS):
         near = _products(one.at(replace(one.trial, given=nudged(one.trial, rng))))
-        spread = max(spread, abs(_total(near[0]) - _total(near[1]) - off))
-    size = float(sum(np.sum(np.abs(t)) for t in (*left, *right)))
+        off = near[0] - near[1] if near else 0.0
+        spread = max(spread, abs(off - (left - right)))
     unseen = hidden(one.trial, one.trial.wide.cotangents, one.wide_along.values(),
                     replace(one, turn=1).wide_along.values())  # fmt: skip
     allowed = FACTOR * (spread + one.trial.unit * size + unseen)
-    if np.isfinite(size) and not abs(off) <= allowed:
+    if np.isfinite(size) and not abs(left - right) <= allowed:
         yield Observation(
             "symmetric", None, Status.FAILED,
-            f"<u, H v> is {_total(left):.9g} and <v, H u> {_total(right):.9g}, which may differ by "
+            f"<u, H v> is {left:.9g} and <v, H u> {right:.9g}, which may differ by "
             f"{allowed:.1g}: a term is in the second-order gradient of one tensor that is missing "
             "in that of another, or both are of no pullback",
         )  # fmt: skip
 
 
-def _products(one: SecondOrder) -> tuple[list[Array], list[Array]]:
-    """Return the terms of both products; none where a gradient is missing."""
-    other = replace(one, turn=1)
-    names = one.trial.spec.differentiable
-    if not all(k in found.got for k in names for found in (one, other)):
-        return [], []
-    left = [other.wide_along[k] * one.got[k] for k in names]
-    return left, [one.wide_along[k] * other.got[k] for k in names]
+def _products(one: SecondOrder) -> tuple[float, float, float] | None:
+    """Return both products, and what their terms add up to without signs; None where a gradient is
+    missing."""
+    pairs = [_product(one, turn) for turn in (one.turn, 1 - one.turn)]
+    if any(len(terms) < len(one.trial.spec.differentiable) for terms in pairs):
+        return None
+    left, right = (sum(total for total, _ in terms) for terms in pairs)
+    return left, right, sum(size for terms in pairs for _, size in terms)
 
 
-def _total(terms: list[Array]) -> float:
-    return float(sum(np.sum(t) for t in terms))
+def _product(one: SecondOrder, turn: int) -> list[tuple[float, float]]:
+    """Return, of each tensor, its part of <u, H v> for the directions v of a turn and u of the
+    other, and what its terms add up to without signs."""
+    here = one if turn == one.turn else replace(one, turn=turn)
+    along = replace(one, turn=1 - turn).wide_along
+    terms = (along[k] * here.got[k] for k in one.trial.spec.differentiable if k in here.got)
+    return [(float(np.sum(t)), float(np.sum(np.abs(t)))) for t in terms]
 
 
 def worst_element(trial: Trial, seen: Observation) -> Observation:

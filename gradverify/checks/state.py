@@ -16,6 +16,7 @@ from gradverify.checks.agreement import (
     named,
     pulled,
     real_arrays,
+    taken,
     told,
 )
 from gradverify.checks.blame import called_twice, differences, refusal, repeated, same
@@ -86,7 +87,7 @@ def examine(trial: Trial, first: Answer) -> Generator[Observation, None, Fresh]:
     for name, was in before.items():
         if content(earlier[name]) != was:
             yield failed("overwritten", name, OVERWRITTEN.format(told(trial, name)))
-    yield from differences(trial, first, Answer(copies(outputs), copies(gradients)), lent)
+    yield from differences(trial, first, Answer(copies(outputs), taken(trial, gradients)), lent)
     tensors = trial.arrays.tensors
     for name, value in called.tensors.items():
         if name in told_of or not equal(value, tensors[name]):
