@@ -99,7 +99,7 @@ def _scales(
         return name not in found  # another shape is told of elsewhere
     if overflowed(trial, found[name]) and np.all(np.isfinite(gradient)):
         return True
-    return agree(trial, name, scale * gradient.astype(float), found[name], abs(scale))
+    return agree(trial, name, scale * np.asarray(gradient, float), found[name], abs(scale))
 
 
 def zero(trial: Trial, first: Answer) -> Iterator[Observation]:

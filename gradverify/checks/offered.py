@@ -1,6 +1,7 @@
 """What a layer offers beside its pullback, at a case: its forward mode and its double backward."""
 
 from abc import abstractmethod
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -23,7 +24,7 @@ from gradverify.cases import (
     view_of,
 )
 from gradverify.checks.compared import Compared
-from gradverify.checks.memory import Held, as_drawn, given, held
+from gradverify.checks.memory import Held, as_drawn, given, held, lend
 from gradverify.layer import ConventionError
 from gradverify.numerics.allowance import DRAWS, MANY_DRAWS, Allowance, Reference, reference
 from gradverify.replayed import Replay
@@ -102,11 +103,12 @@ class Offered(Compared):
 
         Raises LayerRaised where the layer raises, from a ConventionError where it keeps to none.
         """
-        trial, lent = self.trial, as_drawn(self.trial)
-        along = self.along if along is None else along
-        if is_large(trial.spec):
-            own = {k: Held(v.view(), v) for k, v in along.items()}  # no more memory than they take
+        trial, along = self.trial, self.along if along is None else along
+        if is_large(trial.spec):  # no more memory than they take, in C order, which nobody copies
+            lent = lend(trial, defaultdict(lambda: "C"))
+            own = {k: Held(v.view(), v) for k, v in along.items()}
         else:
+            lent = as_drawn(trial)
             own = {k: held(v, layout_of(trial.case, f"along {k}")) for k, v in along.items()}
         outputs = trial.spec.differentiable_outputs
         before, directions = lent.snapshot(), {k: v.snapshot() for k, v in own.items()}
