@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from gradverify.calculus.compile import SWITCHES, Kink, Noise, Oracle, Switches
+from gradverify.calculus.compile import SWITCHES, Oracle
 from gradverify.calculus.emit import Mode
+from gradverify.calculus.noise import Noise
+from gradverify.calculus.switches import Kink, Switches
 from gradverify.numerics.allowance import SMALLEST_AMPLITUDE, unit_roundoff
 from gradverify.view import Seen
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from gradverify.calculus.compile import Oracle, Switches
+from gradverify.calculus.compile import Oracle
 from gradverify.calculus.exact import Exact, cost, evaluate_exactly
+from gradverify.calculus.switches import Switches
 from gradverify.cases import (
     AT_KINKS,
     Array,

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from gradverify.calculus.compile import NOISE, Noise, Oracle
+from gradverify.calculus.compile import NOISE, Oracle
 from gradverify.calculus.emit import PLAIN, Mode
+from gradverify.calculus.noise import Noise
 from gradverify.notation.statements import Program
 from gradverify.notation.tree import Name, text
 from gradverify.spec import Spec

@@ -20,15 +20,10 @@ from torch_layers import (
 )
 
 from gradverify import Constant, Input, Output, Param
-from gradverify.calculus.compile import (
-    ABSOLUTE,
-    NOISE,
-    SWITCHES,
-    Noise,
-    Oracle,
-    Switches,
-)
+from gradverify.calculus.compile import ABSOLUTE, NOISE, SWITCHES, Oracle
 from gradverify.calculus.emit import Mode
+from gradverify.calculus.noise import Noise
+from gradverify.calculus.switches import Switches
 from gradverify.errors import SpecError
 
 

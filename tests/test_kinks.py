@@ -20,7 +20,8 @@ from gradverify import (
     checks,
     verify,
 )
-from gradverify.calculus.compile import SWITCHES, Switches
+from gradverify.calculus.compile import SWITCHES
+from gradverify.calculus.switches import Switches
 from gradverify.checks import kinks
 from gradverify.sides import Point, ties
 from gradverify.trial import make_oracle

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from gradverify import Input, Layer, Output, Param, Spec, verify
-from gradverify.calculus.compile import NOISE, TABLE, Noise
+from gradverify.calculus.compile import NOISE
+from gradverify.calculus.noise import TABLE, Noise
 from gradverify.cases import is_large, parse_case
 from gradverify.cases.tables import normal, signs
 from gradverify.checks.memory import MOST_KEPT, content

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from gradverify import Input, Output, Param, Spec
-from gradverify.calculus.compile import DRAWS_AT_ONCE, Noise, Oracle
+from gradverify.calculus.compile import DRAWS_AT_ONCE, Oracle
+from gradverify.calculus.noise import Noise
 from gradverify.calculus.repeated import repeated
 from gradverify.cases import cases, draw, view_of
 from gradverify.loading import catalogue_folder, load

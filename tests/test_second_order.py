@@ -13,9 +13,10 @@ from features import FEATURES, feature, feature_forwards
 from torch_layers import SPECS, draw, forwards, largest
 
 from gradverify import Input, Output, Param, Spec, UsageError, catalog, oracle
-from gradverify.calculus.compile import ABSOLUTE, NOISE, Noise
+from gradverify.calculus.compile import ABSOLUTE, NOISE
 from gradverify.calculus.derive import in_order
 from gradverify.calculus.exact import evaluate_exactly
+from gradverify.calculus.noise import Noise
 
 derivatives = cache(oracle)
 

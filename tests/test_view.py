@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from gradverify import Input, Layer, Output, Param, Part, Spec, UsageError, Verdict, catalog, verify
-from gradverify.calculus.compile import ABSOLUTE, NOISE, Noise, Oracle
+from gradverify.calculus.compile import ABSOLUTE, NOISE, Oracle
+from gradverify.calculus.noise import Noise
 from gradverify.calculus.show import emit
 from gradverify.cases import parse_case
 from gradverify.derivatives import oracle

@@ -7,7 +7,7 @@ from zlib import crc32
 
 import numpy as np
 
-from gradverify.calculus.compile import TABLE
+from gradverify.calculus.noise import TABLE
 from gradverify.cases.case import LAYOUTS, Case, view_of
 from gradverify.cases.large import MAX_ELEMENTS, is_large
 from gradverify.cases.tables import normal

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from gradverify.calculus.compile import BLOCK, TABLE
+from gradverify.calculus.noise import BLOCK, TABLE
 
 Array = np.ndarray[Any, Any]
 

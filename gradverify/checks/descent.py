@@ -10,7 +10,8 @@ from functools import cached_property
 
 import numpy as np
 
-from gradverify.calculus.compile import BLOCK, Switches
+from gradverify.calculus.noise import BLOCK
+from gradverify.calculus.switches import Switches
 from gradverify.cases import Array, Arrays, draw, is_large
 from gradverify.checks.finite_difference import scale
 from gradverify.checks.observation import Observation

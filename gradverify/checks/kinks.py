@@ -11,7 +11,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from gradverify.calculus.compile import SWITCHES, Kink, Switches
+from gradverify.calculus.compile import SWITCHES
+from gradverify.calculus.switches import Kink, Switches
 from gradverify.cases import Array, Arrays, draw
 from gradverify.checks.observation import Observation, failed
 from gradverify.checks.subgradients import Subgradients

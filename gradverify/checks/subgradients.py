@@ -8,7 +8,8 @@ from math import prod
 
 import numpy as np
 
-from gradverify.calculus.compile import SWITCHES, Kink, Switches
+from gradverify.calculus.compile import SWITCHES
+from gradverify.calculus.switches import Kink, Switches
 from gradverify.cases import Array, Arrays
 from gradverify.checks.precision import DOUBT, GROSS
 from gradverify.sides import Tie, ties

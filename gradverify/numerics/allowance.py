@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from gradverify.calculus.compile import ABSOLUTE, Noise
+from gradverify.calculus.compile import ABSOLUTE
+from gradverify.calculus.noise import Noise
 from gradverify.notation.statements import Program
 
 Array = np.ndarray[Any, Any]

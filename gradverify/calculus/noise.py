@@ -1,0 +1,173 @@
+"""Random rounding: what compiled source adds to every term where its rounding is measured."""
+
+import math
+from collections.abc import Callable
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+# Arrays of more elements take their random numbers from a table of as many, a block at a time from
+# a place of its own: to draw each takes ten times as long as all else that is done to it. That two
+# elements far apart have the same is nothing to the largest of them, which is what counts, and
+# blocks stay in the processor's cache.
+TABLE, BLOCK = 2**18, 2**14
+# Random numbers that are drawn at once for small arrays.
+AT_ONCE = 2**11
+
+
+class _Stream:
+    """What a generator gives, taken in pieces: a call of it for each small array takes longer than
+    all else that is done to it."""
+
+    def __init__(self, draw: Callable[[int], Array]) -> None:
+        self._draw, self._drawn, self._used = draw, np.empty(0), 0
+
+    def take(self, shape: tuple[int, ...]) -> Array:
+        """Return an array of what comes next."""
+        size = math.prod(shape)
+        if self._used + size > self._drawn.size:
+            self._drawn, self._used = self._draw(max(size, AT_ONCE)), 0
+        self._used += size
+        return self._drawn[self._used - size : self._used].reshape(shape)
+
+
+class Noise:
+    """Random relative errors of size `amplitude` on every additive term (Gaussian, continuous).
+
+    A sum of terms t gets amplitude * xi * sqrt(sum t**2): the distribution that independent
+    errors of all its terms have together. What is smaller than `least` gets an error as if it
+    were that: so it is with numbers that underflow.
+    """
+
+    def __init__(self, amplitude: float, rng: np.random.Generator, least: float = 0.0) -> None:
+        self.amplitude, self.rng, self.least = amplitude, rng, least
+        self._last: tuple[Array, Array] | None = None
+        self._normals = _Stream(lambda n: amplitude * rng.standard_normal(n))
+        self._coins = _Stream(lambda n: rng.random(n) < 0.5)
+
+    @cached_property
+    def _table(self) -> Array:
+        return self.amplitude * self.rng.standard_normal(TABLE + BLOCK)
+
+    def _perturb(self, value: Array, scale: Array) -> Array:
+        if scale.size > TABLE and value.shape == scale.shape:
+            return self._perturb_blocks(lambda scale: scale, value, scale)
+        error = np.maximum(scale, self.least) * self._normals.take(scale.shape)
+        if not math.isfinite(np.add.reduce(error, axis=None)):
+            error = np.where(np.isfinite(error), error, 0.0)
+        return np.asarray(value + error)
+
+    def _perturb_blocks(self, scale_of: Callable[..., Array], value: Array, *more: Array) -> Array:
+        """Return values with errors of the size `scale_of(*more)`, computed block by block."""
+        turned = all(a.flags.f_contiguous for a in (value, *more))
+        flat = [a.reshape(-1, order="F" if turned else "C") for a in (value, *more)]
+        result = np.empty(value.size)
+        for start, place in zip(
+            range(0, value.size, BLOCK),
+            self.rng.integers(TABLE, size=-(-value.size // BLOCK)),
+            strict=True,
+        ):
+            values, *parts = (a[start : start + BLOCK] for a in flat)
+            error = np.maximum(scale_of(*parts), self.least)
+            error *= self._table[place : place + error.size]
+            error[~np.isfinite(error)] = 0.0
+            np.add(values, error, out=result[start : start + BLOCK])
+        return result.reshape(value.shape, order="F" if turned else "C")
+
+    def _square(self, factor: Array) -> Array:
+        """Return a factor squared; the large one that was last is kept, as it comes twice often."""
+        if factor.size <= TABLE:
+            return np.square(factor)
+        if self._last is None or self._last[0] is not factor:
+            self._last = factor, np.square(factor)
+        return self._last[1]
+
+    def add(self, *terms: Any) -> Array:
+        """Return the sum of terms."""
+        value, squares = terms[0], np.square(terms[0], dtype=float)
+        for term in terms[1:]:
+            value, squares = value + term, squares + np.square(term, dtype=float)
+        return self._perturb(np.asarray(value), np.sqrt(squares))
+
+    def square(self, *terms: Any) -> Array:
+        """Return the square of a sum, as if it had been multiplied out (one-pass variance).
+
+        The error of a term's square is common to all elements that the term is broadcast to.
+        """
+        value = np.asarray(sum(terms)) ** 2
+        for term in terms:
+            value = self._perturb(value, np.square(term, dtype=float))
+        return value
+
+    def select(self, condition: Array, a: Any, b: Any) -> Array:
+        """Return np.where(condition, a, b), as if one branch had been written as a correction to
+        the other, x + (slope - 1)*min(x, 0): with a rounding of the larger one.
+
+        Not where the other branch is larger than all that is selected by more than 1000: it may
+        be anything where it is not meant.
+        """
+        value = np.where(condition, a, b)
+        scale, other = np.abs(value), np.abs(np.where(condition, b, a))
+        most = 1000 * np.max(scale, initial=0.0) or np.inf
+        correcting = np.isfinite(other) & (other <= most)
+        return self._perturb(value, np.where(correcting, np.maximum(scale, other), scale))
+
+    def either(self, a: Array, b: Array) -> Array:
+        """Return, element by element, one of two roundings of the same tensor."""
+        return np.where(self._coins.take(np.shape(a)), a, b)
+
+    def sum(self, subscripts: str, *factors: Any) -> Array:
+        """Return np.einsum(subscripts, *factors), as if rounded after every addition.
+
+        Over random orders of n terms t with sum S, the squares of the partial sums add up to
+        n/3*S**2 + n/6*sum(t**2) on average, for large n.
+        """
+        # To look for an order of two factors takes longer than their product.
+        shapes = tuple(map(np.shape, factors))
+        search = len(factors) > 2 or max(map(math.prod, shapes)) > TABLE
+        value = np.einsum(subscripts, *factors, optimize=search)
+        squares = np.einsum(subscripts, *map(self._square, factors), optimize=search)
+        more = _terms(subscripts, shapes) - 1
+
+        def scale(squares: Array, value: Array) -> Array:
+            return np.sqrt((1 + more / 6) * squares + more / 3 * np.square(value))
+
+        if value.size > TABLE:
+            return self._perturb_blocks(scale, value, squares, value)
+        return self._perturb(value, scale(squares, value))
+
+    def total(self, a: Array, axes: tuple[int, ...]) -> Array:
+        """Return a.sum(axis=axes, keepdims=True), as if rounded after every addition."""
+        letters = "".join(map(chr, range(ord("a"), ord("a") + a.ndim)))
+        kept = "".join(i for k, i in enumerate(letters) if k not in axes)
+        total = self.sum(f"{letters}->{kept}", a)
+        return total.reshape([1 if k in axes else n for k, n in enumerate(a.shape)])
+
+    def prod(self, factors: Array, axes: Any) -> Array:
+        """Return np.prod(factors, axes), as if rounded after every multiplication."""
+        value = np.prod(factors, axis=axes)
+        count = factors.size / max(value.size, 1)
+        return self._perturb(value, math.sqrt(max(count - 1, 0)) * np.abs(value))
+
+    def unit(self, value: Any) -> Array:
+        """Return a value with an absolute error, as if it had been subtracted from 1."""
+        return self._perturb(np.asarray(value), np.maximum(1.0, np.abs(value)))
+
+    def round(self, value: Any) -> Array:
+        """Return a value with one relative error."""
+        return self._perturb(np.asarray(value), np.abs(value))
+
+
+@lru_cache(maxsize=1024)
+def _terms(subscripts: str, shapes: tuple[tuple[int, ...], ...]) -> int:
+    """Return how many terms each sum of an einsum has."""
+    inputs, _, left = subscripts.partition("->")
+    sizes = {
+        letter: n
+        for letters, shape in zip(inputs.split(","), shapes, strict=True)
+        for letter, n in zip(letters, shape, strict=True)
+    }
+    return math.prod(n for letter, n in sizes.items() if letter not in left)
