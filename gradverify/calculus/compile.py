@@ -119,19 +119,29 @@ class Oracle:
 
         `tools` are what the mode needs: `noise` or `switches`.
         """
-        function = self._function("vjp", mode)
         dtype = _dtype(self.program, tensors)
-        with _quiet(constants):
-            outputs, pullback = function(**self._arguments(tensors, constants, sizes), **tools)
+        outputs, pullback = self._called(tensors, constants, sizes, mode, **tools)
 
         def checked(*cotangents: Array) -> dict[str, Array]:
             with _quiet(constants):
                 gradients = pullback(*cotangents)
             return {k: np.asarray(g, dtype) for k, g in gradients.items()}
 
-        if not isinstance(outputs, tuple):
-            outputs = (outputs,)
         return tuple(np.asarray(y, dtype) for y in outputs), checked
+
+    def _called(
+        self,
+        tensors: Mapping[str, Array],
+        constants: Mapping[str, Any],
+        sizes: Mapping[str, int],
+        mode: Mode = PLAIN,
+        **tools: Any,
+    ) -> tuple[tuple[Array, ...], Callable[..., dict[str, Array]]]:
+        with _quiet(constants):
+            outputs, pullback = self._function("vjp", mode)(
+                **self._arguments(tensors, constants, sizes), **tools
+            )
+        return outputs if isinstance(outputs, tuple) else (outputs,), pullback
 
     @cached_property
     def _repeated(self) -> tuple["Oracle", str]:
@@ -172,11 +182,7 @@ class Oracle:
         self, tensors: Mapping[str, Array], constants: Mapping[str, Any], sizes: Mapping[str, int]
     ) -> dict[str, Array]:
         """Return the outputs, and the tensors of the forward that the pullback reads, by name."""
-        function = self._function("vjp")
-        with _quiet(constants):
-            outputs, pullback = function(**self._arguments(tensors, constants, sizes))
-        if not isinstance(outputs, tuple):
-            outputs = (outputs,)
+        outputs, pullback = self._called(tensors, constants, sizes)
         found = dict(zip(self.program.declared.wanted, outputs, strict=True))
         found |= inspect.getclosurevars(pullback).nonlocals
         return {k: np.asarray(v) for k, v in found.items() if hasattr(v, "dtype")}
