@@ -355,6 +355,23 @@ def test_a_way_beyond_the_reach_of_float16_is_no_case():
     assert settled(spec, make_oracle(spec), replace(case, dtype="float32")) is not None
 
 
+def test_neither_is_one_beyond_the_reach_of_float32():
+    """Where the definition, computed in float32, is infinite, so is many a right layer."""
+    spec = Spec(
+        "power",
+        x=Input("N"),
+        p=Param(""),
+        y=Output(""),
+        definition="s = sum[n](abs(x[n])**p)\ny = s**(1/p)",
+    )
+    case = Case((("N", 5),), (), dtype="float32", values="large", params="large")
+    finite = [settled(spec, make_oracle(spec), replace(case, seed=k)) for k in range(20)]
+    assert any(found != replace(case, seed=k) for k, found in enumerate(finite))
+    for found in filter(None, finite):
+        (y,), _ = make_oracle(spec).run(draw(spec, found).tensors, {}, {"N": 5})
+        assert np.isfinite(y)
+
+
 def test_what_is_infinite_as_it_is_meant_is_a_case_in_float16():
     """A score of -inf, which a mask gives, is no overflow."""
     spec = Spec(
