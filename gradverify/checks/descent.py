@@ -38,8 +38,9 @@ Tensors = Mapping[str, Array]
 ARMIJO = 1e-4
 # Rates are halved this often at most: from the largest sensible one down to the rounding floor.
 HALVINGS = 60
-# Steps of plain descent, and of momentum and Adam, which need a few more to show a trend.
-STEPS, LONG_STEPS = 5, 10
+# Steps of plain descent, and of momentum and Adam, which need a few more to show a trend; of a
+# large layer, of which each takes as long as a call, as many as end below the start.
+STEPS, LONG_STEPS, LARGE_STEPS = 5, 10, 3
 # Of the elements that stand still, this many are asked whether the loss depends on them.
 STILL = 6
 # A decrease this many times the loss's own rounding is one; float16 has no digits to be generous.
@@ -102,7 +103,7 @@ class _Problem:
     @property
     def long(self) -> int:
         """How many steps momentum and Adam take; of a large layer each is as long as a call."""
-        return STEPS if is_large(self.trial.spec) else LONG_STEPS
+        return LARGE_STEPS if is_large(self.trial.spec) else LONG_STEPS
 
     @cached_property
     def before(self) -> float:
