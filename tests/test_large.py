@@ -140,6 +140,24 @@ def told(layer, of=LARGE):
     return result, {(f.check, f.question, f.tensor) for f in result.errors}
 
 
+def test_a_gradient_that_the_first_call_alone_lacks_is_told():
+    """No later call is compared with what there is not."""
+    calls = []
+
+    def late(x, w1, b1, w2, b2):
+        y, back = right(x, w1, b1, w2, b2)
+
+        def pullback(dy):
+            calls.append(1)
+            return back(dy) | ({"b1": None} if len(calls) == 1 else {})
+
+        return y, pullback
+
+    case = "N=3 dtype=float64 layout=C values=ordinary cotangent=signed seed=5"
+    (result,) = verify(Layer(LARGE, late), case=case, checks=["contract"]).layers
+    assert "b1" in {f.tensor for f in result.errors}
+
+
 def test_a_right_layer_is_verified():
     """With a definition and without, and the report says at how many cases."""
     assert is_large(LARGE)
