@@ -2,36 +2,48 @@
 
 import math
 from collections.abc import Callable
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 Array = np.ndarray[Any, Any]
 
-# Arrays of more elements take their random numbers from a table of as many, a block at a time from
-# a place of its own: to draw each takes ten times as long as all else that is done to it. That two
-# elements far apart have the same is nothing to the largest of them, which is what counts, and
-# blocks stay in the processor's cache.
+# Random numbers come from a table of so many: to draw each takes ten times as long as all else that
+# is done to it. Arrays of more elements take them a block at a time, each from a place of its own:
+# that two elements far apart have the same is nothing to the largest of them, which is what counts,
+# and blocks stay in the processor's cache.
 TABLE, BLOCK = 2**18, 2**14
-# Random numbers that are drawn at once for small arrays.
-AT_ONCE = 2**11
+
+
+@lru_cache(maxsize=8)  # there are as many amplitudes as precisions
+def _normals(amplitude: float) -> Array:
+    """Return the table, with one block more."""
+    return amplitude * np.random.default_rng(0).standard_normal(TABLE + BLOCK)
+
+
+@lru_cache(maxsize=1)
+def _coins() -> Array:
+    return _normals(1.0) > 0
 
 
 class _Stream:
-    """What a generator gives, taken in pieces: a call of it for each small array takes longer than
-    all else that is done to it."""
+    """A table, read on from a random place."""
 
-    def __init__(self, draw: Callable[[int], Array]) -> None:
-        self._draw, self._drawn, self._used = draw, np.empty(0), 0
+    def __init__(self, table: Array, rng: np.random.Generator) -> None:
+        self._table, self._rng, self._at = table, rng, table.size
 
     def take(self, shape: tuple[int, ...]) -> Array:
         """Return an array of what comes next."""
         size = math.prod(shape)
-        if self._used + size > self._drawn.size:
-            self._drawn, self._used = self._draw(max(size, AT_ONCE)), 0
-        self._used += size
-        return self._drawn[self._used - size : self._used].reshape(shape)
+        if size > TABLE:
+            places = self._rng.integers(TABLE, size=-(-size // BLOCK))
+            blocks = [self._table[k : k + BLOCK] for k in places]
+            return np.concatenate(blocks)[:size].reshape(shape)
+        if self._at + size > self._table.size:
+            self._at = int(self._rng.integers(self._table.size - size + 1))
+        self._at += size
+        return self._table[self._at - size : self._at].reshape(shape)
 
 
 class Noise:
@@ -45,12 +57,8 @@ class Noise:
     def __init__(self, amplitude: float, rng: np.random.Generator, least: float = 0.0) -> None:
         self.amplitude, self.rng, self.least = amplitude, rng, least
         self._last: tuple[Array, Array] | None = None
-        self._normals = _Stream(lambda n: amplitude * rng.standard_normal(n))
-        self._coins = _Stream(lambda n: rng.random(n) < 0.5)
-
-    @cached_property
-    def _table(self) -> Array:
-        return self.amplitude * self.rng.standard_normal(TABLE + BLOCK)
+        self._table = _normals(amplitude)
+        self._normals, self._coins = _Stream(self._table, rng), _Stream(_coins(), rng)
 
     def _perturb(self, value: Array, scale: Array) -> Array:
         if scale.size > TABLE and value.shape == scale.shape:
