@@ -1,7 +1,7 @@
 """Computed several times at once: each time the same as alone, and no two roundings alike."""
 
 from functools import cache
-from itertools import islice
+from itertools import cycle, islice
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from gradverify import Input, Output, Param, Spec
 from gradverify.calculus.compile import DRAWS_AT_ONCE, Oracle
 from gradverify.calculus.noise import Noise
 from gradverify.calculus.repeated import repeated
+from gradverify.calculus.weighted import weighted_definition, weighted_summands
 from gradverify.cases import cases, draw, view_of
 from gradverify.loading import catalogue_folder, load
 from gradverify.regular import settled
@@ -76,6 +77,35 @@ def test_so_are_those_of_the_gradients(name):
         given = {**tensors, **dict(zip(seeds, cotangents, strict=True))}
         along = [np.cos(gradients[t]) for t in oracle.wrt]
         agree(gradient, given, along, constants, sizes)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_time_has_weights_of_its_own(name):
+    """A term of the derivation, or of the definition, that is changed one time is so in no other;
+    with all weights as they are, what is computed is what is derived."""
+    spec = spec_of(name)
+    oracle = make_oracle(spec)
+    tensors, cotangents, constants, sizes = next(points(spec, 1))
+    for made in (weighted_summands(oracle.derivation), weighted_definition(oracle.derivation)):
+        some = made.terms[:: max(1, len(made.terms) // 5)]
+        changes = [{}, *({t.weight: factor} for t, factor in zip(some, cycle((0.0, 2.0))))]
+        listed = [made.plain | change for change in changes]
+        found = list(made.several.run(
+            tensors, constants, sizes, cotangents, len(listed),
+            apart={w: np.array([weights[w] for weights in listed]) for w in made.plain},
+        ))  # fmt: skip
+        assert len(found) == len(listed)
+        for weights, (outputs, gradients) in zip(listed, found, strict=True):
+            alone, back = made.oracle.run(tensors, constants | weights, sizes)
+            for one, several in zip(alone, outputs, strict=True):
+                np.testing.assert_allclose(several, one, rtol=1e-9, atol=1e-12)
+            for tensor, one in back(*cotangents).items():
+                close = 1e-12 * (1 + np.max(np.abs(one), initial=0.0))
+                np.testing.assert_allclose(gradients[tensor], one, rtol=1e-9, atol=close)
+        plain, derived = found[0][1], oracle.run(tensors, constants, sizes)[1](*cotangents)
+        assert all(np.allclose(plain[t], derived[t], rtol=1e-9) for t in derived)
+        told = [np.concatenate([a.ravel() for a in (*o, *g.values())]) for o, g in found]
+        assert any(not np.array_equal(a, told[0], equal_nan=True) for a in told[1:])
 
 
 def test_names_of_a_definition_are_left_to_it():

@@ -3,11 +3,11 @@
 import inspect
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from types import CodeType, ModuleType
+from types import CodeType, MappingProxyType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -144,9 +144,8 @@ class Oracle:
         return outputs if isinstance(outputs, tuple) else (outputs,), pullback
 
     @cached_property
-    def _repeated(self) -> tuple["Oracle", str]:
-        derivation, size = repeated(self.derivation)
-        return Oracle.of(derivation), size
+    def _several(self) -> "Several":
+        return Several.of(self.derivation)
 
     def noisy(
         self,
@@ -159,24 +158,17 @@ class Oracle:
         mode: Mode = NOISE,
     ) -> Iterator[tuple[tuple[Array, ...], dict[str, Array]]]:
         """Yield outputs and gradients under so many draws of random rounding, several at once
-        where arrays are so small that to call anything takes longer than to compute it."""
-        largest = max((a.size for a in (*tensors.values(), *cotangents)), default=1)
-        at_once = max(1, min(DRAWS_AT_ONCE, BLOCK // max(largest, 1)))
-        made, size = self._repeated if min(at_once, draws) > 1 else (self, "")
+        where arrays are small."""
+        at_once = min(DRAWS_AT_ONCE, most_at_once((*tensors.values(), *cotangents)))
         for first in range(0, draws, at_once):
             count = min(at_once, draws - first)
-            if count == 1:
+            if count > 1:
+                yield from self._several.run(
+                    tensors, constants, sizes, cotangents, count, mode, noise=noise
+                )
+            else:
                 outputs, pullback = self.run(tensors, constants, sizes, mode, noise=noise)
                 yield outputs, pullback(*cotangents)
-                continue
-            given = {k: v if k in self.program.declared.integers else _several(v, count)
-                     for k, v in tensors.items()}  # fmt: skip
-            outputs, pullback = made.run(
-                given, constants, {**sizes, size: count}, mode, noise=noise
-            )
-            gradients = pullback(*(_several(dy, count) for dy in cotangents))
-            for k in range(count):
-                yield tuple(y[k] for y in outputs), {t: g[k] for t, g in gradients.items()}
 
     def kept(
         self, tensors: Mapping[str, Array], constants: Mapping[str, Any], sizes: Mapping[str, int]
@@ -206,9 +198,50 @@ class Oracle:
         return tuple(np.asarray(y, dtype) for y in outputs)
 
 
-def _several(array: Array, count: int) -> Array:
-    """Return an array so many times, along an axis before the others."""
-    return np.broadcast_to(array, (count, *array.shape))
+@dataclass(frozen=True, eq=False)
+class Several:
+    """An oracle that computes all several times at once, along an axis whose size is called `size`,
+    with the value of each time of some constants."""
+
+    oracle: Oracle
+    size: str
+
+    @classmethod
+    def of(cls, derivation: Derivation, apart: Sequence[str] = ()) -> "Several":
+        """Return that of a derivation; constants that are `apart` have a value for each time."""
+        made, size = repeated(derivation, apart)
+        return cls(Oracle.of(made), size)
+
+    def run(
+        self,
+        tensors: Mapping[str, Array],
+        constants: Mapping[str, Any],
+        sizes: Mapping[str, int],
+        cotangents: Sequence[Array],
+        count: int,
+        mode: Mode = PLAIN,
+        apart: Mapping[str, Array] = MappingProxyType({}),
+        **tools: Any,
+    ) -> Iterator[tuple[tuple[Array, ...], dict[str, Array]]]:
+        """Yield outputs and gradients of each time."""
+
+        def each(array: Array) -> Array:
+            return np.broadcast_to(array, (count, *array.shape))
+
+        integers = self.oracle.program.declared.integers
+        given = {k: v if k in integers else each(v) for k, v in tensors.items()}
+        outputs, pullback = self.oracle.run(
+            {**given, **apart}, constants, {**sizes, self.size: count}, mode, **tools
+        )
+        gradients = pullback(*map(each, cotangents))
+        for k in range(count):
+            yield tuple(y[k] for y in outputs), {t: g[k] for t, g in gradients.items()}
+
+
+def most_at_once(arrays: Iterable[Array]) -> int:
+    """Return how often to compute at once with arrays: where they are so small that to call
+    anything takes longer than to compute it, often."""
+    return max(1, BLOCK // max((a.size for a in arrays), default=1))
 
 
 def _einsum(subscripts: str, *factors: Any, **how: Any) -> Array:

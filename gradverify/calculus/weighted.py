@@ -11,7 +11,7 @@ from functools import cached_property
 import sympy
 from sympy import Expr as Scalar
 
-from gradverify.calculus.compile import Oracle
+from gradverify.calculus.compile import Oracle, Several
 from gradverify.calculus.derive import (
     Derivation,
     Gradient,
@@ -51,6 +51,11 @@ class Weighted:
 
     oracle: Oracle
     terms: tuple[Term, ...]
+
+    @cached_property
+    def several(self) -> Several:
+        """The same several times at once, with other weights each time."""
+        return Several.of(self.oracle.derivation, [t.weight for t in self.terms])
 
     @cached_property
     def plain(self) -> dict[str, float]:

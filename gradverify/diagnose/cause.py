@@ -11,6 +11,8 @@ from gradverify.cases import Array
 from gradverify.diagnose.coefficient import Coefficient, Measured, coefficients
 from gradverify.diagnose.sample import Evidence, Sample
 
+# Beside 1, at these factors it shows whether a result depends on one linearly.
+LINEAR = (0.0, 2.0)
 # What a term may be multiplied by where it enters more than once, as over time: then no factor
 # can be measured, but these can be tried.
 TRIED = (Fraction(0), Fraction(-1), Fraction(2), Fraction(1, 2))

@@ -1,23 +1,22 @@
 """Causes that follow from the derivation: a term missing, scaled, of the wrong sign, unsummed."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from itertools import combinations, permutations
 
 import numpy as np
 
 from gradverify.calculus import weighted
-from gradverify.calculus.compile import Oracle
+from gradverify.calculus.compile import Oracle, most_at_once
 from gradverify.calculus.typeset import Printer
 from gradverify.calculus.unicode import Unicode
 from gradverify.calculus.weighted import Term, Weighted
-from gradverify.cases import Array, Case, draw, view_of
-from gradverify.diagnose.cause import Both, Cause, Instead, Scaled
+from gradverify.cases import Array, Case
+from gradverify.diagnose.cause import LINEAR, TRIED, Both, Cause, Instead, Scaled
 from gradverify.diagnose.coefficient import Coefficient, sized
 from gradverify.diagnose.sample import MUCH_WORK, Sample
-from gradverify.spec import Spec
-from gradverify.trial import make_oracle, widened
-from gradverify.view import seen
+from gradverify.trial import make_oracle
 
 # More terms than this are those of a whole network; the nearest to the tensor come first.
 MOST_TERMS = 120
@@ -28,7 +27,8 @@ MOST_AXES = 5
 # Of the paths nearest to a tensor so many are paired.
 MOST_PATHS = 6
 
-Changed = Callable[[Sample, dict[str, float]], Array]
+Weights = dict[str, float]
+Change = frozenset[tuple[str, float]]
 
 
 def told(what: str, factor: Coefficient) -> Cause:
@@ -75,7 +75,10 @@ def whole(tensor: str, *, gradient: bool) -> Scaled:
 def scaled_terms(sample: Sample) -> Iterator[Scaled]:
     """Yield, nearest to the tensor first, that a path or a summand of the derivation is scaled."""
     made = _summands(_oracle(sample))
-    for what, own in _groups(sample, made):
+    groups = _groups(sample, made)
+    _ahead(made, sample, (dict.fromkeys((t.weight for t in own), factor)
+                          for _, own in groups for factor in LINEAR))  # fmt: skip
+    for what, own in groups:
         yield _scaled(made, what, own)
 
 
@@ -109,7 +112,10 @@ def scaled_definition(sample: Sample) -> Iterator[Scaled]:
     def tries(first: Sample) -> Iterable[Coefficient]:
         return sized(first.sizes, sizes)
 
-    for term in made.terms[:MOST_TERMS]:
+    terms = made.terms[:MOST_TERMS]
+    factors = {*LINEAR, *map(float, TRIED)}
+    _ahead(made, sample, ({t.weight: factor} for t in terms for factor in sorted(factors)))
+    for term in terms:
         what = f"in the forward, {term.to}"
         if not term.whole:
             what = f"in the forward, the term {printer.text(term.value)} of {term.to}"
@@ -146,7 +152,9 @@ def dropped_factors(sample: Sample) -> Iterator[Instead]:
     """Yield that a factor of a term is forgotten."""
     oracle = _oracle(sample)
     made, printer = _factors(oracle), Printer(oracle.derivation, Unicode())
-    for term in _near(sample, made.terms):
+    terms = _near(sample, made.terms)
+    _ahead(made, sample, ({t.weight: 0.0} for t in terms))
+    for term in terms:
         what = printer.text(term.value)
         yield Instead(
             lambda s, weight=term.weight: _changed(made, s, {weight: 0.0}),  # type: ignore[misc]
@@ -159,7 +167,10 @@ def other_reads(sample: Sample) -> Iterator[Instead]:
     """Yield that another tensor of the same shape is read."""
     oracle = _oracle(sample)
     made, printer = _reads(oracle), Printer(oracle.derivation, Unicode())
-    for term in _near(sample, made.terms):
+    terms = _near(sample, made.terms)
+    with suppress(ValueError):  # a window of one tensor does not fit into the other
+        _ahead(made, sample, ({t.weight: 1.0} for t in terms))
+    for term in terms:
         assert term.instead is not None
         value, instead = printer.text(term.value), printer.text(term.instead)
         same = str(term.value).partition("[")[0] == str(term.instead).partition("[")[0]
@@ -168,7 +179,7 @@ def other_reads(sample: Sample) -> Iterator[Instead]:
         def at(s: Sample, weight: str = term.weight) -> Array | None:
             try:
                 return _changed(made, s, {weight: 1.0})
-            except ValueError:  # a window of one tensor does not fit into the other
+            except ValueError:
                 return None
 
         yield Instead(
@@ -263,24 +274,52 @@ def _definition(oracle: Oracle) -> Weighted:
     return weighted.weighted_definition(oracle.derivation)
 
 
-def _changed(made: Weighted, sample: Sample, weights: dict[str, float]) -> Array:
+def _changed(made: Weighted, sample: Sample, weights: Weights) -> Array:
     """Return a gradient or an output as it is with other weights."""
-    weighed = tuple(sorted((made.plain | weights).items()))
+    (found,) = _weighed(made, sample, [weights])
+    return found[sample.tensor]
+
+
+def _ahead(made: Weighted, sample: Sample, changes: Iterable[Weights]) -> None:
+    """Compute together what will be asked of a sample with one weight after the other changed."""
+    if sample.work <= MUCH_WORK:
+        _weighed(made, sample, [{}, *changes])
+
+
+def _weighed(made: Weighted, sample: Sample, changes: Sequence[Weights]) -> list[dict[str, Array]]:
+    """Return all outputs and gradients, by name, with each of some changes of weights."""
     # The next tensor is tried with the same; of large ones that would fill the memory.
-    found = _weighed if sample.work <= MUCH_WORK else _weighed.__wrapped__
-    return found(made.oracle, sample.trial.spec, sample.case, weighed)[sample.tensor]
+    known = _known(made.oracle, sample.case) if sample.work <= MUCH_WORK else {}
+    plain = made.plain.items()
+    keys = [frozenset(change.items() - plain) for change in changes]
+    missing = [key for key in dict.fromkeys(keys) if key not in known]
+    if missing:
+        known |= zip(missing, _computed(made, sample, missing), strict=True)
+    return [known[key] for key in keys]
 
 
-@lru_cache(maxsize=512)
-def _weighed(
-    oracle: Oracle, spec: Spec, case: Case, weights: tuple[tuple[str, float], ...]
-) -> dict[str, Array]:
-    """Return all outputs and gradients in a case with weights, by name."""
-    arrays = widened(draw(spec, case))
-    constants = {**dict(case.constants), **dict(weights)}
-    found = seen(oracle, view_of(spec, case))
-    outputs, pullback = found.run(arrays.tensors, constants, dict(case.sizes))
-    return dict(zip(spec.outputs, outputs, strict=True)) | pullback(*arrays.cotangents)
+@lru_cache(maxsize=64)
+def _known(oracle: Oracle, case: Case) -> dict[Change, dict[str, Array]]:
+    """Return where to keep what is known of a weighted oracle in a case."""
+    return {}
+
+
+def _computed(
+    made: Weighted, sample: Sample, changes: Sequence[Change]
+) -> Iterator[dict[str, Array]]:
+    trial, spec = sample.trial, sample.trial.spec
+    tensors = trial.view.to_definition(trial.wide.tensors)
+    named = dict(zip(spec.differentiable_outputs, trial.wide.cotangents, strict=True))
+    cotangents = [*trial.view.to_definition(named).values()]
+    at_once = most_at_once((*tensors.values(), *cotangents))
+    for first in range(0, len(changes), at_once):
+        some = [made.plain | dict(change) for change in changes[first : first + at_once]]
+        apart = {w: np.array([weights[w] for weights in some]) for w in made.plain}
+        for outputs, gradients in made.several.run(
+            tensors, trial.constants, trial.sizes, cotangents, len(some), apart=apart
+        ):
+            results = dict(zip(spec.outputs, outputs, strict=True))
+            yield trial.view.to_layer(results) | trial.view.to_layer(gradients)
 
 
 def _near(sample: Sample, terms: Sequence[Term]) -> list[Term]:
