@@ -26,9 +26,10 @@ from gradverify.trial import Known, Trial, make_oracle
 
 # Checks that see the digits that a gradient loses, where it is compared with anything.
 DIFFERENCES = ("finite_difference", "exact", "kinks", "descent")
-# In so many cases do checks that call the layer many times look at one that is known to be wrong:
-# of what is derived they can only say the same.
-FEW = 2 * MIN_POWERED
+# In so many cases do checks that call the layer many times look at one that is known to be wrong,
+# as many as they are judged by: of what is derived they can only say the same, where it shows. Of
+# what is offered beside a pullback that may be wrong they tell more, in twice as many.
+FEW = MIN_POWERED
 # In so many more does `contract` call it again: its questions have their turns then.
 AGAIN = TURNS
 # A layer whose tensors cannot be small is judged at so many rows of the covering set at most; at
@@ -117,7 +118,6 @@ class Asking:
         trial = Trial(self.layer, case, oracle, self.ground.zero, known=self.known,
                       brief=few and self.since >= AGAIN)  # fmt: skip
         self.since += self.wrong
-        sampled = FEW if few else self.profile.sampled
         self.asked.append(case)
         said: list[tuple[str, Observation]] = []
         for name in names:
@@ -126,13 +126,15 @@ class Asking:
                 continue
             # Cases on kinks and ties are few, and what is asked of them costs little.
             special = trial.kinked or trial.tied
-            if so_far.enough(check, () if few else self._due(name), case, sampled) and not special:
+            shows = any(_is_error(o) for asked, o in said if asked != "contract")
+            if self._enough(name, case, shows, few=few) and not special:
                 continue
             if check.loses(trial):
                 so_far.lost += 1
                 continue
             start = time.perf_counter()
             so_far.cases += 1
+            so_far.shown += shows
             said += [(name, observation) for observation in check.observe(trial)]
             so_far.seconds += time.perf_counter() - start
             trial.release(name)
@@ -143,7 +145,18 @@ class Asking:
             if failed and observation.tensor in inaccurate and _sees_digits(name, observation):
                 continue
             self.seen[name].note(case, observation)
-            self.wrong |= failed and observation.severity == "error"
+            self.wrong |= _is_error(observation)
+
+    def _enough(self, name: str, case: Case, shows: bool, *, few: bool) -> bool:
+        """Whether a check has been asked often enough to leave out a case, in which something is
+        wrong by the definition or not; a check of a layer that is known to be wrong in `few`."""
+        check, so_far = CHECKS[name], self.seen[name]
+        if not few:
+            return so_far.enough(check, self._due(name), case, self.profile.sampled)
+        if name not in DIFFERENCES:
+            return so_far.enough(check, (), case, 2 * FEW)
+        wanted = shows and not so_far.shown
+        return so_far.enough(check, (), case, FEW) and not wanted
 
     def unasked(self) -> list[Case]:
         """Return cases of the ground that no check was asked in, one part of those drawn."""
@@ -175,6 +188,10 @@ class Asking:
             and all(s.told(self._due(n)) or len(s.declined) == s.cases > 0
                     for n, s in self.seen.items())
         )  # fmt: skip
+
+
+def _is_error(observation: Observation) -> bool:
+    return observation.outcome is Status.FAILED and observation.severity == "error"
 
 
 def _sees_digits(name: str, observation: Observation) -> bool:

@@ -22,25 +22,32 @@ class Shrinker:
     """Simplifies the failing cases of one layer, of which no check is asked twice.
 
     What is wrong in one way at a simple case is mostly wrong in other ways there: the cases that
-    were found for one failure are tried first for the next. No others are tried for a tensor whose
-    failure has been simplified once, by a check that calls the layer many times, and where results
-    depend on the calls before or on chance, which is one mistake with several signs.
+    were found for one failure, of the same tensor before others, are tried first for the next. No
+    others are tried for a tensor whose failure has been simplified once, by a check that calls the
+    layer many times, and where results depend on the calls before or on chance, which is one
+    mistake with several signs.
     """
 
     def __init__(self) -> None:
         self._answers: dict[tuple[Case, str], tuple[Observation, ...]] = {}
         self._found: dict[Case, Trial] = {}
-        self._tensors: set[str | None] = set()
+        self._tensors: dict[str | None, Trial] = {}
         self._unsteady: set[str | None] = set()
 
     def shrunk(self, trial: Trial, check: Check, seen: Observation) -> tuple[Trial, Observation]:
         """Return a simpler trial at which a check fails likewise; not promised to be smallest."""
-        told = (seen.tensor is None and self._tensors) or seen.tensor in self._tensors
-        self._tensors.add(seen.tensor)
+        found = self._shrunk(trial, check, seen)
+        self._tensors.setdefault(seen.tensor, found[0])
+        return found
+
+    def _shrunk(self, trial: Trial, check: Check, seen: Observation) -> tuple[Trial, Observation]:
+        own = self._tensors.get(seen.tensor)
+        told = own is not None or (seen.tensor is None and self._tensors)
         if seen.question in STATE:
             self._unsteady.add(seen.tensor)
-        found_before = sorted(self._found.values(), key=lambda t: t.case.weight)
-        for known in found_before[: FOUND if check.sampled else None]:
+        before = sorted(self._found.values(), key=lambda t: t.case.weight)
+        before = before[: FOUND if check.sampled else None]
+        for known in before if own is None else [own, *before]:
             if known.case.weight <= trial.case.weight:
                 found = self._again(known, check, seen)
                 if found is not None:

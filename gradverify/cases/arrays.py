@@ -68,7 +68,7 @@ def draw_tangents(spec: Spec, case: Case) -> dict[str, Array]:
     }
 
 
-@lru_cache(maxsize=8)  # a case is drawn several times while it is looked at
+@lru_cache(maxsize=128)  # those of a run are drawn to settle them, to ask, and to diagnose
 def _drawn(spec: Spec, case: Case, start: bool) -> tuple[dict[str, Array], list[Array]]:
     view = view_of(spec, case)
     tensors = {name: _fill(view, name, case, start) for name in spec.given}
