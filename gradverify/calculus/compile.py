@@ -16,8 +16,9 @@ from gradverify.calculus.code import HELPERS
 from gradverify.calculus.derive import Derivation, Order, derive, in_order
 from gradverify.calculus.emit import PLAIN, Emitter, Lines, Mode, function_name, variables
 from gradverify.calculus.gradient import gradient_program
-from gradverify.calculus.noise import BLOCK, TABLE, Noise
+from gradverify.calculus.noise import BLOCK, Noise
 from gradverify.calculus.outside import Outside
+from gradverify.calculus.products import einsum
 from gradverify.calculus.repeated import repeated
 from gradverify.errors import SpecError
 from gradverify.notation.dims import affine
@@ -244,17 +245,10 @@ def most_at_once(arrays: Iterable[Array]) -> int:
     return max(1, BLOCK // max((a.size for a in arrays), default=1))
 
 
-def _einsum(subscripts: str, *factors: Any, **how: Any) -> Array:
-    """Return np.einsum, of large arrays by products of matrices where that can be."""
-    if max(map(np.size, factors)) > TABLE:
-        how = {"optimize": True, **how}
-    return np.asarray(np.einsum(subscripts, *factors, **how))
-
-
 # What compiled source calls np: NumPy with another einsum.
 _NUMPY = ModuleType("numpy")
 _NUMPY.__dict__.update(vars(np))
-_NUMPY.__dict__["einsum"] = _einsum
+_NUMPY.__dict__["einsum"] = einsum
 
 
 @contextmanager

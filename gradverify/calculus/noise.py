@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from gradverify.calculus.products import einsum, terms
+
 Array = np.ndarray[Any, Any]
 
 # Random numbers come from a table of so many: to draw each takes ten times as long as all else that
@@ -17,14 +19,14 @@ TABLE, BLOCK = 2**18, 2**14
 
 
 @lru_cache(maxsize=8)  # there are as many amplitudes as precisions
-def _normals(amplitude: float) -> Array:
-    """Return the table, with one block more."""
+def normals(amplitude: float) -> Array:
+    """Return the table, of so large normal draws, with one block more; not to be written to."""
     return amplitude * np.random.default_rng(0).standard_normal(TABLE + BLOCK)
 
 
 @lru_cache(maxsize=1)
 def _coins() -> Array:
-    return _normals(1.0) > 0
+    return normals(1.0) > 0
 
 
 class _Stream:
@@ -57,7 +59,7 @@ class Noise:
     def __init__(self, amplitude: float, rng: np.random.Generator, least: float = 0.0) -> None:
         self.amplitude, self.rng, self.least = amplitude, rng, least
         self._last: tuple[Array, Array] | None = None
-        self._table = _normals(amplitude)
+        self._table = normals(amplitude)
         self._normals, self._coins = _Stream(self._table, rng), _Stream(_coins(), rng)
 
     def _perturb(self, value: Array, scale: Array) -> Array:
@@ -133,12 +135,10 @@ class Noise:
         Over random orders of n terms t with sum S, the squares of the partial sums add up to
         n/3*S**2 + n/6*sum(t**2) on average, for large n.
         """
-        # To look for an order of two factors takes longer than their product.
-        shapes = tuple(map(np.shape, factors))
-        search = len(factors) > 2 or max(map(math.prod, shapes)) > TABLE
-        value = np.einsum(subscripts, *factors, optimize=search)
-        squares = np.einsum(subscripts, *map(self._square, factors), optimize=search)
-        more = _terms(subscripts, shapes) - 1
+        search = len(factors) > 2
+        value = einsum(subscripts, *factors, optimize=search)
+        squares = einsum(subscripts, *map(self._square, factors), optimize=search)
+        more = terms(subscripts, tuple(map(np.shape, factors))) - 1
 
         def scale(squares: Array, value: Array) -> Array:
             return np.sqrt((1 + more / 6) * squares + more / 3 * np.square(value))
@@ -167,15 +167,3 @@ class Noise:
     def round(self, value: Any) -> Array:
         """Return a value with one relative error."""
         return self._perturb(np.asarray(value), np.abs(value))
-
-
-@lru_cache(maxsize=1024)
-def _terms(subscripts: str, shapes: tuple[tuple[int, ...], ...]) -> int:
-    """Return how many terms each sum of an einsum has."""
-    inputs, _, left = subscripts.partition("->")
-    sizes = {
-        letter: n
-        for letters, shape in zip(inputs.split(","), shapes, strict=True)
-        for letter, n in zip(letters, shape, strict=True)
-    }
-    return math.prod(n for letter, n in sizes.items() if letter not in left)

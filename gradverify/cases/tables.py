@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from gradverify.calculus.noise import BLOCK, TABLE
+from gradverify.calculus.noise import BLOCK, TABLE, normals
 
 Array = np.ndarray[Any, Any]
 
-# A tensor of more than TABLE elements is filled from a table, as its rounding is, a block at a time
-# from a place of its own: to draw each takes as long as a layer that multiplies by it once, there
-# and back. Each block has a scale of its own, so that no two elements are equal by their making.
+# A tensor of more than TABLE elements is filled from the table that its rounding is taken from, a
+# block at a time from a place of its own: to draw each takes as long as a layer that multiplies by
+# it once, there and back. Each block has a scale of its own, so that no two elements are equal by
+# their making.
 SPREAD = 0.05
 
 
@@ -20,7 +21,7 @@ def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     count = prod(shape)
     if count <= TABLE:
         return np.asarray(rng.standard_normal(shape))
-    table, found = rng.standard_normal(TABLE + BLOCK), np.empty(count)
+    table, found = normals(1.0), np.empty(count)
     places = rng.integers(TABLE, size=-(-count // BLOCK))
     scales = rng.uniform(1 - SPREAD, 1 + SPREAD, len(places))
     for k, (place, scale) in enumerate(zip(places, scales, strict=True)):
