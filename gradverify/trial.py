@@ -1,5 +1,6 @@
 """One layer at one case: what it returned, what was derived and what is allowed, each once."""
 
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -253,6 +254,14 @@ class Trial:
         arrays = self._fresh()
         return call(self.layer, arrays.tensors, self.constants, arrays.cotangents)
 
+    def release_gradients(self) -> None:
+        """Let go, of a large layer, of the gradients as they were returned; they are kept in
+        float64."""
+        if is_large(self.spec):
+            _ = self.gradients
+            self.__dict__["_called"] = replace(self.called, gradients={})
+            give_back()
+
     def release(self, check: str | None = None) -> None:
         """Let go of what fills memory, of a large layer: the arrays of the call, whose outputs and
         gradients are kept in float64, and what no check asks for after this one."""
@@ -504,7 +513,17 @@ class Trial:
 
 def norm(arrays: Iterable[Array]) -> float:
     """Return the Euclidean norm of the elements of arrays together; those not finite left out."""
-    return float(np.sqrt(sum(np.sum(np.square(a), where=np.isfinite(a)) for a in arrays)))
+
+    def square(a: Array) -> float:
+        found = dot(a, a)
+        return found if math.isfinite(found) else np.sum(np.square(a), where=np.isfinite(a))
+
+    return float(np.sqrt(sum(map(square, arrays))))
+
+
+def dot(a: Array, b: Array) -> float:
+    """Return the sum of the products of the elements of two arrays; no array of them is made."""
+    return float(np.vdot(a.T, b.T) if a.flags.f_contiguous else np.vdot(a, b))
 
 
 def real_array(value: Any) -> Array | None:

@@ -66,9 +66,8 @@ def examine(trial: Trial) -> Iterator[Observation]:
     yield from returned.examine(trial)
     if trial.overflowed or trial.spared:
         return
-    called = trial.called
-    first = Answer(copies(named(trial, called.outputs), trial.outputs),
-                   copies(due(trial, called.gradients), trial.gradients))  # fmt: skip
+    first = Answer(copies(named(trial, trial.called.outputs), trial.outputs),
+                   copies(due(trial, trial.called.gradients), trial.gradients))  # fmt: skip
     try:
         fresh = yield from state.examine(trial, first)
         yield from linear.scaled(trial, first, fresh)

@@ -29,7 +29,7 @@ from gradverify.numerics.finite_difference import (
     first_step,
 )
 from gradverify.result import Status
-from gradverify.trial import Results, Trial, norm, widened
+from gradverify.trial import Results, Trial, dot, norm, widened
 
 Tensors = Mapping[str, Array]
 
@@ -188,7 +188,7 @@ class _Problem:
         total = 0.0
         for name, d in direction.items():
             if (ends := self.trial.bounds.get(name)) is None:
-                total += rate * float(np.sum(grads[name] * d))
+                total += rate * dot(grads[name], d)
             else:
                 x = self.start[name]
                 total += float(np.sum(grads[name] * np.clip(rate * d, x - ends[1], x - ends[0])))
@@ -222,8 +222,8 @@ class _Problem:
         there no gradient promises anything.
         """
         if rate is None:
-            slope = sum(np.sum(grads[k] * d) for k, d in direction.items())
-            rate = 2 * self.floor / float(slope)  # by halving, the last that was tried is shorter
+            slope = sum(dot(grads[k], d) for k, d in direction.items())
+            rate = 2 * self.floor / slope  # by halving, the last that was tried is shorter
         # At an end of its range a tensor moves to one side only: its middle is not the start.
         ranged = direction.keys() & self.trial.bounds.keys()
         middle = self.before
@@ -270,7 +270,7 @@ def _half_square(errors: Sequence[Array]) -> float:
 
 
 def _square(grads: Tensors) -> float:
-    return float(sum(np.sum(g**2) for g in grads.values()))
+    return sum(dot(g, g) for g in grads.values())
 
 
 def examine(trial: Trial) -> Iterator[Observation]:
@@ -473,7 +473,7 @@ def _lowering_rate(problem: _Problem, direction: Tensors, grads: Tensors) -> flo
 
     A step whose promise is within the loss's rounding proves nothing and counts as lowering.
     """
-    rate = 2 * problem.before / float(sum(np.sum(grads[k] * d) for k, d in direction.items()))
+    rate = 2 * problem.before / sum(dot(grads[k], d) for k, d in direction.items())
     for _ in range(HALVINGS):
         promised = problem.promise(grads, direction, rate)
         if promised <= problem.floor:
@@ -505,7 +505,9 @@ def _other_steps(problem: _Problem, grads: dict[str, Array]) -> Iterator[Observa
                 f"a step along {kind} of {', '.join(grads)} does not lower the loss at any rate",
             )  # fmt: skip
             return
-        del direction  # of a large layer it fills memory that the optimisers need
+        # Of a large layer it fills memory that the next needs.
+        del direction
+        problem.trial.release()
     for name, optimiser in (("momentum", _momentum), ("Adam", _adam)):
         if not optimiser(problem, tuple(grads)):
             yield Observation(
@@ -575,6 +577,7 @@ def _ends_below(problem: _Problem, run: Callable[[float], float], rate: float) -
     It goes as far down as HALVINGS do: in a nearly flat place the first rate is a huge one.
     """
     for _ in range(HALVINGS // 2):
+        problem.trial.release()
         if run(rate) < problem.before:
             return True
         rate /= 4

@@ -22,7 +22,7 @@ from gradverify.numerics.finite_difference import (
     locate,
 )
 from gradverify.result import Status
-from gradverify.trial import Call, Trial, call, norm
+from gradverify.trial import Call, Trial, call, dot, norm
 
 # A curve has so many steps, from 10 times the longest that is tried on to where all is rounding.
 LONGEST, SHORTEST, POINTS = 1, -12, 27
@@ -60,7 +60,7 @@ def _together(trial: Trial, asked: Sequence[str]) -> dict[str, Observation]:
     sizes = {k: scale(trial.wide.tensors[k]) for k in asked}
     directions = {k: sizes[k] * _direction(trial, k) for k in asked}
     estimate = _slope_along(trial, directions, 1.0)
-    promised = sum(_dot(trial.gradients[k], v) for k, v in directions.items())
+    promised = sum(dot(trial.gradients[k], v) for k, v in directions.items())
     if estimate is None or not abs(promised - estimate.value) <= estimate.allowed:
         return {}
     return {
@@ -71,10 +71,6 @@ def _together(trial: Trial, asked: Sequence[str]) -> dict[str, Observation]:
         for k in asked
         if estimate.allowed <= cap(trial.unit) * sizes[k] * norm([trial.gradients[k]])
     }  # fmt: skip
-
-
-def _dot(a: Array, b: Array) -> float:
-    return float(np.vdot(a, b))
 
 
 def _direction(trial: Trial, tensor: str) -> Array:

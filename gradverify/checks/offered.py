@@ -127,6 +127,8 @@ class Offered(Compared):
             place = place_of(error, {file, *trial.layer.files})
             told = f"{self.who} raised {type(error).__name__}: {error}{place}"
             raise LayerRaised(told) from error
+        if is_large(trial.spec):
+            give_back()
         values = {k: v for part, due in parts for k, v in part.items() if k in due}
         extra = [k for part, due in parts for k, v in part.items()
                  if k not in due and not (v is None and k in trial.spec.given)]  # fmt: skip

@@ -57,7 +57,6 @@ def examine(trial: Trial, first: Answer) -> Generator[Observation, None, Fresh]:
     The arrays of the two calls are the same objects, as where a caller fills its buffers anew, and
     lie otherwise in memory than those of the first call.
     """
-    called = trial.called
     values, other = values_of(trial), values_of(trial, other=True)
     lent = lend(trial, chosen_layouts(trial, values))
     lent.write(other)
@@ -65,11 +64,14 @@ def examine(trial: Trial, first: Answer) -> Generator[Observation, None, Fresh]:
     # That other values may be no case, and raise, is nothing to tell.
     told_of: set[str] = set()
     between, between_back = yield from _tried(trial, lent, told_of)
-    late = copies(pulled(trial, called.pullback, cotangents_of(trial)))
+    late = copies(pulled(trial, trial.called.pullback, cotangents_of(trial)))
     if between_back is not None:
         between |= yield from _tried_back(trial, lent, told_of, between_back)
         del between_back
-    yield from kept(trial, first.results, {**named(trial, called.outputs), **called.gradients})
+    returned = {**named(trial, trial.called.outputs), **trial.called.gradients}
+    yield from kept(trial, first.results, returned)
+    del returned
+    trial.release_gradients()
     yield from _late(trial, first, late)
     del late
 
@@ -89,7 +91,7 @@ def examine(trial: Trial, first: Answer) -> Generator[Observation, None, Fresh]:
             yield failed("overwritten", name, OVERWRITTEN.format(told(trial, name)))
     yield from differences(trial, first, Answer(copies(outputs), taken(trial, gradients)), lent)
     tensors = trial.arrays.tensors
-    for name, value in called.tensors.items():
+    for name, value in trial.called.tensors.items():
         if name in told_of or not equal(value, tensors[name]):
             if name not in told_of:
                 yield failed("mutates", name, MUTATED.format("a call", name))

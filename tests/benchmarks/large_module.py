@@ -4,6 +4,10 @@
 memory that it has held at any time is one of the figures. Seconds are those of one processor.
 """
 
+import os
+
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before NumPy is loaded: seconds are those of one
+
 import json
 import resource
 import sys
