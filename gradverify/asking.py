@@ -27,8 +27,8 @@ from gradverify.trial import Known, Trial, make_oracle
 # Checks that see the digits that a gradient loses, where it is compared with anything.
 DIFFERENCES = ("finite_difference", "exact", "kinks", "descent")
 # In so many cases do checks that call the layer many times look at one that is known to be wrong,
-# as many as they are judged by: of what is derived they can only say the same, where it shows. Of
-# what is offered beside a pullback that may be wrong they tell more, in twice as many.
+# as many as they are judged by: of what is derived they can only say the same, where it shows. In
+# twice as many where those do not tell, and of what is offered beside a pullback that may be wrong.
 FEW = MIN_POWERED
 # In so many more does `contract` call it again: its questions have their turns then.
 AGAIN = TURNS
@@ -153,10 +153,10 @@ class Asking:
         check, so_far = CHECKS[name], self.seen[name]
         if not few:
             return so_far.enough(check, self._due(name), case, self.profile.sampled)
-        if name not in DIFFERENCES:
-            return so_far.enough(check, (), case, 2 * FEW)
-        wanted = shows and not so_far.shown
-        return so_far.enough(check, (), case, FEW) and not wanted
+        differences = name in DIFFERENCES
+        wanted = differences and shows and not so_far.shown
+        fewest = differences and so_far.told(self._due(name))
+        return so_far.enough(check, (), case, FEW if fewest else 2 * FEW) and not wanted
 
     def unasked(self) -> list[Case]:
         """Return cases of the ground that no check was asked in, one part of those drawn."""

