@@ -6,6 +6,7 @@ import pytest
 from gradverify import Input, Layer, Output, Param, Spec, verify
 from gradverify.calculus.compile import NOISE
 from gradverify.calculus.noise import TABLE, Noise
+from gradverify.calculus.products import einsum
 from gradverify.cases import is_large, parse_case
 from gradverify.cases.tables import normal, signs
 from gradverify.checks.memory import MOST_KEPT, content
@@ -210,6 +211,26 @@ def test_noise_of_large_arrays_has_the_size_of_that_of_small_ones():
     assert np.max(np.abs(noise)) == pytest.approx(np.max(np.abs(plain)), rel=0.2)
     turned = Noise(2.0**-20, np.random.default_rng(1)).round(np.asfortranarray(value))
     assert np.std(turned - value) == pytest.approx(np.std(plain), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("subscripts", "shapes"),
+    [
+        ("ni,nj->ij", [(2, 600), (2, 700)]),  # the result alone is large
+        ("ni,nj->ji", [(2, 600), (2, 700)]),
+        ("ni,ij->nj", [(2, 600), (600, 700)]),
+        ("ij,ij->", [(600, 700), (600, 700)]),
+        ("ni,nj,n->ij", [(2, 600), (2, 700), (2,)]),
+        ("i,i->i", [(3,), (3,)]),
+    ],
+)
+def test_products_are_those_of_numpy_in_c_order(subscripts, shapes):
+    """By products of matrices where anything is large, and without."""
+    rng = np.random.default_rng(5)
+    factors = [rng.standard_normal(shape) for shape in shapes]
+    found, plain = einsum(subscripts, *factors), np.einsum(subscripts, *factors)
+    np.testing.assert_allclose(found, plain, rtol=1e-9, atol=1e-9)
+    assert found.flags.c_contiguous
 
 
 def test_only_what_is_read_twice_has_two_roundings():

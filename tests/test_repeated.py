@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from gradverify import Input, Output, Param, Spec
-from gradverify.calculus.compile import DRAWS_AT_ONCE, Oracle
-from gradverify.calculus.noise import Noise
+from gradverify.calculus.compile import DRAWS_AT_ONCE, Oracle, most_at_once
+from gradverify.calculus.noise import BLOCK, Noise
 from gradverify.calculus.repeated import repeated
 from gradverify.calculus.weighted import weighted_definition, weighted_summands
 from gradverify.cases import cases, draw, view_of
@@ -119,6 +119,13 @@ def test_names_of_a_definition_are_left_to_it():
     )
     for point in points(spec, 2):
         agree(make_oracle(spec), *point)
+
+
+def test_as_many_at_once_as_are_worth_it():
+    """Small arrays and empty ones often, one of a block once."""
+    assert most_at_once([np.ones(BLOCK // 3), np.ones(2)]) == 3
+    assert most_at_once([np.ones(2 * BLOCK)]) == 1
+    assert most_at_once([np.ones(0)]) == most_at_once([]) == BLOCK
 
 
 @pytest.mark.parametrize("draws", [1, 3, DRAWS_AT_ONCE + 1])

@@ -242,7 +242,7 @@ class Several:
 def most_at_once(arrays: Iterable[Array]) -> int:
     """Return how often to compute at once with arrays: where they are so small that to call
     anything takes longer than to compute it, often."""
-    return max(1, BLOCK // max((a.size for a in arrays), default=1))
+    return max(1, BLOCK // max([1, *(a.size for a in arrays)]))
 
 
 # What compiled source calls np: NumPy with another einsum.
