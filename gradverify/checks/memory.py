@@ -157,7 +157,7 @@ class Lent:
 
     def changed(self, before: Mapping[str, Snapshot]) -> list[str]:
         """Return the names of arrays whose memory is not what it was."""
-        return [k for k, array in self.arrays.items() if array.snapshot() != before[k]]
+        return [k for k, was in before.items() if self.arrays[k].snapshot() != was]
 
 
 def values_of(trial: Trial, *, other: bool = False) -> dict[str, Array]:

@@ -111,7 +111,10 @@ class Offered(Compared):
             lent = as_drawn(trial)
             own = {k: held(v, layout_of(trial.case, f"along {k}")) for k, v in along.items()}
         outputs = trial.spec.differentiable_outputs
-        before, directions = lent.snapshot(), {k: v.snapshot() for k, v in own.items()}
+        # That nothing is changed is asked of a large layer at the case's own values alone.
+        watched = trial.given is None or not is_large(trial.spec)
+        before = lent.snapshot() if watched else {}
+        directions = {k: v.snapshot() for k, v in own.items() if watched}
         if is_large(trial.spec):
             give_back()
         try:
@@ -133,8 +136,8 @@ class Offered(Compared):
         extra = [k for part, due in parts for k, v in part.items()
                  if k not in due and not (v is None and k in trial.spec.given)]  # fmt: skip
         changed = [given(trial, k) for k in lent.changed(before)]
-        changed += [f"the {self.direction} of {k}" for k, v in own.items()
-                    if v.snapshot() != directions[k]]  # fmt: skip
+        changed += [f"the {self.direction} of {k}" for k, was in directions.items()
+                    if own[k].snapshot() != was]  # fmt: skip
         return Returned(values, tuple(extra), tuple(changed))
 
     def fitting(self, returned: Returned) -> dict[str, Array]:

@@ -31,7 +31,7 @@ from gradverify.numerics.finite_difference import (
 )
 from gradverify.result import NOT_OFFERED, Status
 from gradverify.spec import Spec
-from gradverify.trial import LayerRaised, Trial, norm
+from gradverify.trial import LayerRaised, Trial, dot, norm
 
 
 def absent(layer: Layer) -> str | None:
@@ -69,16 +69,12 @@ def examine(trial: Trial) -> Iterator[Observation]:
         yield from _symmetric(one)
 
 
-def _promise(one: SecondOrder) -> tuple[float, float]:
-    """Return <seeds, pullback(cotangents)> and the size of its terms."""
+def _promise(one: SecondOrder) -> float:
+    """Return <seeds, pullback(cotangents)>."""
     if one.trial.failure is not None:
         raise LayerRaised(one.trial.failure.message)
-    along, total, sizes = one.wide_along, 0.0, list[float]()
-    for name, gradient in one.trial.gradients.items():
-        terms = gradient * along[name]
-        total += float(np.sum(terms))
-        sizes.append(norm([terms]))
-    return total, norm([np.array(sizes)])
+    along = one.wide_along
+    return sum(dot(gradient, along[k]) for k, gradient in one.trial.gradients.items())
 
 
 def _moved(one: SecondOrder, directions: Mapping[str, Array], h: float) -> SecondOrder:
@@ -117,20 +113,21 @@ def _along(
     """Return the slope along directions, by steps that are small beside `size`."""
     trial = one.trial
     rng = np.random.default_rng([trial.case.seed, 22, *(crc32(k.encode()) for k in directions)])
-    total, terms = _promise(one)
+    total, along = _promise(one), one.wide_along
+    terms = norm(gradient * along[k] for k, gradient in trial.gradients.items())
     unseen = hidden(trial, trial.wide.cotangents, one.wide_along.values())
     rounding, own = trial.unit * terms + unseen, norm(directions.values()) * unseen
-    promised = float(sum(np.sum(one.got[k] * v) for k, v in directions.items()))
+    promised = sum(dot(one.got[k], v) for k, v in directions.items())
     for _ in range(DRAWS):
         near = one.at(replace(trial, given=nudged(trial, rng)))
-        rounding = max(rounding, abs(_promise(near)[0] - total))
+        rounding = max(rounding, abs(_promise(near) - total))
         near.trial.release()
-        other = sum(np.sum(near.got.get(k, one.got[k]) * v) for k, v in directions.items())
-        own = max(own, abs(float(other) - promised))
+        other = sum(dot(near.got.get(k, one.got[k]), v) for k, v in directions.items())
+        own = max(own, abs(other - promised))
         del near
 
     def loss(h: float) -> float:
-        return _promise(_moved(one, directions, h))[0]
+        return _promise(_moved(one, directions, h))
 
     def valid(h: float) -> bool:
         wide = trial.wide.tensors
