@@ -134,7 +134,7 @@ class Asking:
                 continue
             start = time.perf_counter()
             so_far.cases += 1
-            so_far.shown += shows
+            so_far.shown |= shows
             said += [(name, observation) for observation in check.observe(trial)]
             so_far.seconds += time.perf_counter() - start
             trial.release(name)

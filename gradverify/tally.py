@@ -32,14 +32,14 @@ def least_powered(spec: Spec) -> int:
 class Seen:
     """What one check has said so far: all observations' essence, and the failures in full.
 
-    A tensor is judged by `least` cases in which a wrong one would have shown; `shown` counts those
-    in which something is wrong by the definition.
+    A tensor is judged by `least` cases in which a wrong one would have shown; `shown` is whether
+    something was wrong by the definition in any.
     """
 
     least: int = MIN_POWERED
     cases: int = 0
     lost: int = 0
-    shown: int = 0
+    shown: bool = False
     seconds: float = 0.0
     absent: Counter[str] = field(default_factory=Counter)
     declined: dict[Case, str] = field(default_factory=dict)

@@ -61,11 +61,9 @@ def scaled(trial: Trial, first: Answer, fresh: Fresh) -> Iterator[Observation]:
     scale = -(2.0 ** (SCALES[case.dtype] if up else -SCALES[case.dtype]))
     large = [scale * dy for dy in trial.cotangents]
     # Of a large layer, whose memory is short, they are taken for what the first call gave.
-    made = {
-        k: g
-        for k, g in first.gradients.items()
-        if is_large(trial.spec) and trial.fits(k, g) and trial.fits(k, fresh.gradients.get(k))
-    }
+    known = first.gradients if is_large(trial.spec) else {}
+    made = {k: g for k, g in known.items()
+            if trial.fits(k, g) and trial.fits(k, fresh.gradients.get(k))}  # fmt: skip
     own = Answer({}, copies(fresh.gradients, made))
     with blanked(fresh.gradients, own.gradients) as blank:
         found = at(trial, fresh.pullback, large)
