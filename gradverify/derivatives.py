@@ -1,7 +1,7 @@
 """The derivatives of a spec's definition for anyone to call: first and second order, any size."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from gradverify.calculus.compile import Oracle
+from gradverify.calculus.point import Point
 from gradverify.errors import UsageError, nearest
 from gradverify.notation.dims import evaluate
 from gradverify.notation.tree import text
@@ -37,13 +38,11 @@ def oracle(spec: Spec) -> "Derivatives":
 
 
 @dataclass(frozen=True)
-class _Point:
-    """Checked arguments: the definition's tensors, of one floating dtype, constants and sizes by
-    name; `view` is how the caller sees them."""
+class _Given:
+    """Checked arguments: a point with the definition's tensors, of one floating dtype; `view` is
+    how the caller sees them."""
 
-    tensors: dict[str, Array]
-    constants: dict[str, Any]
-    sizes: dict[str, int]
+    point: Point
     dtype: np.dtype[Any]
     view: View
 
@@ -69,7 +68,7 @@ class Derivatives:
     def forward(self, tensors: Arrays, constants: Arrays = _NONE) -> dict[str, Array]:
         """Return the outputs f(x)."""
         at = self._point(tensors, constants)
-        outputs, _ = self._oracle.run(at.tensors, at.constants, at.sizes)
+        outputs, _ = self._oracle.run(at.point)
         return at.view.to_layer(dict(zip(self.spec.outputs, outputs, strict=True)))
 
     def vjp(
@@ -78,14 +77,14 @@ class Derivatives:
         """Return the gradients of <cotangents, f(x)>, one for every differentiable tensor."""
         at = self._point(tensors, constants)
         dy = self._cotangents(cotangents, at)
-        _, pullback = self._oracle.run(at.tensors, at.constants, at.sizes)
+        _, pullback = self._oracle.run(at.point)
         return at.view.to_layer(pullback(*dy))
 
     def jvp(self, tensors: Arrays, tangents: Arrays, constants: Arrays = _NONE) -> dict[str, Array]:
         """Return the derivatives of all outputs along `tangents`."""
         at = self._point(tensors, constants)
         along = self._directions("tangent", tangents, at)
-        found = self._oracle.jvp(at.tensors, along, at.constants, at.sizes)
+        found = self._oracle.jvp(at.point, along)
         named = dict(zip(self.spec.differentiable_outputs, found, strict=True))
         return at.view.to_layer(named)
 
@@ -100,9 +99,7 @@ class Derivatives:
         at = self._point(tensors, constants)
         dy = self._cotangents(cotangents, at)
         along = self._directions("seed", seeds, at)
-        _, pullback = self._oracle.gradient.run(
-            {**at.tensors, **dict(zip(self._given, dy, strict=True))}, at.constants, at.sizes
-        )
+        _, pullback = self._oracle.gradient.run(self._with(dy, at))
         found = pullback(*along.values())
         outputs = zip(self.spec.differentiable_outputs, self._given, strict=True)
         return (
@@ -116,12 +113,10 @@ class Derivatives:
         """Return the product of the Hessian of <cotangents, f(x)> with `tangents`: the derivative
         of vjp(x, cotangents) along them."""
         at = self._point(tensors, constants)
-        dy = dict(zip(self._given, self._cotangents(cotangents, at), strict=True))
+        dy = self._cotangents(cotangents, at)
         along = self._directions("tangent", tangents, at)
-        fixed = {k: np.zeros_like(v) for k, v in dy.items()}
-        found = self._oracle.gradient.jvp(
-            {**at.tensors, **dy}, {**along, **fixed}, at.constants, at.sizes
-        )
+        fixed = {k: np.zeros_like(v) for k, v in zip(self._given, dy, strict=True)}
+        found = self._oracle.gradient.jvp(self._with(dy, at), along | fixed)
         return at.view.to_layer(dict(zip(self.spec.differentiable, found, strict=True)))
 
     @cached_property
@@ -129,9 +124,14 @@ class Derivatives:
         """What the cotangents of the outputs are called in the program of the gradients."""
         return self._oracle.gradient.program.declared.given[len(self.spec.given) :]
 
+    def _with(self, cotangents: Sequence[Array], at: _Given) -> Point:
+        """Return where the gradients are computed."""
+        given = dict(zip(self._given, cotangents, strict=True))
+        return replace(at.point, tensors={**at.point.tensors, **given})
+
     # -- arguments
 
-    def _point(self, tensors: Arrays, constants: Arrays) -> _Point:
+    def _point(self, tensors: Arrays, constants: Arrays) -> _Given:
         spec = self.spec
         self._names("constant", constants, spec.constants, all_of_them=True)
         numbers = {k: self._constant(k, constants[k]) for k in spec.constants}
@@ -164,7 +164,7 @@ class Derivatives:
         floating = [a.dtype for a in arrays.values() if a.dtype.kind == "f"]
         dtype = np.result_type(*floating) if floating else np.dtype(float)
         cast = {k: a if spec.tensors[k].integer else a.astype(dtype) for k, a in arrays.items()}
-        return _Point(view.to_definition(cast), numbers, sizes, dtype, view)
+        return _Given(Point(view.to_definition(cast), numbers, sizes), dtype, view)
 
     def _allowed(self, arrays: Mapping[str, Array], at: Mapping[str, Any]) -> None:
         """Raise UsageError for sizes and integers that the spec rules out."""
@@ -186,22 +186,22 @@ class Derivatives:
     def _sizes(self, at: Mapping[str, Any]) -> str:
         return ", ".join(f"{n}={at[n]}" for n in self.spec.dims)
 
-    def _cotangents(self, cotangents: Arrays, at: _Point) -> tuple[Array, ...]:
+    def _cotangents(self, cotangents: Arrays, at: _Given) -> tuple[Array, ...]:
         outputs = self.spec.differentiable_outputs
         self._names("cotangent", cotangents, outputs, all_of_them=True)
         return tuple(self._like(y, f"the cotangent of {y}", cotangents[y], at) for y in outputs)
 
-    def _directions(self, kind: str, directions: Arrays, at: _Point) -> dict[str, Array]:
+    def _directions(self, kind: str, directions: Arrays, at: _Given) -> dict[str, Array]:
         wrt = self.spec.differentiable
         self._names(kind, directions, wrt, all_of_them=False)
         return {
             k: self._like(k, f"the {kind} of {k}", directions[k], at)
             if k in directions
-            else np.zeros_like(at.tensors[k])
+            else np.zeros_like(at.point.tensors[k])
             for k in wrt
         }
 
-    def _like(self, tensor: str, what: str, value: Any, at: _Point) -> Array:
+    def _like(self, tensor: str, what: str, value: Any, at: _Given) -> Array:
         array = self._array(what, value)
         self._fits(tensor, what, array, at.view)
         return at.view.to_definition({tensor: array.astype(at.dtype)})[tensor]

@@ -15,6 +15,7 @@ from gradverify.calculus.closed_form import Closed, ClosedForms
 from gradverify.calculus.compile import Oracle
 from gradverify.calculus.derive import Derivation, derive
 from gradverify.calculus.emit import PLAIN, Mode
+from gradverify.calculus.point import Point
 from gradverify.calculus.prove import proven, residual
 from gradverify.errors import SpecError, UsageError
 from gradverify.notation.parse import Source
@@ -228,9 +229,9 @@ def _zeros(spec: Spec, derivation: Derivation, forms: ClosedForms) -> Iterator[t
         rng = np.random.default_rng([k, 3])
         tensors = draw(spec, sizes, rng, decimals=15)
         dy = [rng.standard_normal(spec.shape(y, sizes)) for y in spec.differentiable_outputs]
-        constants = {c: sizes[c] for c in spec.constants}
+        point = Point(tensors, {c: sizes[c] for c in spec.constants}, sizes)
         gradients, terms = (
-            oracle.run(tensors, constants, sizes, mode)[1](*map(np.asarray, dy))
+            oracle.run(point, mode)[1](*map(np.asarray, dy))
             for mode in (PLAIN, Mode(absolute=True))
         )
         for t in [*left]:
@@ -253,7 +254,8 @@ def _confirmed(spec: Spec, derivation: Derivation, closed: Closed) -> bool:
         tensors = draw(spec, sizes, rng, decimals=15)
         for y, seed in zip(spec.differentiable_outputs, found.seeds.values(), strict=True):
             tensors[seed] = np.asarray(rng.standard_normal(spec.shape(y, sizes)))
-        (claimed, derived), _ = oracle.run(tensors, {c: sizes[c] for c in spec.constants}, sizes)
+        point = Point(tensors, {c: sizes[c] for c in spec.constants}, sizes)
+        (claimed, derived), _ = oracle.run(point)
         if not np.isfinite(derived).all():
             continue
         if not np.max(np.abs(claimed - derived), initial=0) <= CONFIRMED * max(

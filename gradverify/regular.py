@@ -7,7 +7,7 @@ import numpy as np
 
 from gradverify.calculus.compile import Oracle
 from gradverify.cases import AT_KINKS, Case, draw, is_large, view_of
-from gradverify.sides import Point, on_a_kink
+from gradverify.sides import Vicinity, on_a_kink
 from gradverify.spec import Spec
 from gradverify.trial import widened
 from gradverify.view import Seen, seen
@@ -34,9 +34,8 @@ def settled(spec: Spec, oracle: Oracle | None, case: Case) -> Case | None:
 
 def _regular(spec: Spec, oracle: Oracle | Seen, case: Case) -> bool:
     arrays = widened(draw(spec, case))
-    constants, sizes = dict(case.constants), dict(case.sizes)
-    largest = float(np.finfo(case.dtype).max)
-    outputs, pullback = oracle.run(arrays.tensors, constants, sizes)
+    point, largest = case.point(arrays.tensors), float(np.finfo(case.dtype).max)
+    outputs, pullback = oracle.run(point)
     results = (*outputs, *pullback(*arrays.cotangents).values())
     with np.errstate(all="ignore"):
         if not all(
@@ -46,12 +45,10 @@ def _regular(spec: Spec, oracle: Oracle | Seen, case: Case) -> bool:
     if case.dtype != "float64" and not is_large(spec):  # whose values are drawn near 1
         # A power, or in float16 a sum of squares, may leave the range on the way to a result that
         # does not: 1/inf is 0. Of the derived gradient only the value is meant, not the way.
-        wide = oracle.kept(arrays.tensors, constants, sizes)
-        narrow = oracle.kept(draw(spec, case).tensors, constants, sizes)
+        wide = oracle.kept(point)
+        narrow = oracle.kept(case.point(draw(spec, case).tensors))
         if any(np.any(np.isfinite(wide[k]) & ~np.isfinite(y)) for k, y in narrow.items()):
             return False
     if case.values in AT_KINKS:
         return True
-    free = spec.differentiable
-    point = Point(oracle, arrays.tensors, constants, sizes, free, case.dtype, case.seed)
-    return not on_a_kink(point)
+    return not on_a_kink(Vicinity(oracle, point, spec.differentiable, case.dtype, case.seed))

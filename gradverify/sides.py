@@ -1,7 +1,7 @@
 """On which sides of a definition's kinks a point is, and which of them it is on itself."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy as np
 from gradverify.calculus.compile import SWITCHES, Oracle
 from gradverify.calculus.emit import Mode
 from gradverify.calculus.noise import Noise
+from gradverify.calculus.point import Point
 from gradverify.calculus.switches import Kink, Switches
 from gradverify.numerics.allowance import SMALLEST_AMPLITUDE, unit_roundoff
 from gradverify.view import Seen
@@ -23,14 +24,12 @@ _NOISY_SWITCHES = Mode(noise=True, switches=True)
 
 
 @dataclass(frozen=True)
-class Point:
-    """Where a definition is looked at: tensors in float64, meant for a layer that computes in
-    `dtype`; `free` are those that can be moved."""
+class Vicinity:
+    """A point of a definition, and what is near it: tensors in float64, meant for a layer that
+    computes in `dtype`; `free` are those that can be moved."""
 
     oracle: Oracle | Seen
-    tensors: Mapping[str, Array]
-    constants: Mapping[str, Any]
-    sizes: Mapping[str, int]
+    point: Point
     free: tuple[str, ...]
     dtype: str
     seed: int
@@ -40,22 +39,23 @@ class Point:
         """How far, relatively, the point is moved to see which kinks are crossed."""
         return max(KINK_MARGIN * unit_roundoff(self.dtype), SMALLEST_AMPLITUDE)
 
-    def sides(self, tensors: Mapping[str, Array] | None = None) -> Switches:
-        """Return the sides of all kinks here, or at other tensors."""
+    def sides(self, moved: Point | None = None) -> Switches:
+        """Return the sides of all kinks at the point, or where it is moved to."""
         found = Switches()
-        tensors = self.tensors if tensors is None else tensors
-        self.oracle.run(tensors, self.constants, self.sizes, SWITCHES, switches=found)
+        self.oracle.run(self.point if moved is None else moved, SWITCHES, switches=found)
         return found
 
-    def shifts(self, size: float, rng: np.random.Generator) -> Iterator[dict[str, Array]]:
-        """Yield the tensors moved by a random error of a relative size, and by minus that."""
+    def shifts(self, size: float, rng: np.random.Generator) -> Iterator[Point]:
+        """Yield the point moved by a random error of a relative size, and by minus that."""
+        tensors = self.point.tensors
         shift = {
             k: size * (float(np.max(np.abs(v))) or 1.0) * rng.standard_normal(v.shape)
-            for k, v in self.tensors.items()
+            for k, v in tensors.items()
             if k in self.free and v.size
         }
         for sign in (1, -1):
-            yield {k: v + sign * shift[k] if k in shift else v for k, v in self.tensors.items()}
+            moved = {k: v + sign * shift[k] if k in shift else v for k, v in tensors.items()}
+            yield replace(self.point, tensors=moved)
 
     def near(self, pairs: int = 1) -> Iterator[Switches]:
         """Yield the sides with rounding errors inside, then those of points moved, in pairs."""
@@ -63,10 +63,7 @@ class Point:
         noise = Noise(self.amplitude, rng)
         for _ in range(2):
             found = Switches()
-            self.oracle.run(
-                self.tensors, self.constants, self.sizes, _NOISY_SWITCHES,
-                noise=noise, switches=found,
-            )  # fmt: skip
+            self.oracle.run(self.point, _NOISY_SWITCHES, noise=noise, switches=found)
             yield found
         # Relative errors leave a zero where it is, which is where most kinks are.
         for _ in range(pairs):
@@ -74,10 +71,10 @@ class Point:
                 yield self.sides(moved)
 
 
-def on_a_kink(point: Point) -> bool:
+def on_a_kink(around: Vicinity) -> bool:
     """Whether a point is so near to a kink that rounding could cross it."""
-    sides = point.sides()
-    return bool(sides) and not all(sides.same(other) for other in point.near())
+    sides = around.sides()
+    return bool(sides) and not all(sides.same(other) for other in around.near())
 
 
 # Moved this often to both sides, a point crosses every kink that it is on: a condition between
@@ -96,10 +93,10 @@ class Tie:
     sides: tuple[Array, ...]
 
 
-def ties(point: Point) -> tuple[Switches, list[Tie]]:
+def ties(around: Vicinity) -> tuple[Switches, list[Tie]]:
     """Return the sides at a point and each kink that it is on, with what may be chosen there:
     either truth of a condition, the pick of any element that is as large as a maximum."""
-    base, others = point.sides(), list(point.near(PAIRS))
+    base, others = around.sides(), list(around.near(PAIRS))
     found: list[Tie] = []
     for kink, side in base.sides.items():
         if kink in base.terms:

@@ -11,6 +11,7 @@ import numpy as np
 
 from gradverify.calculus.compile import Oracle
 from gradverify.calculus.exact import Exact, cost, evaluate_exactly
+from gradverify.calculus.point import Point
 from gradverify.calculus.switches import Switches
 from gradverify.cases import (
     AT_KINKS,
@@ -27,7 +28,7 @@ from gradverify.cases import (
 from gradverify.errors import innermost
 from gradverify.layer import ConventionError, Layer, Pullback
 from gradverify.numerics.allowance import DRAWS, MANY_DRAWS, Reference, reference, unit_roundoff
-from gradverify.sides import Point, on_a_kink
+from gradverify.sides import Vicinity, on_a_kink
 from gradverify.spec import Spec
 from gradverify.view import Seen, View, seen
 
@@ -165,7 +166,8 @@ class Trial:
         return view_of(self.spec, self.case)
 
     @cached_property
-    def _seen(self) -> Oracle | Seen:
+    def seen(self) -> Oracle | Seen:
+        """The oracle, as the layer sees it; only with a definition."""
         assert self.oracle is not None
         return seen(self.oracle, self.view)
 
@@ -229,6 +231,11 @@ class Trial:
         if is_large(self.spec):
             return widened(self.given or self._fresh())
         return widened(self.arrays)
+
+    @property
+    def point(self) -> Point:
+        """Where the definition is computed."""
+        return self.case.point(self.wide.tensors)
 
     def in_dtype(self, dtype: str) -> "Trial":
         """Return the trial in another precision at the same values, as near as it has them."""
@@ -348,7 +355,7 @@ class Trial:
         found: Reference = derive(self.spec, self.oracle, self.case, given)
         if not is_large(self.spec):
             return found
-        run = partial(self._seen.run, self.wide.tensors, self.constants, self.sizes)
+        run = partial(self.seen.run, self.point)
         outputs, gradients = (Derived(tuple(k), run, self.wide.cotangents)
                               for k in (found.outputs, found.gradients))  # fmt: skip
         return replace(found, outputs=outputs, gradients=gradients)
@@ -368,8 +375,8 @@ class Trial:
     @property
     def derived(self) -> Results:
         """The derived outputs and gradients alone."""
-        found, pullback = self._seen.run(self.wide.tensors, self.constants, self.sizes)
-        names = self._seen.program.declared.wanted
+        found, pullback = self.seen.run(self.point)
+        names = self.seen.program.declared.wanted
         return Results(dict(zip(names, found, strict=True)), pullback(*self.wide.cotangents))
 
     @cached_property
@@ -379,15 +386,12 @@ class Trial:
         derivation = self.oracle.derivation
         if cost(derivation, self.case.at) > EXACT_COST:
             return None
-        wide, view, declared = self.wide, self.view, derivation.program.declared
-        cotangents = dict(zip(declared.seeded, wide.cotangents, strict=True))
+        view, declared = self.view, derivation.program.declared
         found = evaluate_exactly(
-            derivation, view.to_definition(wide.tensors), self.constants, self.sizes,
-            tuple(view.to_definition(cotangents).values()),
-        )  # fmt: skip
-        outputs = dict(zip(declared.wanted, found.outputs, strict=True))
+            derivation, view.inside(self.point), view.given(declared.seeded, self.wide.cotangents)
+        )
         return Exact(
-            tuple(view.to_layer(outputs).values()), view.to_layer(found.gradients),
+            view.returned(declared.wanted, found.outputs), view.to_layer(found.gradients),
             view.to_layer(found.magnitudes),
         )  # fmt: skip
 
@@ -444,13 +448,11 @@ class Trial:
         """The unit roundoff of the precision that the layer is called in."""
         return unit_roundoff(self.case.dtype)
 
-    @cached_property
-    def point(self) -> Point:
-        """Where the definition is looked at; only with one."""
-        return Point(
-            self._seen, self.wide.tensors, self.constants, self.sizes, self.spec.differentiable,
-            self.case.dtype, self.case.seed,
-        )  # fmt: skip
+    @property
+    def vicinity(self) -> Vicinity:
+        """The point, and what is near it; only with a definition."""
+        case = self.case
+        return Vicinity(self.seen, self.point, self.spec.differentiable, case.dtype, case.seed)
 
     @cached_property
     def kinked(self) -> bool:
@@ -458,7 +460,7 @@ class Trial:
         whether its own forward bends there."""
         if self.oracle is None:
             return self.case.special and self._bends
-        return self.case.values in AT_KINKS and on_a_kink(self.point)
+        return self.case.values in AT_KINKS and on_a_kink(self.vicinity)
 
     @property
     def tied(self) -> bool:
@@ -503,7 +505,7 @@ class Trial:
 
     def switches(self, tensors: Mapping[str, Array]) -> Switches:
         """Return the sides of all kinks at float64 tensors; only with a definition."""
-        return self.point.sides(tensors)
+        return self.vicinity.sides(self.case.point(tensors))
 
     @cached_property
     def own_switches(self) -> Switches:
@@ -588,7 +590,7 @@ def _reference(
 ) -> Reference:
     wide = widened(given or draw(spec, case))
     del given
+    at, view = case.point(wide.tensors), view_of(spec, case)
     return reference(
-        seen(oracle, view_of(spec, case)), wide.tensors, dict(case.constants), dict(case.sizes),
-        wide.cotangents, case.dtype, case.seed, spec.allow, draws,
-    )  # fmt: skip
+        seen(oracle, view), at, wide.cotangents, case.dtype, case.seed, spec.allow, draws
+    )

@@ -5,7 +5,7 @@ of dimensions in place of B, and size 1 or N on an axis that is declared `N|1`. 
 the package converts between the two.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -16,6 +16,7 @@ import numpy as np
 from gradverify.calculus.compile import NOISE, Oracle
 from gradverify.calculus.emit import PLAIN, Mode
 from gradverify.calculus.noise import Noise
+from gradverify.calculus.point import Point
 from gradverify.notation.statements import Program
 from gradverify.notation.tree import Name, text
 from gradverify.spec import Spec
@@ -60,6 +61,10 @@ class View:
             for k, a in arrays.items()
         }
 
+    def inside(self, point: Point) -> Point:
+        """Return a point with a layer's tensors as one with the definition's."""
+        return replace(point, tensors=self.to_definition(point.tensors))
+
     def to_layer(
         self, arrays: Mapping[str, Array], total: Callable[[Array, Axes], Array] = _total
     ) -> dict[str, Array]:
@@ -73,6 +78,14 @@ class View:
             k: (total(a, self.single[k]) if self.single.get(k) else a).reshape(self.shape(k))
             for k, a in arrays.items()
         }
+
+    def given(self, names: Iterable[str], arrays: Iterable[Array]) -> list[Array]:
+        """Return a layer's arrays of these names, cotangents for example, as the definition's."""
+        return [*self.to_definition(dict(zip(names, arrays, strict=True))).values()]
+
+    def returned(self, names: Iterable[str], arrays: Iterable[Array]) -> tuple[Array, ...]:
+        """Return the definition's arrays of these names, outputs for example, as a layer's."""
+        return tuple(self.to_layer(dict(zip(names, arrays, strict=True))).values())
 
     @property
     def changes(self) -> bool:
@@ -136,50 +149,31 @@ class Seen:
         return self.oracle.program
 
     def run(
-        self,
-        tensors: Mapping[str, Array],
-        constants: Mapping[str, Any],
-        sizes: Mapping[str, int],
-        mode: Mode = PLAIN,
-        **tools: Any,
+        self, point: Point, mode: Mode = PLAIN, **tools: Any
     ) -> tuple[tuple[Array, ...], Callable[..., dict[str, Array]]]:
         """Return what `Oracle.run` does."""
         view, declared = self.view, self.program.declared
-        outputs, pullback = self.oracle.run(
-            view.to_definition(tensors), constants, sizes, mode, **tools
-        )
+        outputs, pullback = self.oracle.run(view.inside(point), mode, **tools)
         noise: Noise | None = tools.get("noise")
 
         def seen(*cotangents: Array) -> dict[str, Array]:
-            given = view.to_definition(dict(zip(declared.seeded, cotangents, strict=True)))
-            return view.to_layer(pullback(*given.values()), noise.total if noise else _total)
+            gradients = pullback(*view.given(declared.seeded, cotangents))
+            return view.to_layer(gradients, noise.total if noise else _total)
 
-        named = dict(zip(declared.wanted, outputs, strict=True))
-        return tuple(view.to_layer(named).values()), seen
+        return view.returned(declared.wanted, outputs), seen
 
     def noisy(
-        self,
-        tensors: Mapping[str, Array],
-        constants: Mapping[str, Any],
-        sizes: Mapping[str, int],
-        cotangents: Sequence[Array],
-        noise: Noise,
-        draws: int,
+        self, point: Point, cotangents: Sequence[Array], noise: Noise, draws: int
     ) -> Iterator[tuple[tuple[Array, ...], dict[str, Array]]]:
         """Yield what `Oracle.noisy` does."""
         view, declared = self.view, self.program.declared
-        flat = view.to_definition(dict(zip(declared.seeded, cotangents, strict=True)))
-        for outputs, gradients in self.oracle.noisy(
-            view.to_definition(tensors), constants, sizes, [*flat.values()], noise, draws
-        ):
-            named = dict(zip(declared.wanted, outputs, strict=True))
-            yield tuple(view.to_layer(named).values()), view.to_layer(gradients, noise.total)
+        flat = view.given(declared.seeded, cotangents)
+        for outputs, gradients in self.oracle.noisy(view.inside(point), flat, noise, draws):
+            yield view.returned(declared.wanted, outputs), view.to_layer(gradients, noise.total)
 
-    def kept(
-        self, tensors: Mapping[str, Array], constants: Mapping[str, Any], sizes: Mapping[str, int]
-    ) -> dict[str, Array]:
+    def kept(self, point: Point) -> dict[str, Array]:
         """Return what `Oracle.kept` does, as the definition has it."""
-        return self.oracle.kept(self.view.to_definition(tensors), constants, sizes)
+        return self.oracle.kept(self.view.inside(point))
 
 
 def seen(oracle: Oracle, view: View) -> Oracle | Seen:
@@ -191,11 +185,11 @@ def seen(oracle: Oracle, view: View) -> Oracle | Seen:
 class SeenTwice:
     """The gradients as a view has them, to be differentiated again.
 
-    `run` takes the tensors and, by the name of its output, each cotangent; it returns the gradients
-    and a pullback that takes a seed for each of them. That returns the gradients of
-    <seeds, gradients>: by tensor and, by output, those of the cotangents, which are the tangents of
-    the outputs along the seeds. `changed` is what is run in place of the oracle of the gradients;
-    where it is `bare`, the gradients themselves are left out.
+    `run` takes a point that has, beside the tensors, each cotangent by the name of its output; it
+    returns the gradients and a pullback that takes a seed for each of them. That returns the
+    gradients of <seeds, gradients>: by tensor and, by output, those of the cotangents, which are
+    the tangents of the outputs along the seeds. `changed` is what is run in place of the oracle of
+    the gradients; where it is `bare`, the gradients themselves are left out.
     """
 
     oracle: Oracle
@@ -220,11 +214,11 @@ class SeenTwice:
         given = self.program.declared.given[len(first.given) :]
         return dict(zip(first.seeded, given, strict=True))
 
-    def given(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
-        """Return what the program of the gradients is given for a layer's tensors and
-        cotangents."""
-        flat = self.view.to_definition(tensors)
-        return {self.cotangents.get(k, k): v for k, v in flat.items()}
+    def inside(self, point: Point) -> Point:
+        """Return a point with a layer's tensors and cotangents as one of the program of the
+        gradients."""
+        flat = self.view.to_definition(point.tensors)
+        return replace(point, tensors={self.cotangents.get(k, k): v for k, v in flat.items()})
 
     def second(
         self, found: Mapping[str, Array], total: Callable[[Array, Axes], Array] = _total
@@ -241,44 +235,30 @@ class SeenTwice:
         return self.cotangents.get(name, name) not in self.gradient.derivation.cotangents
 
     def run(
-        self,
-        tensors: Mapping[str, Array],
-        constants: Mapping[str, Any],
-        sizes: Mapping[str, int],
-        mode: Mode = PLAIN,
-        **tools: Any,
+        self, point: Point, mode: Mode = PLAIN, **tools: Any
     ) -> tuple[tuple[Array, ...], Callable[..., dict[str, Array]]]:
         """Return the gradients by `wrt` and their pullback."""
         gradients, pullback = self.gradient.run(
-            self.given(tensors), constants, sizes, replace(mode, bare=self.bare), **tools
+            self.inside(point), replace(mode, bare=self.bare), **tools
         )
         wrt, noise = self.oracle.wrt, tools.get("noise")
 
         def seen(*seeds: Array) -> dict[str, Array]:
-            along = self.view.to_definition(dict(zip(wrt, seeds, strict=True)))
-            return self.second(pullback(*along.values()), noise.total if noise else _total)
+            found = pullback(*self.view.given(wrt, seeds))
+            return self.second(found, noise.total if noise else _total)
 
-        named = {} if self.bare else dict(zip(wrt, gradients, strict=True))
-        return tuple(self.view.to_layer(named).values()), seen
+        return self._first(gradients), seen
 
     def noisy(
-        self,
-        tensors: Mapping[str, Array],
-        constants: Mapping[str, Any],
-        sizes: Mapping[str, int],
-        seeds: Sequence[Array],
-        noise: Noise,
-        draws: int,
+        self, point: Point, seeds: Sequence[Array], noise: Noise, draws: int
     ) -> Iterator[tuple[tuple[Array, ...], dict[str, Array]]]:
         """Yield the gradients and those of <seeds, gradients> under random rounding."""
-        wrt = self.oracle.wrt
-        along = self.view.to_definition(dict(zip(wrt, seeds, strict=True)))
-        for gradients, found in self.gradient.noisy(
-            self.given(tensors), constants, sizes, [*along.values()], noise, draws,
-            replace(NOISE, bare=self.bare),
-        ):  # fmt: skip
-            named = {} if self.bare else dict(zip(wrt, gradients, strict=True))
-            yield tuple(self.view.to_layer(named).values()), self.second(found, noise.total)
+        along, mode = self.view.given(self.oracle.wrt, seeds), replace(NOISE, bare=self.bare)
+        for gradients, found in self.gradient.noisy(self.inside(point), along, noise, draws, mode):
+            yield self._first(gradients), self.second(found, noise.total)
+
+    def _first(self, gradients: Sequence[Array]) -> tuple[Array, ...]:
+        return () if self.bare else self.view.returned(self.oracle.wrt, gradients)
 
 
 def factored(size: int, rank: int) -> tuple[int, ...]:

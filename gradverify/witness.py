@@ -11,6 +11,7 @@ import numpy as np
 from gradverify.calculus.claims import Claims
 from gradverify.calculus.derive import Derivation, derive
 from gradverify.calculus.exact import evaluate_exactly
+from gradverify.calculus.point import Point
 from gradverify.spec import Spec
 
 Array = np.ndarray[Any, Any]
@@ -88,7 +89,7 @@ def _compared(
     """Return the element in which a claim is wrong at given values, None where it is right."""
     constants = {c: sizes[c] for c in claims.program.declared.constants}
     given = {claims.seeds.get(name, name): value for name, value in tensors.items()}
-    exact = evaluate_exactly(derivation, given, constants, sizes, ())
+    exact = evaluate_exactly(derivation, Point(given, constants, sizes), ())
     at = derivation.program.declared.wanted.index(claims.names[target])
     claimed, derived = exact.outputs[at : at + 2]
     for index in np.ndindex(claimed.shape):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gradverify import Constant, Input, Layer, Output, Param, Spec
+from gradverify.calculus.point import Point
 from gradverify.cases import Case, cases, draw, parse_case
 from gradverify.checks.observation import compare
 from gradverify.loading import catalogue_folder, load
@@ -131,7 +132,9 @@ def test_larger_values_allow_more():
     shifted = "z[n] = x[n] + 1e6\ny[n] = z[n] - 1e6"
     spec = Spec("shift", x=Input("N"), y=Output("N"), definition=shifted)
     found = make_oracle(spec)
-    known = reference(found, {"x": np.full(3, 0.5)}, {}, {"N": 3}, [np.ones(3)], "float64", 0)
+    known = reference(
+        found, Point({"x": np.full(3, 0.5)}, {}, {"N": 3}), [np.ones(3)], "float64", 0
+    )
     assert known.outputs["y"] == pytest.approx(np.full(3, 0.5), abs=1e-9)
     assert 1e-10 < known.allowed_outputs["y"].value < 1e-7
     assert known.allowed_gradients["x"].value < 1e-14
@@ -154,7 +157,7 @@ def test_what_is_usually_had_from_a_number_near_one_is_off_by_its_rounding(
     """The small difference of two numbers near 1 keeps their rounding; other small values do not."""
     spec = Spec("small", x=Input("N"), y=Output("N"), definition=definition)
     tensors, dy = {"x": np.full(20, value)}, [np.ones(20)]
-    known = reference(make_oracle(spec), tensors, {}, {"N": 20}, dy, "float64", 0)
+    known = reference(make_oracle(spec), Point(tensors, {}, {"N": 20}), dy, "float64", 0)
     allowed = (known.allowed_outputs | known.allowed_gradients)[tensor].value
     assert (allowed > FACTOR * 2.0**-53) == unit
     assert allowed < 10 * FACTOR * 2.0**-53
@@ -172,7 +175,7 @@ def test_what_underflows_has_lost_its_digits(value, dtype):
     )
     x, w, dy = np.array([value], dtype), np.array([900.0], dtype), np.array([30.0], dtype)
     known = reference(
-        make_oracle(spec), {"x": x.astype(float), "w": w.astype(float)}, {}, {"N": 1},
+        make_oracle(spec), Point({"x": x.astype(float), "w": w.astype(float)}, {}, {"N": 1}),
         [dy.astype(float)], dtype, 0,
     )  # fmt: skip
     allowed = known.allowed_gradients["x"].value
@@ -190,7 +193,7 @@ def test_a_sum_that_underflows_has_lost_its_digits():
                 definition="z[n] = x[n]**2 + 0*x[n]\ny[n] = 8192*z[n]")  # fmt: skip
     x = np.linspace(1e-3, 2e-3, 9).astype("float16")
     tensors = {"x": x.astype(float)}
-    known = reference(make_oracle(spec), tensors, {}, {"N": 9}, [np.ones(9)], "float16", 0)
+    known = reference(make_oracle(spec), Point(tensors, {}, {"N": 9}), [np.ones(9)], "float16", 0)
     off = np.abs((x**2 * np.float16(8192)).astype(float) - known.outputs["y"]).max()
     assert off > 16 * unit_roundoff("float16") * known.outputs["y"].max() / 4
     assert off < 0.5 * known.allowed_outputs["y"].value
@@ -206,7 +209,7 @@ def test_a_constant_is_rounded_to_the_precision(eps, ratio):
     )  # fmt: skip
     x = np.full(3, 2.0**-13)
     known = reference(
-        make_oracle(spec), {"x": x}, {"eps": eps}, {"N": 3}, [np.ones(3)], "float16", 0
+        make_oracle(spec), Point({"x": x}, {"eps": eps}, {"N": 3}), [np.ones(3)], "float16", 0
     )
     held = float(np.float16(eps))
     off = abs(x[0] / (x[0] ** 2 + held) - known.outputs["y"][0])
@@ -226,7 +229,7 @@ def test_what_cancels_makes_an_allowance_vacuous():
             "gamma": np.array([0.5, 1.5, -1.0]), "beta": np.zeros(3),
         }  # fmt: skip
         known = reference(
-            found, tensors, {"eps": 1e-5}, {"N": 6, "C": 3}, [dy], "float64", 0
+            found, Point(tensors, {"eps": 1e-5}, {"N": 6, "C": 3}), [dy], "float64", 0
         ).allowed_gradients
         vacuous[offset] = {k for k, a in known.items() if a.vacuous}
     assert vacuous[0.0] == vacuous[1e3] == set()
@@ -353,7 +356,7 @@ def test_a_way_beyond_the_reach_of_float16_is_no_case():
         "unit", x=Input("N"), y=Output("N"), definition="s = sum[n](x[n]**2)\ny[n] = x[n]/sqrt(s)"
     )
     case = Case((("N", 4000),), (), dtype="float16", values="large")
-    (y,), _ = make_oracle(spec).run(draw(spec, case).tensors, {}, {"N": 4000})
+    (y,), _ = make_oracle(spec).run(Point(draw(spec, case).tensors, {}, {"N": 4000}))
     assert np.all(y == 0)
     assert settled(spec, make_oracle(spec), case) is None
     assert settled(spec, make_oracle(spec), replace(case, dtype="float32")) is not None
@@ -372,7 +375,7 @@ def test_neither_is_one_beyond_the_reach_of_float32():
     finite = [settled(spec, make_oracle(spec), replace(case, seed=k)) for k in range(20)]
     assert any(found != replace(case, seed=k) for k, found in enumerate(finite))
     for found in filter(None, finite):
-        (y,), _ = make_oracle(spec).run(draw(spec, found).tensors, {}, {"N": 5})
+        (y,), _ = make_oracle(spec).run(Point(draw(spec, found).tensors, {}, {"N": 5}))
         assert np.isfinite(y)
 
 

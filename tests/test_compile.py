@@ -23,6 +23,7 @@ from gradverify import Constant, Input, Output, Param
 from gradverify.calculus.compile import ABSOLUTE, NOISE, SWITCHES, Oracle
 from gradverify.calculus.emit import Mode
 from gradverify.calculus.noise import Noise
+from gradverify.calculus.point import Point
 from gradverify.calculus.switches import Switches
 from gradverify.errors import SpecError
 
@@ -183,7 +184,7 @@ def test_the_oracle_changes_nothing_that_it_is_given(name):
     point = next(points(spec))
     for array in (*point.tensors.values(), *point.cotangents):
         array.setflags(write=False)
-    _, pullback = oracle(spec).run(point.tensors, point.constants, point.sizes)
+    _, pullback = oracle(spec).run(point)
     first, second = pullback(*point.cotangents), pullback(*point.cotangents)
     for k, gradient in first.items():
         np.testing.assert_array_equal(gradient, second[k])
@@ -224,7 +225,7 @@ def test_names_that_the_source_needs_can_be_tensors():
         assert list(gradients) == list(spec.given)
         for mode, tools in ((NOISE, {"noise": Noise(0.0, np.random.default_rng(0))}),
                             (SWITCHES, {"switches": Switches()})):  # fmt: skip
-            again, _ = oracle(spec).run(odd.tensors, odd.constants, odd.sizes, mode, **tools)
+            again, _ = oracle(spec).run(odd, mode, **tools)
             np.testing.assert_allclose(again[0], expected.outputs[0], rtol=1e-12)
 
 
@@ -274,9 +275,7 @@ def test_noise_of_amplitude_zero_is_none(name):
     for point in points(spec):
         plain = by_oracle(spec, point)
         noise = Noise(0.0, np.random.default_rng(0))
-        outputs, pullback = oracle(spec).run(
-            point.tensors, point.constants, point.sizes, NOISE, noise=noise
-        )
+        outputs, pullback = oracle(spec).run(point, NOISE, noise=noise)
         noisy = Derivatives(outputs, pullback(*point.cotangents), plain.tangents)
         assert_agree(spec, point, noisy, plain, 1e-12)
 
@@ -286,9 +285,9 @@ def test_noise_spreads_by_about_its_amplitude(name):
     """With noise every output differs from the plain one, but by little more than the noise."""
     spec = SPECS[name]
     point = next(points(spec))
-    outputs, _ = oracle(spec).run(point.tensors, point.constants, point.sizes)
+    outputs, _ = oracle(spec).run(point)
     noise = Noise(1e-9, np.random.default_rng(0))
-    noisy, _ = oracle(spec).run(point.tensors, point.constants, point.sizes, NOISE, noise=noise)
+    noisy, _ = oracle(spec).run(point, NOISE, noise=noise)
     for y, other in zip(outputs, noisy, strict=True):
         assert 0 < largest(y - other) < 1e-6 * max(1, largest(y))
 
@@ -299,7 +298,7 @@ def test_the_absolute_mode_bounds_the_gradient(name):
     spec = SPECS[name] if name in SPECS else feature(name)
     for point in points(spec):
         plain = by_oracle(spec, point).gradients
-        _, pullback = oracle(spec).run(point.tensors, point.constants, point.sizes, ABSOLUTE)
+        _, pullback = oracle(spec).run(point, ABSOLUTE)
         bound = pullback(*point.cotangents)
         for k, gradient in plain.items():
             assert np.all(np.abs(gradient) <= bound[k] * (1 + 1e-12) + 1e-300)
@@ -309,7 +308,7 @@ def test_the_absolute_mode_sees_what_cancels():
     """The gradient of the bias before batch norm is zero; its terms are not, and that shows."""
     spec = SPECS["linear_batch_norm"]
     point = next(points(spec))
-    _, pullback = oracle(spec).run(point.tensors, point.constants, point.sizes, ABSOLUTE)
+    _, pullback = oracle(spec).run(point, ABSOLUTE)
     assert pullback(*point.cotangents)["b"].min() > 1e-3
 
 
@@ -325,9 +324,7 @@ def test_switches_note_the_sides_of_kinks(name):
     spec = SPECS[name]
     for point in points(spec):
         found = Switches()
-        outputs, _ = oracle(spec).run(
-            point.tensors, point.constants, point.sizes, SWITCHES, switches=found
-        )
+        outputs, _ = oracle(spec).run(point, SWITCHES, switches=found)
         np.testing.assert_array_equal(outputs[0], by_oracle(spec, point).outputs[0])
         assert bool(found) == (name in KINKED)
 
@@ -338,7 +335,7 @@ def test_switches_tell_when_a_kink_was_crossed():
 
     def sides(x):
         found = Switches()
-        oracle(spec).run({"x": np.array(x)}, {}, {"N": 1, "C": 2}, SWITCHES, switches=found)
+        oracle(spec).run(Point({"x": np.array(x)}, {}, {"N": 1, "C": 2}), SWITCHES, switches=found)
         return found
 
     assert sides([[1.0, -1.0]]).same(sides([[2.0, -3.0]]))
@@ -352,7 +349,7 @@ def test_switches_note_which_element_is_the_largest():
 
     def sides(x):
         found = Switches()
-        oracle(spec).run({"x": np.array(x)}, {}, {"N": 1, "C": 2}, SWITCHES, switches=found)
+        oracle(spec).run(Point({"x": np.array(x)}, {}, {"N": 1, "C": 2}), SWITCHES, switches=found)
         return found
 
     assert sides([[1.0, 2.0]]).same(sides([[3.0, 4.0]]))
@@ -365,7 +362,9 @@ def test_modes_can_be_combined():
     noise = Noise(0.0, np.random.default_rng(0))
     mode = Mode(noise=True, switches=True)
     x = np.array([[1.0, -1.0]])
-    outputs, _ = oracle(spec).run({"x": x}, {}, {"N": 1, "C": 2}, mode, noise=noise, switches=found)
+    outputs, _ = oracle(spec).run(
+        Point({"x": x}, {}, {"N": 1, "C": 2}), mode, noise=noise, switches=found
+    )
     np.testing.assert_array_equal(outputs[0], [[1.0, 0.0]])
     assert len(found) == 1
 
@@ -386,10 +385,10 @@ def test_constants_that_divide_by_zero_are_named():
     """A constant at which the definition is not finite is an error that says which."""
     spec = spec_of("y[n] = x[n] + 1/(1 - p)", x=Input("N"), p=Constant(0.5), y=Output("N"))
     with pytest.raises(SpecError, match=r"the definition is not finite at p=1.0"):
-        oracle(spec).run({"x": np.ones(2)}, {"p": 1.0}, {"N": 2})
+        oracle(spec).run(Point({"x": np.ones(2)}, {"p": 1.0}, {"N": 2}))
     spec = spec_of("y[n] = x[n] + log(p)", x=Input("N"), p=Constant(0.5), y=Output("N"))
     with pytest.raises(SpecError, match=r"the definition is not finite at p=-1"):
-        oracle(spec).run({"x": np.ones(2)}, {"p": -1}, {"N": 2})
+        oracle(spec).run(Point({"x": np.ones(2)}, {"p": -1}, {"N": 2}))
 
 
 def test_a_function_is_compiled_once_for_each_mode():
@@ -397,8 +396,8 @@ def test_a_function_is_compiled_once_for_each_mode():
     found = Oracle(SPECS["relu"].program, ("x",))
     point = next(points(SPECS["relu"]))
     for _ in range(2):
-        found.run(point.tensors, {}, point.sizes)
-        found.run(point.tensors, {}, point.sizes, ABSOLUTE)
+        found.run(point)
+        found.run(point, ABSOLUTE)
     assert len(found._functions) == 2
 
 

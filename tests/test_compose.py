@@ -5,6 +5,7 @@ import pytest
 from torch_layers import by_oracle, draw, oracle
 
 from gradverify import Buffer, Constant, Input, Output, Param, Part, Spec, catalog
+from gradverify.calculus.point import Point
 from gradverify.errors import SpecError
 from gradverify.notation.schedule import Block
 from gradverify.notation.tree import text
@@ -45,8 +46,8 @@ def assert_same(spec, plain, sizes, rename=None):
     rename = rename or {}
     point = draw(spec, sizes, np.random.default_rng(0))
     tensors = {rename.get(k, k): v for k, v in point.tensors.items()}
-    outputs, pullback = oracle(spec).run(point.tensors, point.constants, sizes)
-    expected, back = oracle(plain).run(tensors, point.constants, sizes)
+    outputs, pullback = oracle(spec).run(point)
+    expected, back = oracle(plain).run(Point(tensors, point.constants, sizes))
     for a, b in zip(outputs, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-13, atol=1e-13)
     gradients, wanted = pullback(*point.cotangents), back(*point.cotangents)
@@ -188,7 +189,7 @@ def test_a_tensor_may_be_the_same_for_all():
     point = draw(spec, sizes, np.random.default_rng(1))
     got = by_oracle(spec, point)
     alone = [
-        oracle(ATTENTION).run({**point.tensors, "q": q}, {}, {n: sizes[n] for n in "BTDSE"})
+        oracle(ATTENTION).run(Point({**point.tensors, "q": q}, {}, {n: sizes[n] for n in "BTDSE"}))
         for q in point.tensors["q"]
     ]
     np.testing.assert_allclose(got.outputs[0], [y[0] for y, _ in alone], rtol=1e-13)
@@ -269,9 +270,9 @@ def test_a_recurrence_can_be_a_part():
     point = draw(spec, {"T": 3, "N": 2, "D": 2, "H": 4, "M": 3}, np.random.default_rng(4))
     given = point.tensors
     low = {k: given[k if k in given else f"low_{k}"] for k in lstm.given}
-    (h, _), _ = oracle(lstm).run(low, {}, point.sizes)
+    (h, _), _ = oracle(lstm).run(Point(low, {}, point.sizes))
     up = {k: h if k == "x" else given[f"up_{k}"] for k in lstm.given}
-    expected, _ = oracle(lstm).run(up, {}, {"T": 3, "N": 2, "D": 4, "H": 3})
+    expected, _ = oracle(lstm).run(Point(up, {}, {"T": 3, "N": 2, "D": 4, "H": 3}))
     got = by_oracle(spec, point)
     for a, b in zip(got.outputs, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-13)
@@ -317,8 +318,8 @@ def test_what_lies_outside_of_a_part_s_input():
         np.random.default_rng(3),
     )  # fmt: skip
     conv, _ = oracle(CONV).run(
-        {"x": point.tensors["x"], "w": point.tensors["conv_w"], "b": point.tensors["conv_b"]},
-        {"S": 1, "P": 1, "D": 1}, {n: point.sizes[n] for n in ("N", "C", "H", "W", "K", "R", "T")},
+        Point({k: point.tensors[name] for k, name in (("x", "x"), ("w", "conv_w"), ("b", "conv_b"))}, {"S": 1, "P": 1, "D": 1},
+              {n: point.sizes[n] for n in ("N", "C", "H", "W", "K", "R", "T")})
     )  # fmt: skip
     a = np.maximum(conv[0], 0)
     expected = a.reshape(1, 2, 4, 5)[..., :4].reshape(1, 2, 2, 2, 2, 2).max(axis=(3, 5))
@@ -376,9 +377,9 @@ def test_a_part_with_buffers_is_what_its_spec_is():
         given = draw(spec, {**sizes, "train": train}, np.random.default_rng(0)).tensors
         given["bn_running_var"] = given["bn_running_var"] ** 2
         plain = {k.removeprefix("bn_"): v for k, v in given.items()}
-        ours, back = oracle(spec).run(given, {"train": train}, sizes)
+        ours, back = oracle(spec).run(Point(given, {"train": train}, sizes))
         constants = {"train": train, "momentum": 0.1, "eps": 1e-5}
-        theirs, wanted = oracle(RUNNING).run(plain, constants, sizes)
+        theirs, wanted = oracle(RUNNING).run(Point(plain, constants, sizes))
         for a, b in zip(ours, theirs, strict=True):
             np.testing.assert_array_equal(a, b)
         (dy,) = (np.arange(6.0).reshape(3, 2),)

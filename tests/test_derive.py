@@ -22,6 +22,7 @@ from torch_layers import (
 
 from gradverify import Constant, Input, Output, Param, Spec
 from gradverify.calculus.compile import Oracle
+from gradverify.calculus.point import Point
 from gradverify.errors import SpecError
 from gradverify.notation.schedule import Block
 from gradverify.notation.tree import text
@@ -273,7 +274,7 @@ def test_functions_without_scipy(body, monkeypatch):
     found = Oracle(spec.program, spec.differentiable)
     for dtype in ("float64", "float32"):
         at = point.astype(dtype)
-        (y,), pullback = found.run(at.tensors, at.constants, at.sizes)
+        (y,), pullback = found.run(at)
         gradients = pullback(*at.cotangents)
         assert {a.dtype for a in (y, *gradients.values())} == {np.dtype(dtype)}
         relative = 1e-13 if dtype == "float64" else 1e-5
@@ -288,11 +289,11 @@ def test_functions_keep_their_digits_far_out():
     """erfc, gelu and logaddexp neither cancel nor overflow, nor does lgamma of a size."""
     spec = spec_of("y[n,c] = gelu(x[n,c]) + logaddexp(10*x[n,c], -9000) + 0*lgamma(N)")
     x = np.array([[-30.0, -10.0, 0.0, 10.0, 900.0]])
-    outputs, pullback = oracle(spec).run({"x": x, "w": np.zeros(5)}, {}, {"N": 1, "C": 5})
+    outputs, pullback = oracle(spec).run(Point({"x": x, "w": np.zeros(5)}, {}, {"N": 1, "C": 5}))
     assert np.all(np.isfinite(outputs[0]))
     assert np.all(np.isfinite(pullback(np.ones((1, 5)))["x"]))
     spec = spec_of("y[n,c] = gelu(x[n,c])")
-    (y,), _ = oracle(spec).run({"x": x, "w": np.zeros(5)}, {}, {"N": 1, "C": 5})
+    (y,), _ = oracle(spec).run(Point({"x": x, "w": np.zeros(5)}, {}, {"N": 1, "C": 5}))
     phi = float(mpmath.ncdf(-10))
     np.testing.assert_allclose(y[0], [0, -10 * phi, 0, 10, 900], rtol=1e-13, atol=1e-150)
     source = oracle(spec_of("y[n,c] = x[n,c]*lgamma(N)")).source("s")
@@ -439,12 +440,12 @@ def test_a_branch_that_is_not_selected_contributes_nothing(definition):
                    else {"k": "N"})  # fmt: skip
     for value in (0.0, -1.0):
         x = np.full((2, 3), value)
-        tensors = {"x": x, "w": np.zeros(3)}
-        outputs, pullback = oracle(spec).run(tensors, {}, {"N": 2, "C": 3})
+        point = Point({"x": x, "w": np.zeros(3)}, {}, {"N": 2, "C": 3})
+        outputs, pullback = oracle(spec).run(point)
         assert np.all(np.isfinite(outputs[0]))
         assert not np.any(pullback(np.ones((2, 3)))["x"])
         tangents = {"x": np.ones((2, 3)), "w": np.zeros(3)}
-        (tangent,) = oracle(spec).jvp(tensors, tangents, {}, {"N": 2, "C": 3})
+        (tangent,) = oracle(spec).jvp(point, tangents)
         assert not np.any(tangent)
 
 
@@ -452,10 +453,10 @@ def test_a_tie_of_a_maximum_goes_to_the_first():
     """Of equal largest elements the first has the gradient, over one index and over several."""
     x = np.array([[1.0, 3.0, 3.0], [2.0, 2.0, 2.0]])
     spec = spec_of("y[n] = max[c](x[n,c])", y=Output("N"))
-    _, pullback = oracle(spec).run({"x": x, "w": np.ones(3)}, {}, {"N": 2, "C": 3})
+    _, pullback = oracle(spec).run(Point({"x": x, "w": np.ones(3)}, {}, {"N": 2, "C": 3}))
     np.testing.assert_array_equal(pullback(np.array([5.0, 7.0]))["x"], [[0, 5, 0], [7, 0, 0]])
     spec = spec_of("y = max[n,c](x[n,c])", y=Output(""))
-    _, pullback = oracle(spec).run({"x": x, "w": np.ones(3)}, {}, {"N": 2, "C": 3})
+    _, pullback = oracle(spec).run(Point({"x": x, "w": np.ones(3)}, {}, {"N": 2, "C": 3}))
     np.testing.assert_array_equal(pullback(np.array(5.0))["x"], [[0, 5, 0], [0, 0, 0]])
 
 
@@ -463,11 +464,11 @@ def test_max_of_two_goes_to_the_first_where_they_are_equal():
     """max(a, b) and min(a, b) take a where a == b; abs and relu have slope -1 and 0 at 0."""
     spec = spec_of("y[n,c] = max(x[n,c], w[c]) + 3*min(x[n,c], w[c])")
     tensors = {"x": np.ones((1, 1)), "w": np.ones(1)}
-    _, pullback = oracle(spec).run(tensors, {}, {"N": 1, "C": 1})
+    _, pullback = oracle(spec).run(Point(tensors, {}, {"N": 1, "C": 1}))
     gradients = pullback(np.ones((1, 1)))
     assert (gradients["x"][0, 0], gradients["w"][0]) == (4, 0)
     spec = spec_of("y[n,c] = abs(x[n,c]) + 10*relu(x[n,c])")
-    _, pullback = oracle(spec).run({**tensors, "x": np.zeros((1, 1))}, {}, {"N": 1, "C": 1})
+    _, pullback = oracle(spec).run(Point({**tensors, "x": np.zeros((1, 1))}, {}, {"N": 1, "C": 1}))
     assert pullback(np.ones((1, 1)))["x"][0, 0] == -1
 
 
@@ -487,7 +488,7 @@ def test_saturated_functions_have_finite_derivatives():
     spec = spec_of("y[n,c] = sigmoid(x[n,c]) + tanh(x[n,c]) + softplus(x[n,c])")
     x = np.array([[-800.0, -40.0, 0.0, 40.0, 800.0]])
     tensors = {"x": x, "w": np.zeros(5)}
-    outputs, pullback = oracle(spec).run(tensors, {}, {"N": 1, "C": 5})
+    outputs, pullback = oracle(spec).run(Point(tensors, {}, {"N": 1, "C": 5}))
     gradient = pullback(np.ones((1, 5)))["x"]
     assert np.all(np.isfinite(outputs[0]))
     np.testing.assert_allclose(gradient, [[0, 2 * np.exp(-40.0), 1.75, 1, 1]], atol=1e-15)

@@ -7,6 +7,7 @@ from torch_layers import SPECS, by_oracle, draw, exactly, largest, oracle
 
 from gradverify import Constant, Input, Output, Param, Spec
 from gradverify.calculus.exact import DIGITS, cost, evaluate_exactly
+from gradverify.calculus.point import Point
 
 # A scalar at a time, and fifty digits each: enough for the small sizes that show everything.
 MAX_COST = 1_000
@@ -67,7 +68,9 @@ def test_a_redundant_gradient_is_zero():
 def test_results_have_fifty_digits():
     """1/3 is a third to fifty digits, and a float that is given is the exact number it is."""
     spec = Spec("s", x=Input("N"), y=Output("N"), definition="y[n] = x[n]/3 + 0.1")
-    exact = evaluate_exactly(oracle(spec).derivation, {"x": np.ones(1)}, {}, {"N": 1}, [np.ones(1)])
+    exact = evaluate_exactly(
+        oracle(spec).derivation, Point({"x": np.ones(1)}, {}, {"N": 1}), [np.ones(1)]
+    )
     with mpmath.workdps(DIGITS + 10):
         third = mpmath.mpf(1) / 3
         assert abs(exact.gradients["x"][0] - third) < mpmath.mpf(10) ** (1 - DIGITS)
@@ -93,7 +96,7 @@ def test_what_is_no_number_in_an_untaken_branch_is_harmless():
     for value in (0.0, -1.0):
         x = np.full((2, 3), value)
         exact = evaluate_exactly(
-            oracle(spec).derivation, {"x": x}, {}, {"N": 2, "C": 3}, [np.ones(2)]
+            oracle(spec).derivation, Point({"x": x}, {}, {"N": 2, "C": 3}), [np.ones(2)]
         )
         assert list(exact.outputs[0]) == [2, 2]
         assert largest(exact.gradients["x"]) == 0
@@ -103,9 +106,9 @@ def test_ties_go_to_the_first_as_in_numpy():
     """The interpreter and the compiled source pick the same of equal largest elements."""
     spec = Spec("s", x=Input("N C"), y=Output("N"), definition="y[n] = max[c](x[n,c])")
     x = np.array([[1.0, 3.0, 3.0]])
-    args = {"x": x}, {}, {"N": 1, "C": 3}
-    exact = evaluate_exactly(oracle(spec).derivation, *args, [np.ones(1)])
-    _, pullback = oracle(spec).run(*args)
+    point = Point({"x": x}, {}, {"N": 1, "C": 3})
+    exact = evaluate_exactly(oracle(spec).derivation, point, [np.ones(1)])
+    _, pullback = oracle(spec).run(point)
     np.testing.assert_array_equal(exact.gradients["x"].astype(float), pullback(np.ones(1))["x"])
 
 
@@ -117,9 +120,9 @@ def test_maxima_that_are_scattered_add_up():
         definition="y[ids[n]] += max[c](x[n,c])",
     )  # fmt: skip
     x, ids = np.array([[1.0, 2.0], [5.0, 3.0], [7.0, 8.0]]), np.array([0, 0, 1])
-    args = {"x": x, "ids": ids, "v": np.zeros(2)}, {}, {"N": 3, "C": 2, "V": 2}
-    exact = evaluate_exactly(oracle(spec).derivation, *args, [np.array([1.0, 10.0])])
-    outputs, pullback = oracle(spec).run(*args)
+    point = Point({"x": x, "ids": ids, "v": np.zeros(2)}, {}, {"N": 3, "C": 2, "V": 2})
+    exact = evaluate_exactly(oracle(spec).derivation, point, [np.array([1.0, 10.0])])
+    outputs, pullback = oracle(spec).run(point)
     np.testing.assert_array_equal(outputs[0], [7, 8])
     np.testing.assert_array_equal(exact.outputs[0].astype(float), [7, 8])
     gradient = [[0, 1], [1, 0], [0, 10]]

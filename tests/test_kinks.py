@@ -21,9 +21,10 @@ from gradverify import (
     verify,
 )
 from gradverify.calculus.compile import SWITCHES
+from gradverify.calculus.point import Point
 from gradverify.calculus.switches import Switches
 from gradverify.checks import kinks
-from gradverify.sides import Point, ties
+from gradverify.sides import Vicinity, ties
 from gradverify.trial import make_oracle
 
 relu, max_pool = catalog("relu"), catalog("max_pool2d")
@@ -397,39 +398,37 @@ class TestChoices:
     """What a point is on, and what follows from choosing."""
 
     @staticmethod
-    def point(spec, x, **constants):
-        return Point(
-            make_oracle(spec), {"x": np.array(x, float)}, constants, {"N": len(x)}, ("x",),
-            "float64", 0,
-        )  # fmt: skip
+    def around(spec, x):
+        point = Point({"x": np.array(x, float)}, {}, {"N": len(x)})
+        return Vicinity(make_oracle(spec), point, ("x",), "float64", 0)
 
     def test_a_condition_has_two_sides_at_its_kink_only(self):
         """Of relu at -1, 0 and 2 the middle element is on a kink."""
         spec = Spec("s", x=Input("N"), y=Output("N"), definition="y[n] = relu(x[n])")
-        _, found = ties(self.point(spec, [-1, 0, 2]))
+        _, found = ties(self.around(spec, [-1, 0, 2]))
         assert [(t.place, [bool(s) for s in t.sides]) for t in found] == [((1,), [False, True])]
 
     def test_equal_elements_are_the_picks_of_a_maximum(self):
         """The first of three equal ones is the definition's; a smaller one is none."""
         spec = Spec("s", x=Input("N"), y=Output(""), definition="y = max[n](x[n])")
-        _, (tie,) = ties(self.point(spec, [1, 3, 3, 2, 3]))
+        _, (tie,) = ties(self.around(spec, [1, 3, 3, 2, 3]))
         assert [int(np.argmax(s)) for s in tie.sides] == [1, 2, 4]
 
     def test_what_rounding_makes_unequal_is_tied_too(self):
         """A layer that adds up in another order may find the other element larger."""
         spec = Spec("s", x=Input("N"), y=Output(""), definition="y = max[n](x[n])")
-        _, (tie,) = ties(self.point(spec, [1, 1 + 1e-14, 0]))
+        _, (tie,) = ties(self.around(spec, [1, 1 + 1e-14, 0]))
         assert [int(np.argmax(s)) for s in tie.sides] == [1, 0]
 
     def test_a_forced_side_is_taken_by_the_pullback(self):
         """The forward notes a kink, and both follow what is chosen for it."""
         oracle = make_oracle(magnitude)
-        point = self.point(magnitude, [0.0, 2.0])
-        base, (tie,) = ties(point)
+        around = self.around(magnitude, [0.0, 2.0])
+        base, (tie,) = ties(around)
         forced = np.array(base.sides[tie.kink])
         forced[tie.place] = tie.sides[1]
         for switches, expected in ((Switches(), -1.0), (Switches({tie.kink: forced}), 1.0)):
-            _, pullback = oracle.run(point.tensors, {}, point.sizes, SWITCHES, switches=switches)
+            _, pullback = oracle.run(around.point, SWITCHES, switches=switches)
             np.testing.assert_array_equal(pullback(np.ones(2))["x"], [expected, 1.0])
 
 

@@ -2,6 +2,7 @@
 wrong with what it is given."""
 
 import itertools
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -17,6 +18,7 @@ from gradverify.calculus.compile import ABSOLUTE, NOISE
 from gradverify.calculus.derive import in_order
 from gradverify.calculus.exact import evaluate_exactly
 from gradverify.calculus.noise import Noise
+from gradverify.calculus.point import Point
 
 derivatives = cache(oracle)
 
@@ -87,7 +89,7 @@ def exactly(spec, point):
     """Return the double backward in 50-digit arithmetic."""
     seeds = [point.tangents[k] for k in spec.differentiable]
     return evaluate_exactly(
-        gradient(spec).derivation, given(spec, point), point.constants, point.sizes, seeds
+        gradient(spec).derivation, replace(point, tensors=given(spec, point)), seeds
     )
 
 
@@ -166,7 +168,7 @@ def third_order(spec, arrays):
     """Return the gradients of the sum of all results of a double backward, by name."""
     found = gradient(spec).gradient
     values = dict(zip(found.program.declared.given, arrays, strict=True))
-    outputs, pullback = found.run(values, {}, {"N": 2, "C": 3})
+    outputs, pullback = found.run(Point(values, {}, {"N": 2, "C": 3}))
     return pullback(*map(np.ones_like, outputs))
 
 
@@ -234,7 +236,9 @@ def test_the_third_order_agrees_with_torch():
     found = gradient(spec).gradient
     wrt, names = spec.differentiable, found.program.declared.given
     values = [*point.tensors.values(), *point.cotangents, *point.tangents.values()]
-    outputs, pullback = found.run(dict(zip(names, values, strict=True)), constants, point.sizes)
+    outputs, pullback = found.run(
+        Point(dict(zip(names, values, strict=True)), constants, point.sizes)
+    )
     seeds = [rng.standard_normal(y.shape) for y in outputs]
     got = pullback(*seeds)
 
@@ -255,7 +259,7 @@ def test_the_compiled_source_rounds_around_the_exact_value(name):
     spec = SPECS[name]
     point = draw(spec, next(spec.sizes()), np.random.default_rng(11))
     exact = exactly(spec, point)
-    _, pullback = gradient(spec).run(given(spec, point), point.constants, point.sizes)
+    _, pullback = gradient(spec).run(replace(point, tensors=given(spec, point)))
     got = pullback(*point.tangents.values())
     assert got.keys() == exact.gradients.keys()
     for k, a in got.items():
@@ -267,11 +271,11 @@ def test_the_second_order_has_all_modes(name):
     """Noise moves the double backward by about a rounding error; absolute values bound it."""
     spec, rng = SPECS[name], np.random.default_rng(12)
     point = draw(spec, next(spec.sizes()), rng)
-    arguments = given(spec, point), point.constants, point.sizes
     seeds, found = point.tangents.values(), gradient(spec)
-    plain = found.run(*arguments)[1](*seeds)
-    noisy = found.run(*arguments, NOISE, noise=Noise(1e-12, rng))[1](*seeds)
-    bound = found.run(*arguments, ABSOLUTE)[1](*seeds)
+    at = replace(point, tensors=given(spec, point))
+    plain = found.run(at)[1](*seeds)
+    noisy = found.run(at, NOISE, noise=Noise(1e-12, rng))[1](*seeds)
+    bound = found.run(at, ABSOLUTE)[1](*seeds)
     for k, a in plain.items():
         assert np.all(np.abs(a) <= bound[k] * (1 + 1e-9))
         assert largest(a - noisy[k]) <= 1e-8 * largest(bound[k])

@@ -23,6 +23,7 @@ from gradverify import (
 )
 from gradverify.calculus.compile import Oracle
 from gradverify.calculus.emit import function_name
+from gradverify.calculus.point import Point
 from gradverify.calculus.show import LEAVES, STYLES, Gradients, emit
 from gradverify.calculus.style import ADDS
 from gradverify.commands.derive import STYLES as EMITTED
@@ -443,9 +444,9 @@ def test_what_is_printed_is_what_is_computed(name):
         low, high = again.bounds(k, at) or (0, 0)
         whole = again.tensors[k].integer
         arrays[k] = rng.integers(low, high + 1, shape) if whole else rng.standard_normal(shape)
-    _, pullback = oracle(name).run({k: arrays[k] for k in spec.given}, constants, sizes)
+    _, pullback = oracle(name).run(Point({k: arrays[k] for k in spec.given}, constants, sizes))
     gradients = pullback(*(arrays[f"d{y}"] for y in spec.differentiable_outputs))
-    computed = Oracle(again.program, again.differentiable).run(arrays, constants, sizes)[0]
+    computed = Oracle(again.program, again.differentiable).run(Point(arrays, constants, sizes))[0]
     printed = dict(zip(again.outputs, computed, strict=True))
     for x in spec.differentiable:
         np.testing.assert_allclose(printed[f"d{x}"], gradients[x], 1e-10, 1e-12, err_msg=x)

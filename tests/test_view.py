@@ -6,6 +6,7 @@ import pytest
 from gradverify import Input, Layer, Output, Param, Part, Spec, UsageError, Verdict, catalog, verify
 from gradverify.calculus.compile import ABSOLUTE, NOISE, Oracle
 from gradverify.calculus.noise import Noise
+from gradverify.calculus.point import Point
 from gradverify.calculus.show import emit
 from gradverify.cases import parse_case
 from gradverify.derivatives import oracle
@@ -110,7 +111,7 @@ def test_derivatives_are_those_of_the_full_tensors(leading, sizes):
     tensors, dy, v = point(leading, sizes)
     mine, plain = oracle(MIXED), make_oracle(MIXED)
     at = {"A": 5, "B": int(np.prod(leading)), "D": 4}
-    outputs, pullback = plain.run(full(leading, tensors), {}, at)
+    outputs, pullback = plain.run(Point(full(leading, tensors), {}, at))
     gradients = mine.vjp(tensors, dy)
     for name, expected in zip("yz", outputs, strict=True):
         np.testing.assert_array_equal(mine.forward(tensors)[name], expected.reshape(dy[name].shape))
@@ -163,10 +164,12 @@ def test_a_sum_over_an_axis_is_perturbed_like_any_other():
     tensors = [{"x": x, "g": np.ones((1, 3))}, {"x": x, "g": np.ones(3)}]
     spreads = []
     for run, given in zip((one.run, make_oracle(shared).run), tensors, strict=True):
-        _, absolute = run(given, {}, at, ABSOLUTE)
+        _, absolute = run(Point(given, {}, at), ABSOLUTE)
         np.testing.assert_allclose(absolute(dy)["g"].ravel(), np.abs(x * dy).sum(axis=0), 1e-12)
         noise = Noise(1e-6, np.random.default_rng(2))
-        drawn = [run(given, {}, at, NOISE, noise=noise)[1](dy)["g"].ravel() for _ in range(200)]
+        drawn = [
+            run(Point(given, {}, at), NOISE, noise=noise)[1](dy)["g"].ravel() for _ in range(200)
+        ]
         spreads.append(np.std(drawn, axis=0))
     np.testing.assert_allclose(spreads[0], spreads[1], rtol=0.3)
 

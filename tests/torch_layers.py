@@ -12,6 +12,7 @@ import numpy as np
 
 from gradverify.calculus.compile import Oracle
 from gradverify.calculus.exact import Exact, evaluate_exactly
+from gradverify.calculus.point import Point
 from gradverify.loading import catalogue_folder, load
 from gradverify.numerics.allowance import Allowance, reference
 from gradverify.spec import Spec
@@ -233,26 +234,23 @@ def forwards() -> dict[str, Callable[..., Any]]:
 
 
 @dataclass(frozen=True)
-class Point:
-    """Where to differentiate: tensors, cotangents of the outputs, tangents of the inputs."""
+class Drawn(Point):
+    """Where to differentiate, with cotangents of the outputs and tangents of the inputs."""
 
-    sizes: Mapping[str, Any]
-    constants: Mapping[str, Any]
-    tensors: Mapping[str, np.ndarray]
     tangents: Mapping[str, np.ndarray]
     cotangents: tuple[np.ndarray, ...]
 
-    def astype(self, dtype: str) -> "Point":
+    def astype(self, dtype: str) -> "Drawn":
         def cast(a: np.ndarray) -> np.ndarray:
             return a if a.dtype.kind == "i" else a.astype(dtype)
 
-        return Point(
-            self.sizes, self.constants, {k: cast(v) for k, v in self.tensors.items()},
+        return Drawn(
+            {k: cast(v) for k, v in self.tensors.items()}, self.constants, self.sizes,
             {k: cast(v) for k, v in self.tangents.items()}, tuple(map(cast, self.cotangents)),
         )  # fmt: skip
 
 
-def draw(spec: Spec, sizes: Mapping[str, Any], rng: np.random.Generator) -> Point:
+def draw(spec: Spec, sizes: Mapping[str, Any], rng: np.random.Generator) -> Drawn:
     """Return a point at sizes and constants (both in `sizes`), with values of unit size."""
     tensors: dict[str, np.ndarray] = {}
     for name, tensor in spec.tensors.items():
@@ -267,10 +265,10 @@ def draw(spec: Spec, sizes: Mapping[str, Any], rng: np.random.Generator) -> Poin
             tensors[name] = rng.uniform(*bounds, shape)
         else:
             tensors[name] = rng.standard_normal(shape)
-    return Point(
-        sizes,
-        {k: sizes[k] for k in spec.constants},
+    return Drawn(
         {k: np.asarray(v) for k, v in tensors.items()},
+        {k: sizes[k] for k in spec.constants},
+        sizes,
         {k: np.asarray(rng.standard_normal(tensors[k].shape)) for k in spec.differentiable},
         tuple(
             np.asarray(rng.standard_normal(spec.shape(y, sizes)))
@@ -294,7 +292,7 @@ class Derivatives:
         yield from ((f"tangent {k}", t) for k, t in enumerate(self.tangents))
 
 
-def by_torch(forward: Callable[..., Any], spec: Spec, point: Point) -> Derivatives:
+def by_torch(forward: Callable[..., Any], spec: Spec, point: Drawn) -> Derivatives:
     """Return what torch's autograd says."""
     import torch
     from torch.autograd import functional
@@ -323,43 +321,39 @@ def by_torch(forward: Callable[..., Any], spec: Spec, point: Point) -> Derivativ
     )
 
 
-def by_oracle(spec: Spec, point: Point) -> Derivatives:
+def by_oracle(spec: Spec, point: Drawn) -> Derivatives:
     """Return what the oracle says."""
     found = oracle(spec)
-    outputs, pullback = found.run(point.tensors, point.constants, point.sizes)
+    outputs, pullback = found.run(point)
     gradients = pullback(*point.cotangents)
-    tangents = found.jvp(point.tensors, point.tangents, point.constants, point.sizes)
+    tangents = found.jvp(point, point.tangents)
     return Derivatives(outputs, gradients, tangents)
 
 
-def exactly(spec: Spec, point: Point) -> Exact:
+def exactly(spec: Spec, point: Drawn) -> Exact:
     """Return what 50-digit arithmetic says."""
     derivation = oracle(spec).derivation
-    return evaluate_exactly(
-        derivation, point.tensors, point.constants, point.sizes, point.cotangents
-    )
+    return evaluate_exactly(derivation, point, point.cotangents)
 
 
 def largest(array: Any) -> float:
     return max((abs(float(a)) for a in np.ravel(array)), default=0.0)
 
 
-def pairing(point: Point, magnitudes: Mapping[str, Any]) -> float:
+def pairing(point: Drawn, magnitudes: Mapping[str, Any]) -> float:
     """Return the sum of the absolute values of the terms of <dy, J v>, from those of J^T dy."""
     return sum(float(np.sum(np.abs(point.tangents[k]) * m)) for k, m in magnitudes.items())
 
 
-def rounding(spec: Spec, point: Point) -> Mapping[str, Allowance]:
+def rounding(spec: Spec, point: Drawn) -> Mapping[str, Allowance]:
     """Return how far each gradient may be off in the point's own dtype."""
     wide, dtype = point.astype("float64"), point.cotangents[0].dtype.name
-    found = reference(
-        oracle(spec), wide.tensors, wide.constants, wide.sizes, wide.cotangents, dtype, 0
-    )
+    found = reference(oracle(spec), wide, wide.cotangents, dtype, 0)
     return found.allowed_gradients
 
 
 def assert_agree(
-    spec: Spec, point: Point, got: Derivatives, expected: Derivatives, relative: float
+    spec: Spec, point: Drawn, got: Derivatives, expected: Derivatives, relative: float
 ) -> None:
     """Assert that all arrays have the same shape and agree relative to their own size.
 

@@ -8,11 +8,11 @@ from itertools import combinations
 
 import numpy as np
 
-from gradverify.audit.fault import Array, Change, Fault, Point, of_one
+from gradverify.audit.fault import Array, Asked, Change, Fault, of_one
 from gradverify.audit.values import axes_of
 from gradverify.spec import Spec
 
-Condition = Callable[[Array, Point], bool | Array]  # of the tensor and the point
+Condition = Callable[[Array, Asked], bool | Array]  # of the tensor and the point
 
 # Blocks of vectorised code are as long; what comes after the last whole one is easily forgotten.
 BEYOND = (16, 64)
@@ -32,24 +32,24 @@ def conditional_faults(spec: Spec) -> Iterator[Fault]:
 
 
 def _doubled_where(tensor: str, condition: Condition) -> Change:
-    def change(g: Array, point: Point) -> Array:
+    def change(g: Array, point: Asked) -> Array:
         return np.where(condition(point.tensors[tensor], point), 2 * g, g)
 
     return change
 
 
 def _by_size(spec: Spec, tensor: str) -> Iterator[Fault]:
-    def only(way: str, what: str, condition: Callable[[Point], bool]) -> Fault:
+    def only(way: str, what: str, condition: Callable[[Asked], bool]) -> Fault:
         return of_one("size", tensor, way, "size", f"d{tensor} is doubled only where {what}",
                       _doubled_where(tensor, lambda _, p: condition(p)))  # fmt: skip
 
-    def is_one(dim: str) -> Callable[[Point], bool]:
+    def is_one(dim: str) -> Callable[[Asked], bool]:
         return lambda p: p.sizes.get(dim) == 1
 
-    def is_odd(dim: str) -> Callable[[Point], bool]:
+    def is_odd(dim: str) -> Callable[[Asked], bool]:
         return lambda p: p.sizes.get(dim, 0) % 2 == 1 and p.sizes[dim] > 1
 
-    def are_equal(a: str, b: str) -> Callable[[Point], bool]:
+    def are_equal(a: str, b: str) -> Callable[[Asked], bool]:
         return lambda p: p.sizes.get(a, 0) == p.sizes.get(b, -1)
 
     for dim in spec.dims:
@@ -61,7 +61,7 @@ def _by_size(spec: Spec, tensor: str) -> Iterator[Fault]:
 
 def _by_index(spec: Spec, tensor: str) -> Iterator[Fault]:
     def beyond(axis: int, start: int) -> Change:
-        def change(g: Array, _: Point) -> Array:
+        def change(g: Array, _: Asked) -> Array:
             place = np.arange(g.shape[axis]).reshape((-1, *[1] * (-axis - 1)))
             return np.where(place >= start, 2 * g, g)
 
@@ -87,7 +87,7 @@ def _by_value(spec: Spec, tensor: str) -> Iterator[Fault]:
     yield only("values", "all-equal", "values", f"all elements of {tensor} are equal",
                lambda x, _: x.size > 1 and bool(np.all(x == x.flat[0])))  # fmt: skip
 
-    def divided(g: Array, point: Point) -> Array:
+    def divided(g: Array, point: Asked) -> Array:
         return np.where(point.tensors[tensor] == 0, np.nan, g)
 
     yield of_one("values", tensor, "nan", "values|region", f"d{tensor} is nan where {tensor} is 0",

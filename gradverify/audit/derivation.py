@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import sympy
 
-from gradverify.audit.fault import Array, Fault, Gradients, Point, of_values
+from gradverify.audit.fault import Array, Asked, Fault, Gradients, of_values
 from gradverify.calculus.compile import Oracle
 from gradverify.calculus.derive import Derivation, Step, derive, in_order, read_symbol
 from gradverify.notation.schedule import schedule
@@ -39,7 +39,7 @@ def _fault(spec: Spec, kind: str, name: str, told: str | None, what: str, change
     changed = lru_cache(maxsize=1)(change)
     wrong = lru_cache(maxsize=1)(lambda: _compiled(changed()))
 
-    def alter(point: Point) -> Gradients:
+    def alter(point: Asked) -> Gradients:
         own, found = point.gradients, _gradients(wrong(), point)
         right = _gradients(_derived(spec), point)
         return own | {
@@ -69,7 +69,7 @@ def _compiled(derivation: Derivation) -> Callable[..., Any]:
     return namespace[name]  # type: ignore[no-any-return] # a function, whose source is ours
 
 
-def _gradients(function: Callable[..., Any], point: Point) -> dict[str, Array]:
+def _gradients(function: Callable[..., Any], point: Asked) -> dict[str, Array]:
     with np.errstate(all="ignore"):
         _, pullback = function(**point.tensors, **point.constants)
         return dict(pullback(*point.cotangents))

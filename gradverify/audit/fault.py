@@ -17,7 +17,7 @@ Gradients = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Point:
+class Asked:
     """Where a pullback is asked: the arrays as the layer is given them, and the pullback.
 
     The pullback may be the layer's own, or the derived one in 50-digit numbers (object arrays):
@@ -57,8 +57,8 @@ class Point:
         return str(self.cotangents[0].dtype)
 
 
-Alter = Callable[[Point], Gradients]
-Change = Callable[[Array, Point], Any]  # of one gradient
+Alter = Callable[[Asked], Gradients]
+Change = Callable[[Array, Asked], Any]  # of one gradient
 Plant = Callable[[Layer], Callable[..., Any]]
 
 
@@ -116,7 +116,7 @@ def of_values(kind: str, name: str, told: str | None, what: str, alter: Alter) -
             outputs, constants, pullback, tensors = split(layer, given)
 
             def wrong(*cotangents: Array) -> Gradients:
-                point = Point(layer.spec, tensors, constants, cotangents, pullback)
+                point = Asked(layer.spec, tensors, constants, cotangents, pullback)
                 own = point.gradients
                 return {k: _like(own.get(k), v) for k, v in alter(point).items()}
 
@@ -133,7 +133,7 @@ def of_one(
 ) -> Fault:  # fmt: skip
     """Return the fault that changes the gradient of one tensor."""
 
-    def alter(point: Point) -> Gradients:
+    def alter(point: Asked) -> Gradients:
         gradients = point.gradients
         if gradients.get(tensor) is None:
             return gradients

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gradverify import sides
-from gradverify.audit.fault import Array, Gradients, Point
+from gradverify.audit.fault import Array, Asked, Gradients
 from gradverify.calculus.derive import Derivation
 from gradverify.calculus.exact import Exact, cost, evaluate_exactly
 from gradverify.cases import (
@@ -24,6 +23,7 @@ from gradverify.cases import (
 )
 from gradverify.cases.covering import factors_of
 from gradverify.regular import settled
+from gradverify.sides import Vicinity, on_a_kink
 from gradverify.spec import Spec
 from gradverify.trial import make_oracle
 from gradverify.view import seen
@@ -63,22 +63,22 @@ class Site:
         return {k: np.asarray(v, float) if v.dtype.kind == "f" else v
                 for k, v in self.arrays.tensors.items()}  # fmt: skip
 
-    def point(self, pullback: Callable[..., Gradients]) -> Point:
+    def point(self, pullback: Callable[..., Gradients]) -> Asked:
         """Return the point at which a pullback is asked here."""
-        return Point(self.spec, self.arrays.tensors, dict(self.case.constants),
+        return Asked(self.spec, self.arrays.tensors, dict(self.case.constants),
                      self.arrays.cotangents, pullback)  # fmt: skip
 
     @cached_property
-    def derived(self) -> Point:
+    def derived(self) -> Asked:
         """The point with the derived pullback in float64."""
         oracle = make_oracle(self.spec)
         assert oracle is not None
         view = seen(oracle, view_of(self.spec, self.case))
-        _, pullback = view.run(self._wide, dict(self.case.constants), dict(self.case.sizes))
+        _, pullback = view.run(self.case.point(self._wide))
         return self.point(lambda *dy: pullback(*(np.asarray(d, float) for d in dy)))
 
     @cached_property
-    def exact(self) -> Point:
+    def exact(self) -> Asked:
         """The point with the derived pullback in 50-digit arithmetic."""
         view, cotangents = view_of(self.spec, self.case), self.arrays.cotangents
 
@@ -113,11 +113,8 @@ class Site:
     def exactly(self, derivation: Derivation, cotangents: Sequence[Array]) -> Exact:
         """Return what a derivation gives in 50-digit arithmetic, as the definition has it."""
         view, declared = view_of(self.spec, self.case), derivation.program.declared
-        given = dict(zip(declared.seeded, cotangents, strict=True))
-        return evaluate_exactly(
-            derivation, view.to_definition(self.arrays.tensors), dict(self.case.constants),
-            dict(self.case.sizes), tuple(view.to_definition(given).values()),
-        )  # fmt: skip
+        point = view.inside(self.case.point(self.arrays.tensors))
+        return evaluate_exactly(derivation, point, view.given(declared.seeded, cotangents))
 
     @property
     def terms(self) -> int:
@@ -135,11 +132,11 @@ class Site:
         gradients = self.derived.gradients.values()
         if not all(np.all(np.isfinite(g)) for g in gradients):
             return False
-        place = sides.Point(
-            seen(oracle, view_of(self.spec, self.case)), self._wide, dict(self.case.constants),
-            dict(self.case.sizes), self.spec.differentiable, self.case.dtype, self.case.seed,
+        around = Vicinity(
+            seen(oracle, view_of(self.spec, self.case)), self.case.point(self._wide),
+            self.spec.differentiable, self.case.dtype, self.case.seed,
         )  # fmt: skip
-        return not sides.on_a_kink(place)
+        return not on_a_kink(around)
 
 
 def _some(array: Array, value: float) -> Array:

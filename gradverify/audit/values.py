@@ -6,7 +6,7 @@ from math import prod
 
 import numpy as np
 
-from gradverify.audit.fault import Array, Change, Fault, Gradients, Point, of_one, of_values
+from gradverify.audit.fault import Array, Asked, Change, Fault, Gradients, of_one, of_values
 from gradverify.notation.tree import text
 from gradverify.spec import Spec
 
@@ -40,24 +40,24 @@ def _scaling(factor: float) -> Change:
     return lambda g, _: g * factor
 
 
-def _times(amount: Callable[[Point], float]) -> Change:
+def _times(amount: Callable[[Asked], float]) -> Change:
     return lambda g, point: g * amount(point)
 
 
 def _counted(spec: Spec, tensor: str) -> Iterator[Fault]:
     """Yield sums for means and means for sums, over one dimension or two, and N-1 for N."""
 
-    def count(names: tuple[str, ...]) -> Callable[[Point], float]:
+    def count(names: tuple[str, ...]) -> Callable[[Asked], float]:
         return lambda point: float(prod(point.sizes.get(n, 1) for n in names))
 
-    def unbiased(name: str) -> Callable[[Point], float]:
-        def ratio(point: Point) -> float:
+    def unbiased(name: str) -> Callable[[Asked], float]:
+        def ratio(point: Asked) -> float:
             n = point.sizes.get(name, 1)
             return n / (n - 1) if n > 1 else 1.0
 
         return ratio
 
-    def inverse(amount: Callable[[Point], float]) -> Callable[[Point], float]:
+    def inverse(amount: Callable[[Asked], float]) -> Callable[[Asked], float]:
         return lambda point: 1 / amount(point)
 
     for names in (*((d,) for d in spec.dims), *combinations(spec.dims, 2)):
@@ -106,7 +106,7 @@ def _some(tensor: str) -> Iterator[Fault]:
         return {"first": 0, "last": size - 1, "middle": int(0.6 * size)}[way]
 
     def changed(way: str, factor: float) -> Change:
-        def change(g: Array, _: Point) -> Array:
+        def change(g: Array, _: Asked) -> Array:
             flat = g.reshape(-1).copy()
             flat[position(way, g.size)] *= factor
             return flat.reshape(g.shape)
@@ -135,7 +135,7 @@ def _swapped(spec: Spec) -> Iterator[Fault]:
         if shapes[a] != shapes[b] or spec.ones.get(a) != spec.ones.get(b):
             continue
 
-        def swapped(point: Point, a: str = a, b: str = b) -> Gradients:
+        def swapped(point: Asked, a: str = a, b: str = b) -> Gradients:
             g = point.gradients
             if a not in g or b not in g or np.shape(g[a]) != np.shape(g[b]):
                 return g  # one may be of size 1 where the other is of size N
@@ -155,21 +155,21 @@ def _of_cotangents(spec: Spec) -> Iterator[Fault]:
     )  # fmt: skip
     for way, what, change in ways:
 
-        def altered(point: Point, change: Callable[[Array], Array] = change) -> Gradients:
+        def altered(point: Asked, change: Callable[[Array], Array] = change) -> Gradients:
             return dict(point.pullback(*map(change, point.cotangents)))
 
         yield of_values("cotangent", f"cotangent:{way}", "cotangent", what, altered)
     outputs = spec.differentiable_outputs
     for k, output in enumerate(outputs if len(outputs) > 1 else ()):
 
-        def without(point: Point, k: int = k) -> Gradients:
+        def without(point: Asked, k: int = k) -> Gradients:
             given = [0 * dy if j == k else dy for j, dy in enumerate(point.cotangents)]
             return dict(point.pullback(*given))
 
         yield of_values("missing path", f"missing path:from:{output}", "missing path",
                         f"the cotangent of {output} is ignored", without)  # fmt: skip
 
-    def doubled(point: Point) -> Gradients:
+    def doubled(point: Asked) -> Gradients:
         wrong = sum(float(np.sum(dy)) for dy in point.cotangents) < 0
         return {k: 2 * g if wrong else g for k, g in point.gradients.items() if g is not None}
 

@@ -18,6 +18,7 @@ from gradverify.calculus.emit import PLAIN, Emitter, Lines, Mode, function_name,
 from gradverify.calculus.gradient import gradient_program
 from gradverify.calculus.noise import BLOCK, Noise
 from gradverify.calculus.outside import Outside
+from gradverify.calculus.point import Point
 from gradverify.calculus.products import einsum
 from gradverify.calculus.repeated import repeated
 from gradverify.errors import SpecError
@@ -36,8 +37,7 @@ DRAWS_AT_ONCE = 8
 class Oracle:
     """What a definition says a layer computes: forward, vjp and jvp as NumPy functions.
 
-    All take `tensors` (inputs and parameters by name), `constants` and `sizes` by name and
-    compute in the dtype of the first floating tensor.
+    All compute at a point, in the dtype of its first floating tensor.
     """
 
     program: Program
@@ -101,47 +101,33 @@ class Oracle:
         return {n: names[n] for n in sorted(self.program.declared.sizes - {*constants})
                 if n in names}  # fmt: skip
 
-    def _arguments(
-        self, tensors: Mapping[str, Array], constants: Mapping[str, Any], sizes: Mapping[str, int]
-    ) -> dict[str, Any]:
-        dims = {n: sizes[n] for n in self.program.declared.sizes if n not in constants}
-        renamed = variables(self.derivation)
-        return {renamed.get(k, k): v for k, v in {**tensors, **constants, **dims}.items()}
+    def _arguments(self, point: Point) -> dict[str, Any]:
+        dims = {n: point.sizes[n] for n in self.program.declared.sizes if n not in point.constants}
+        renamed, given = variables(self.derivation), {**point.tensors, **point.constants, **dims}
+        return {renamed.get(k, k): v for k, v in given.items()}
 
     def run(
-        self,
-        tensors: Mapping[str, Array],
-        constants: Mapping[str, Any],
-        sizes: Mapping[str, int],
-        mode: Mode = PLAIN,
-        **tools: Any,
+        self, point: Point, mode: Mode = PLAIN, **tools: Any
     ) -> tuple[tuple[Array, ...], Callable[..., dict[str, Array]]]:
         """Return (outputs, pullback); the pullback returns the gradients by name.
 
         `tools` are what the mode needs: `noise` or `switches`.
         """
-        dtype = _dtype(self.program, tensors)
-        outputs, pullback = self._called(tensors, constants, sizes, mode, **tools)
+        dtype = _dtype(self.program, point)
+        outputs, pullback = self._called(point, mode, **tools)
 
         def checked(*cotangents: Array) -> dict[str, Array]:
-            with _quiet(constants):
+            with _quiet(point):
                 gradients = pullback(*cotangents)
             return {k: np.asarray(g, dtype) for k, g in gradients.items()}
 
         return tuple(np.asarray(y, dtype) for y in outputs), checked
 
     def _called(
-        self,
-        tensors: Mapping[str, Array],
-        constants: Mapping[str, Any],
-        sizes: Mapping[str, int],
-        mode: Mode = PLAIN,
-        **tools: Any,
+        self, point: Point, mode: Mode = PLAIN, **tools: Any
     ) -> tuple[tuple[Array, ...], Callable[..., dict[str, Array]]]:
-        with _quiet(constants):
-            outputs, pullback = self._function("vjp", mode)(
-                **self._arguments(tensors, constants, sizes), **tools
-            )
+        with _quiet(point):
+            outputs, pullback = self._function("vjp", mode)(**self._arguments(point), **tools)
         return outputs if isinstance(outputs, tuple) else (outputs,), pullback
 
     @cached_property
@@ -150,9 +136,7 @@ class Oracle:
 
     def noisy(
         self,
-        tensors: Mapping[str, Array],
-        constants: Mapping[str, Any],
-        sizes: Mapping[str, int],
+        point: Point,
         cotangents: Sequence[Array],
         noise: Noise,
         draws: int,
@@ -160,42 +144,32 @@ class Oracle:
     ) -> Iterator[tuple[tuple[Array, ...], dict[str, Array]]]:
         """Yield outputs and gradients under so many draws of random rounding, several at once
         where arrays are small."""
-        at_once = min(DRAWS_AT_ONCE, most_at_once((*tensors.values(), *cotangents)))
+        at_once = min(DRAWS_AT_ONCE, most_at_once((*point.tensors.values(), *cotangents)))
         for first in range(0, draws, at_once):
             count = min(at_once, draws - first)
             if count > 1:
-                yield from self._several.run(
-                    tensors, constants, sizes, cotangents, count, mode, noise=noise
-                )
+                yield from self._several.run(point, cotangents, count, mode, noise=noise)
             else:
-                outputs, pullback = self.run(tensors, constants, sizes, mode, noise=noise)
+                outputs, pullback = self.run(point, mode, noise=noise)
                 yield outputs, pullback(*cotangents)
 
-    def kept(
-        self, tensors: Mapping[str, Array], constants: Mapping[str, Any], sizes: Mapping[str, int]
-    ) -> dict[str, Array]:
+    def kept(self, point: Point) -> dict[str, Array]:
         """Return the outputs, and the tensors of the forward that the pullback reads, by name."""
-        outputs, pullback = self._called(tensors, constants, sizes)
+        outputs, pullback = self._called(point)
         found = dict(zip(self.program.declared.wanted, outputs, strict=True))
         found |= inspect.getclosurevars(pullback).nonlocals
         return {k: np.asarray(v) for k, v in found.items() if hasattr(v, "dtype")}
 
-    def jvp(
-        self,
-        tensors: Mapping[str, Array],
-        tangents: Mapping[str, Array],
-        constants: Mapping[str, Any],
-        sizes: Mapping[str, int],
-    ) -> tuple[Array, ...]:
+    def jvp(self, point: Point, tangents: Mapping[str, Array]) -> tuple[Array, ...]:
         """Return the tangents of the outputs along `tangents` (one for every tensor of wrt).
 
         An output that is a buffer's next value has none.
         """
         names = self.derivation.tangents
         given = {names[k]: v for k, v in tangents.items() if k in names}
-        with _quiet(constants):
-            outputs = self._function("jvp")(**self._arguments(tensors, constants, sizes), **given)
-        dtype = _dtype(self.program, tensors)
+        with _quiet(point):
+            outputs = self._function("jvp")(**self._arguments(point), **given)
+        dtype = _dtype(self.program, point)
         return tuple(np.asarray(y, dtype) for y in outputs)
 
 
@@ -215,9 +189,7 @@ class Several:
 
     def run(
         self,
-        tensors: Mapping[str, Array],
-        constants: Mapping[str, Any],
-        sizes: Mapping[str, int],
+        point: Point,
         cotangents: Sequence[Array],
         count: int,
         mode: Mode = PLAIN,
@@ -230,10 +202,9 @@ class Several:
             return np.broadcast_to(array, (count, *array.shape))
 
         integers = self.oracle.program.declared.integers
-        given = {k: v if k in integers else each(v) for k, v in tensors.items()}
-        outputs, pullback = self.oracle.run(
-            {**given, **apart}, constants, {**sizes, self.size: count}, mode, **tools
-        )
+        given = {k: v if k in integers else each(v) for k, v in point.tensors.items()}
+        often = Point({**given, **apart}, point.constants, {**point.sizes, self.size: count})
+        outputs, pullback = self.oracle.run(often, mode, **tools)
         gradients = pullback(*map(each, cotangents))
         for k in range(count):
             yield tuple(y[k] for y in outputs), {t: g[k] for t, g in gradients.items()}
@@ -252,7 +223,7 @@ _NUMPY.__dict__["einsum"] = einsum
 
 
 @contextmanager
-def _quiet(constants: Mapping[str, Any]) -> Iterator[None]:
+def _quiet(point: Point) -> Iterator[None]:
     """Let arrays overflow silently; SpecError where Python's own numbers, the constants, do."""
     try:
         with np.errstate(all="ignore"):
@@ -261,12 +232,12 @@ def _quiet(constants: Mapping[str, Any]) -> Iterator[None]:
         # math.log(-1) is a ValueError, and so is a wrong shape, which would be a defect of ours.
         if isinstance(error, ValueError) and not re.search("domain|expected a", str(error)):
             raise
-        values = ", ".join(f"{k}={v}" for k, v in constants.items())
+        values = ", ".join(f"{k}={v}" for k, v in point.constants.items())
         raise SpecError(f"the definition is not finite at {values} ({error})") from None
 
 
-def _dtype(program: Program, tensors: Mapping[str, Array]) -> np.dtype[Any]:
-    floats = [v for k, v in tensors.items() if k not in program.declared.integers]
+def _dtype(program: Program, point: Point) -> np.dtype[Any]:
+    floats = [v for k, v in point.tensors.items() if k not in program.declared.integers]
     return floats[0].dtype if floats else np.dtype(float)
 
 

@@ -13,6 +13,7 @@ import sympy
 
 from gradverify.calculus.code import ScalarCode
 from gradverify.calculus.derive import Derivation, Order, Step
+from gradverify.calculus.point import Point
 from gradverify.calculus.time import ordered_index
 from gradverify.notation.dims import evaluate
 from gradverify.notation.schedule import Block
@@ -35,7 +36,7 @@ def cost(derivation: Derivation, sizes: Mapping[str, Any]) -> int:
 
 @dataclass
 class Exact:
-    """One evaluation at concrete tensors, constants and sizes.
+    """One evaluation at a point.
 
     `outputs` and `gradients` are object arrays of mpmath numbers with DIGITS digits;
     `magnitudes` are the same gradients with absolute values added up.
@@ -46,20 +47,14 @@ class Exact:
     magnitudes: dict[str, Array]
 
 
-def evaluate_exactly(
-    derivation: Derivation,
-    tensors: Mapping[str, Array],
-    constants: Mapping[str, Any],
-    sizes: Mapping[str, int],
-    cotangents: Sequence[Array],
-) -> Exact:
+def evaluate_exactly(derivation: Derivation, point: Point, cotangents: Sequence[Array]) -> Exact:
     """Evaluate forward and vjp of a derivation in 50-digit arithmetic.
 
     Without `wrt` there are no gradients, and no cotangents are needed. Every float given is
     taken as the exact number it is. An interpreter of its own, so that
     it also checks the compiled NumPy.
     """
-    run = _Run(derivation, tensors, constants, sizes)
+    run = _Run(derivation, point)
     run.order(derivation.forward)
     wanted = derivation.program.declared.wanted
     outputs = tuple(run.values[y] for y in wanted)
@@ -89,23 +84,18 @@ def _backward(run: "_Run", cotangents: Sequence[Array], *, absolute: bool) -> di
 
 
 class _Run:
-    def __init__(
-        self,
-        derivation: Derivation,
-        tensors: Mapping[str, Array],
-        constants: Mapping[str, Any],
-        sizes: Mapping[str, int],
-    ) -> None:
+    def __init__(self, derivation: Derivation, point: Point) -> None:
         self.derivation = derivation
         self.context = mpmath.mp.clone()
         self.context.dps = DIGITS
-        self.sizes = {**sizes, **{k: v for k, v in constants.items() if isinstance(v, int)}}
-        numbers = {**self.sizes, **constants}
+        integers = {k: v for k, v in point.constants.items() if isinstance(v, int)}
+        self.sizes = {**point.sizes, **integers}
+        numbers = {**self.sizes, **point.constants}
         self.numbers_by_name = {k: self.context.mpf(v) for k, v in numbers.items()}
-        integers = derivation.program.declared.integers
+        indices = derivation.program.declared.integers
         self.values: dict[str, Array] = {
-            k: np.asarray(v) if k in integers else self.numbers(np.asarray(v))
-            for k, v in tensors.items()
+            k: np.asarray(v) if k in indices else self.numbers(np.asarray(v))
+            for k, v in point.tensors.items()
         }
         self.absolute = False
         outside = derivation.program.declared.outside

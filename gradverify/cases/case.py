@@ -1,11 +1,14 @@
 """One case as data: `str(case)` is one line, which `parse_case` reads back; and simpler ones."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
+import numpy as np
+
+from gradverify.calculus.point import Point
 from gradverify.declare import DTYPES
 from gradverify.errors import UsageError
 from gradverify.spec import Spec
@@ -61,6 +64,10 @@ class Case:
     def at(self) -> dict[str, Any]:
         """Sizes and constants by name."""
         return {**dict(self.sizes), **dict(self.constants)}
+
+    def point(self, tensors: Mapping[str, np.ndarray[Any, Any]]) -> Point:
+        """Return where a definition is computed that is given these tensors."""
+        return Point(tensors, dict(self.constants), dict(self.sizes))
 
     @property
     def ordinary(self) -> bool:

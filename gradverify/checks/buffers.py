@@ -78,9 +78,8 @@ def _kept(trial: Trial, buffer: str) -> bool:
         for k in range(1, ELSEWHERE + 1)
     )
     for at in (trial, *(replace(trial, case=case) for case in elsewhere)):
-        point = at.point
-        outputs, _ = point.oracle.run(point.tensors, point.constants, point.sizes)
-        if not np.array_equal(outputs[place], point.tensors[buffer]):
+        outputs, _ = at.seen.run(at.point)
+        if not np.array_equal(outputs[place], at.wide.tensors[buffer]):
             return False
     return True
 

@@ -91,7 +91,7 @@ def _moved(trial: Trial) -> tuple[Trial, str] | None:
         chosen = between(low if rng.random() < 0.5 else high)
         given = Arrays(chosen, trial.cotangents)
         moved = replace(trial, given=given)
-        if ties(moved.point)[1]:
+        if ties(moved.vicinity)[1]:
             return moved, f", met on the way to the values of seed={trial.case.seed + k}"
     return None
 

@@ -12,6 +12,7 @@ import numpy as np
 from gradverify.adapter import Derivative
 from gradverify.calculus.compile import Oracle
 from gradverify.calculus.exact import cost, evaluate_exactly
+from gradverify.calculus.point import Point
 from gradverify.cases import (
     Array,
     Arrays,
@@ -184,9 +185,9 @@ class Offered(Compared):
         return SeenTwice(self.trial.oracle, self.trial.view)
 
     @property
-    def point(self) -> dict[str, Array]:
-        """Where it is taken, in float64: the tensors by name and the cotangents by output."""
-        return _point(self.trial.spec, self.trial.wide)
+    def point(self) -> Point:
+        """Where it is taken, in float64, with the cotangents by output."""
+        return _point(self.trial.spec, self.trial.case, self.trial.wide)
 
     def _reference(self, draws: int) -> Reference:
         trial = self.trial
@@ -231,16 +232,14 @@ class Offered(Compared):
         if cost(derivation, trial.case.at) > EXACT_COST:
             return None
         along = trial.view.to_definition(self.wide_along)
-        found = evaluate_exactly(derivation, twice.given(self.point), trial.constants, trial.sizes,
-                                 tuple(along.values()))  # fmt: skip
+        found = evaluate_exactly(derivation, twice.inside(self.point), [*along.values()])
         values = twice.second(found.gradients)
         return {k: v.astype(float) for k, v in values.items()}
 
     @property
     def derived(self) -> dict[str, Array]:
         """The derived values, unmeasured."""
-        trial = self.trial
-        _, pullback = self.twice.run(self.point, trial.constants, trial.sizes)
+        _, pullback = self.twice.run(self.point)
         return pullback(*self.wide_along.values())
 
     def within_range(self, tensor: str) -> bool:
@@ -317,9 +316,10 @@ class SecondOrder(Offered):
 KINDS: Mapping[str, type[Offered]] = {"forward_mode": Tangents, "second_order": SecondOrder}
 
 
-def _point(spec: Spec, wide: Arrays) -> dict[str, Array]:
-    """Return the tensors by name and the cotangents by output."""
-    return wide.tensors | dict(zip(spec.differentiable_outputs, wide.cotangents, strict=True))
+def _point(spec: Spec, case: Case, wide: Arrays) -> Point:
+    """Return where gradients are computed: at the tensors and, by output, the cotangents."""
+    cotangents = dict(zip(spec.differentiable_outputs, wide.cotangents, strict=True))
+    return case.point(wide.tensors | cotangents)
 
 
 # The forward mode and the double backward of all layers of a spec have it in common.
@@ -328,7 +328,7 @@ def _reference(
     spec: Spec, oracle: Oracle, case: Case, given: Arrays | None, draws: int
 ) -> Reference:
     seeds = tuple(np.asarray(v, float) for v in draw_tangents(spec, case).values())
-    point = _point(spec, widened(given or draw(spec, case)))
+    point = _point(spec, case, widened(given or draw(spec, case)))
     return _derive(spec, oracle, case, point, seeds, draws)
 
 
@@ -336,7 +336,7 @@ def _derive(
     spec: Spec,
     oracle: Oracle,
     case: Case,
-    point: dict[str, Array],
+    point: Point,
     seeds: tuple[Array, ...],
     draws: int,
 ) -> Reference:
@@ -344,6 +344,6 @@ def _derive(
     loosest = max(spec.allow.values(), default=None)
     declared = {f"d{k}": loosest for k in (*spec.differentiable, *spec.outputs)} if loosest else {}
     return reference(
-        SeenTwice(oracle, view_of(spec, case), bare=is_large(spec)), point,
-        dict(case.constants), dict(case.sizes), seeds, case.dtype, case.seed, declared, draws,
+        SeenTwice(oracle, view_of(spec, case), bare=is_large(spec)), point, seeds, case.dtype,
+        case.seed, declared, draws,
     )  # fmt: skip

@@ -40,9 +40,7 @@ def absent(spec: Spec) -> str | None:
         if (usable := settled(spec, oracle, case)) is None:
             continue
         trial = Trial(layer, usable, oracle)
-        _, pullback = seen(flowing, trial.view).run(
-            trial.wide.tensors, trial.constants, trial.sizes
-        )
+        _, pullback = seen(flowing, trial.view).run(trial.point)
         allowed = trial.reference.allowed_gradients
         for name, gradient in pullback(*trial.wide.cotangents).items():
             off = np.abs(gradient - trial.reference.gradients[name])

@@ -37,7 +37,7 @@ class Subgradients:
 
     @cached_property
     def _tied(self) -> tuple[Switches, list[Tie]]:
-        return ties(self.trial.point)
+        return ties(self.trial.vicinity)
 
     @property
     def ties(self) -> list[Tie]:
@@ -52,11 +52,9 @@ class Subgradients:
                 forced[tie.kink] = np.array(self._tied[0].sides[tie.kink], float)
             pairs = zip(shares, tie.sides, strict=True)
             forced[tie.kink][tie.place] = sum(w * side for w, side in pairs)
-        point = self.trial.point
-        outputs, pullback = point.oracle.run(
-            point.tensors, point.constants, point.sizes, SWITCHES, switches=Switches(forced)
-        )
-        return outputs, pullback(*self.trial.wide.cotangents)
+        trial = self.trial
+        outputs, pullback = trial.seen.run(trial.point, SWITCHES, switches=Switches(forced))
+        return outputs, pullback(*trial.wide.cotangents)
 
     def _chosen(self, numbers: Sequence[int]) -> list[Array]:
         pairs = zip(self.ties, numbers, strict=True)
@@ -84,7 +82,7 @@ class Subgradients:
     @cached_property
     def jumps(self) -> bool:
         """Whether some side has other outputs, or none that are finite."""
-        part = min(JUMP * self.trial.point.amplitude, MOST_JUMP)
+        part = min(JUMP * self.trial.vicinity.amplitude, MOST_JUMP)
         base = self.usual[0][0]
         for outputs, gradients in self.usual:
             if not all(np.all(np.isfinite(g)) for g in gradients.values()):
@@ -97,11 +95,11 @@ class Subgradients:
     @cached_property
     def nearby(self) -> list[Trial]:
         """Trials to both sides, near enough to have the same rounding."""
-        point, cotangents = self.trial.point, self.trial.wide.cotangents
+        around, cotangents = self.trial.vicinity, self.trial.wide.cotangents
         rng = np.random.default_rng([self.trial.case.seed, 9])
         return [
-            replace(self.trial, given=Arrays(self.trial.within(moved), cotangents))
-            for moved in point.shifts(ASIDE * point.amplitude, rng)
+            replace(self.trial, given=Arrays(self.trial.within(moved.tensors), cotangents))
+            for moved in around.shifts(ASIDE * around.amplitude, rng)
         ]
 
     def rounding(self, tensor: str) -> tuple[float, float]:

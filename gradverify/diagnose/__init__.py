@@ -20,7 +20,6 @@ from gradverify.diagnose.sample import Evidence, Sample, gradient_sample, output
 from gradverify.diagnose.where import Condition
 from gradverify.numerics.finite_difference import Estimate
 from gradverify.trial import Call, LayerRaised, Trial, call
-from gradverify.view import seen as viewed
 
 UNEXPLAINED = Cause(
     "unexplained",
@@ -314,15 +313,12 @@ def _errors(sample: Sample, name: str, largest: float) -> tuple[list[float], lis
 def _error(sample: Sample, name: str, value: float) -> tuple[float, float]:
     """Return the largest error with another value of a constant, and what is right at most."""
     trial = sample.trial
-    assert trial.oracle is not None
     constants = {**trial.constants, name: value}
     given = {k: np.array(v) for k, v in trial.wide.tensors.items()}
     found = call(trial.layer, given, constants, [np.array(dy) for dy in trial.wide.cotangents])
     if not isinstance(found, Call):
         return np.nan, np.nan
-    outputs, pullback = viewed(trial.oracle, trial.view).run(
-        trial.wide.tensors, constants, trial.sizes
-    )
+    outputs, pullback = trial.seen.run(replace(trial.point, constants=constants))
     if sample.tensor in trial.spec.differentiable:
         got, expected = found.gradients.get(sample.tensor), pullback(*trial.wide.cotangents)
         right = expected[sample.tensor]

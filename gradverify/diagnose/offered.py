@@ -4,7 +4,7 @@ Both are sums over the directions, the cotangents and the paths of what is deriv
 missing, scaled or of the wrong sign, or the right numbers stand in other places.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 
@@ -151,23 +151,17 @@ def _part(what: str, part: Callable[[Sample], Array]) -> Scaled:
 def _of_direction(kind: type[Offered], tensor: str, sample: Sample) -> Array:
     one = kind(sample.trial)
     seeds = {k: v if k == tensor else np.zeros_like(v) for k, v in one.wide_along.items()}
-    return _values(one, one.twice, {}, one.point, seeds)[sample.tensor]
+    _, pullback = one.twice.run(one.point)
+    return pullback(*seeds.values())[sample.tensor]
 
 
 def _of_cotangent(kind: type[Offered], output: str, sample: Sample) -> Array:
     one = kind(sample.trial)
     others = {y for y in one.trial.spec.differentiable_outputs if y != output}
-    point = {k: np.zeros_like(v) if k in others else v for k, v in one.point.items()}
-    return _values(one, one.twice, {}, point, one.wide_along)[sample.tensor]
-
-
-def _values(
-    one: Offered, twice: SeenTwice, weights: Mapping[str, float], point: Mapping[str, Array],
-    seeds: Mapping[str, Array],
-) -> dict[str, Array]:  # fmt: skip
-    constants = {**one.trial.constants, **weights}
-    _, pullback = twice.run(point, constants, one.trial.sizes)
-    return pullback(*seeds.values())
+    tensors = one.point.tensors.items()
+    silent = {k: np.zeros_like(v) if k in others else v for k, v in tensors}
+    _, pullback = one.twice.run(replace(one.point, tensors=silent))
+    return pullback(*one.wide_along.values())[sample.tensor]
 
 
 @lru_cache(maxsize=8)
@@ -197,7 +191,9 @@ def _paths(kind: type[Offered], one: Offered, tensor: str) -> Iterator[Scaled]:
             assert other.trial.oracle is not None
             twice = SeenTwice(other.trial.oracle, other.trial.view, made.oracle)
             weights = {**made.plain, **{t.weight: factor for t in terms}}
-            return _values(other, twice, weights, other.point, other.wide_along)[sample.tensor]
+            constants = {**other.trial.constants, **weights}
+            _, pullback = twice.run(replace(other.point, constants=constants))
+            return pullback(*other.wide_along.values())[sample.tensor]
 
         yield Scaled(at, partial(told, f"in {one.key(tensor)}, the path through {place}"))
 

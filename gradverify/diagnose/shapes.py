@@ -1,6 +1,7 @@
 """Causes in the array itself: transposed, reversed, summed over an axis, that of another tensor."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import combinations, permutations
 from typing import Any
 
@@ -11,7 +12,6 @@ from gradverify.diagnose.cause import Cause, Instead
 from gradverify.diagnose.sample import CLOSELY, Sample
 from gradverify.numerics.allowance import FACTOR, reference, unit_roundoff
 from gradverify.trial import Call, call
-from gradverify.view import seen
 
 # One rounded step does at least this fraction of what the rounding of all of them does.
 SINGLE = 1e-2
@@ -94,10 +94,7 @@ def own_elements(sample: Sample) -> Iterator[Instead]:
             trial, size = s.trial, s.expected.size
             if size > MOST_DERIVED or trial.wide.cotangents[k].shape != s.expected.shape:
                 return None
-            assert trial.oracle is not None
-            _, pullback = seen(trial.oracle, trial.view).run(
-                trial.wide.tensors, trial.constants, trial.sizes
-            )
+            _, pullback = trial.seen.run(trial.point)
             cotangents = [np.zeros_like(dy) for dy in trial.wide.cotangents]
             found = np.empty(size)
             for i, dy in enumerate(trial.wide.cotangents[k].flat):
@@ -133,11 +130,9 @@ def other_constants(sample: Sample) -> Iterator[Instead]:
 
 def _with_constants(sample: Sample, changed: dict[str, Any]) -> Array | None:
     trial = sample.trial
-    assert trial.oracle is not None
-    oracle = seen(trial.oracle, trial.view)
     try:
-        outputs, pullback = oracle.run(
-            trial.wide.tensors, {**trial.constants, **changed}, trial.sizes
+        outputs, pullback = trial.seen.run(
+            replace(trial.point, constants={**trial.constants, **changed})
         )
         if sample.tensor in trial.spec.differentiable:
             return pullback(*trial.wide.cotangents)[sample.tensor]
@@ -191,11 +186,7 @@ def _representable(sample: Sample, dtype: str) -> bool:
 def _of_rounding(sample: Sample, dtype: str) -> float:
     """Return the error as a fraction of what rounding in a dtype may do."""
     trial = sample.trial
-    assert trial.oracle is not None
-    found = reference(
-        seen(trial.oracle, trial.view), trial.wide.tensors, trial.constants, trial.sizes,
-        trial.wide.cotangents, dtype, trial.case.seed,
-    )  # fmt: skip
+    found = reference(trial.seen, trial.point, trial.wide.cotangents, dtype, trial.case.seed)
     allowance = (found.allowed_gradients | found.allowed_outputs)[sample.tensor]
     # All of it is small beside the terms: a gross error is none of rounding.
     allowed = min(allowance.value, 100 * unit_roundoff(dtype) * allowance.terms)
@@ -206,7 +197,6 @@ def _erratic(sample: Sample) -> bool:
     """Whether the error changes when inputs do by a little, as rounding does; the error of a
     wrong formula changes as little as they do."""
     trial = sample.trial
-    assert trial.oracle is not None
     rng = np.random.default_rng([trial.case.seed, 8])
     moved = trial.within({
         k: v * (1 + NUDGE * rng.standard_normal(v.shape)) if k in trial.spec.differentiable else v
@@ -217,7 +207,7 @@ def _erratic(sample: Sample) -> bool:
     found = call(trial.layer, given, trial.constants, cotangents)
     if not isinstance(found, Call):
         return False
-    outputs, pullback = seen(trial.oracle, trial.view).run(moved, trial.constants, trial.sizes)
+    outputs, pullback = trial.seen.run(trial.case.point(moved))
     name, names = sample.tensor, trial.spec.outputs
     if sample.of_gradient:
         got, right = found.gradients.get(name), pullback(*trial.wide.cotangents)[name]

@@ -241,7 +241,7 @@ def _of_terms(full: Oracle, change: Callable[[Array], Array]) -> Callable[[Sampl
         trial = sample.trial
         if trial.view.changes:
             return None
-        _, pullback = full.run(trial.wide.tensors, trial.constants, trial.sizes)
+        _, pullback = full.run(trial.point)
         found = change(pullback(*trial.wide.cotangents)[sample.tensor])
         return found if found.shape == sample.got.shape else None
 
@@ -307,19 +307,16 @@ def _known(oracle: Oracle, case: Case) -> dict[Change, dict[str, Array]]:
 def _computed(
     made: Weighted, sample: Sample, changes: Sequence[Change]
 ) -> Iterator[dict[str, Array]]:
-    trial, spec = sample.trial, sample.trial.spec
-    tensors = trial.view.to_definition(trial.wide.tensors)
-    named = dict(zip(spec.differentiable_outputs, trial.wide.cotangents, strict=True))
-    cotangents = [*trial.view.to_definition(named).values()]
-    at_once = most_at_once((*tensors.values(), *cotangents))
+    trial, spec, view = sample.trial, sample.trial.spec, sample.trial.view
+    point = view.inside(trial.point)
+    cotangents = view.given(spec.differentiable_outputs, trial.wide.cotangents)
+    at_once = most_at_once((*point.tensors.values(), *cotangents))
     for first in range(0, len(changes), at_once):
         some = [made.plain | dict(change) for change in changes[first : first + at_once]]
         apart = {w: np.array([weights[w] for weights in some]) for w in made.plain}
-        for outputs, gradients in made.several.run(
-            tensors, trial.constants, trial.sizes, cotangents, len(some), apart=apart
-        ):
+        for outputs, gradients in made.several.run(point, cotangents, len(some), apart=apart):
             results = dict(zip(spec.outputs, outputs, strict=True))
-            yield trial.view.to_layer(results) | trial.view.to_layer(gradients)
+            yield view.to_layer(results | gradients)
 
 
 def _near(sample: Sample, terms: Sequence[Term]) -> list[Term]:

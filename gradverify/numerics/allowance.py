@@ -6,14 +6,16 @@ right implementation in another order of operations may differ by.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
 
 from gradverify.calculus.compile import ABSOLUTE
+from gradverify.calculus.emit import PLAIN, Mode
 from gradverify.calculus.noise import Noise
+from gradverify.calculus.point import Point
 from gradverify.notation.statements import Program
 
 Array = np.ndarray[Any, Any]
@@ -49,13 +51,15 @@ class Computes(Protocol):
     def program(self) -> Program:
         """The definition's program."""
 
-    @property
-    def run(self) -> Callable[..., tuple[tuple[Array, ...], Callable[..., dict[str, Array]]]]:
-        """What `Oracle.run` does."""
+    def run(
+        self, point: Point, mode: Mode = PLAIN, **tools: Any
+    ) -> tuple[tuple[Array, ...], Callable[..., dict[str, Array]]]:
+        """Return what `Oracle.run` does."""
 
-    @property
-    def noisy(self) -> Callable[..., Iterator[tuple[tuple[Array, ...], dict[str, Array]]]]:
-        """What `Oracle.noisy` does."""
+    def noisy(
+        self, point: Point, cotangents: Sequence[Array], noise: Noise, draws: int
+    ) -> Iterator[tuple[tuple[Array, ...], dict[str, Array]]]:
+        """Yield what `Oracle.noisy` does."""
 
 
 @dataclass(frozen=True)
@@ -130,9 +134,7 @@ def underflow(dtype: str, *factors: Iterable[Array]) -> float:
 
 def reference(
     oracle: Computes,
-    tensors: Mapping[str, Array],
-    constants: Mapping[str, Any],
-    sizes: Mapping[str, int],
+    point: Point,
     cotangents: Sequence[Array],
     dtype: str,
     seed: int,
@@ -141,15 +143,15 @@ def reference(
 ) -> Reference:
     """Return the oracle's results in float64 and the allowances for an implementation in `dtype`.
 
-    `tensors` and `cotangents` are in float64 (exactly what the layer gets, widened). `declared`
+    The tensors and cotangents are in float64 (exactly what the layer gets, widened). `declared`
     has, by output and by "d" and the name of a tensor, what fraction of its terms is allowed at
     least, and why; `draws` is how often the rounding is drawn, where the tensors are not so large
     that once is enough.
     """
-    outputs, pullback = oracle.run(tensors, constants, sizes)
+    outputs, pullback = oracle.run(point)
     gradients = pullback(*cotangents)
     del pullback  # with all that it keeps of the forward
-    _, absolute = oracle.run(tensors, constants, sizes, ABSOLUTE)
+    _, absolute = oracle.run(point, ABSOLUTE)
     terms = {k: _largest(t) for k, t in absolute(*cotangents).items()}
     del absolute
     results = (*outputs, *gradients.values())
@@ -163,14 +165,14 @@ def reference(
     # Outputs and gradients have names of their own; one that is both never occurs.
     with np.errstate(all="ignore"):
         # A constant is rounded as well, and one that is tiny in few digits.
-        rounded = {k: _rounded(v, dtype) for k, v in constants.items()}
-        if rounded != constants:
-            other, other_pullback = oracle.run(tensors, rounded, sizes)
+        rounded = {k: _rounded(v, dtype) for k, v in point.constants.items()}
+        if rounded != point.constants:
+            other, other_pullback = oracle.run(replace(point, constants=rounded))
             moved = dict(zip(names, other, strict=True)) | other_pullback(*cotangents)
             for name, base in (*zip(names, outputs, strict=True), *gradients.items()):
                 spread[name] = _largest(moved[name] - base)
         often = min(draws, 1) if few and draws <= DRAWS else draws
-        for noisy, drawn in oracle.noisy(tensors, constants, sizes, cotangents, noise, often):
+        for noisy, drawn in oracle.noisy(point, cotangents, noise, often):
             for name, base, value in (
                 *zip(names, outputs, noisy, strict=True),
                 *((k, gradients[k], drawn[k]) for k in gradients),
@@ -178,7 +180,7 @@ def reference(
                 distance = _largest(value - base) * unit / amplitude
                 spread[name] = max(spread[name], distance)
 
-    smallest = underflow(dtype, tensors.values(), cotangents)
+    smallest = underflow(dtype, point.tensors.values(), cotangents)
 
     def allowance(key: str, name: str, size: float) -> Allowance:
         value = FACTOR * (spread[name] + unit * size + smallest)

@@ -7,6 +7,7 @@ import torch
 from measure import seconds
 
 from gradverify import catalog
+from gradverify.calculus.point import Point
 from gradverify.trial import make_oracle
 
 SIZES = {"N": 16, "C": 16, "H": 32, "W": 32, "K": 32, "R": 3, "T": 3}
@@ -34,7 +35,7 @@ def row(dtype):
     given = {k: torch.tensor(a, requires_grad=True) for k, a in tensors.items()}
 
     def derived():
-        (y,), pullback = oracle.run(tensors, CONSTANTS, SIZES)
+        (y,), pullback = oracle.run(Point(tensors, CONSTANTS, SIZES))
         return [y, *pullback(dy).values()]
 
     def torchs():
