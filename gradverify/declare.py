@@ -137,7 +137,8 @@ def Output(shape: str) -> Tensor:
 
 
 def checked_dtypes(dtypes: Sequence[str] | None) -> tuple[str, ...] | None:
-    """Return `dtypes` as a tuple; SpecError names one that is not known."""
+    """Return `dtypes` once each, the widest first, in which most cases are; SpecError names one
+    that is not known."""
     if dtypes is None:
         return None
     if not dtypes:
@@ -145,7 +146,7 @@ def checked_dtypes(dtypes: Sequence[str] | None) -> tuple[str, ...] | None:
     for dtype in dtypes:
         if dtype not in DTYPES:
             raise SpecError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
-    return tuple(dtypes)
+    return tuple(d for d in DTYPES if d in dtypes)
 
 
 def checked_allow(

@@ -13,7 +13,7 @@ from gradverify.asking import Asking, of_size, size_told
 from gradverify.attribution import odd_offered, odd_one_out
 from gradverify.cases import Case, parse_case
 from gradverify.checks import CHECKS
-from gradverify.checks.names import GOOD, NAMES, holds_up
+from gradverify.checks.names import NAMES
 from gradverify.checks.offered import KINDS
 from gradverify.config import PROFILES, Profile, read_config
 from gradverify.declare import checked_dtypes
@@ -26,6 +26,7 @@ from gradverify.findings import finding_for
 from gradverify.ground import ground_of, looked_at, single
 from gradverify.layer import Layer, registered
 from gradverify.result import (
+    GOOD,
     IGNORED,
     CheckResult,
     Finding,
@@ -139,13 +140,13 @@ def verify_layer(
     told_of_cases, coverage = looked_at(ground, spec, asking.asked, asking.left, sizes)
     remarks = [*(size_told(spec, len(asking.asked)) if case is None else ()), *told_of_cases]
     least = 0 if case is not None else least_powered(spec)
+    findings = tuple(_findings(asking, explore=case is None))
     told = (check_result(CHECKS[n], layer, seen.get(n), ground.zero, least) for n in NAMES)
     results = tuple(_with_reason(result, ignored or {}) for result in told)
-    findings = tuple(_findings(asking, explore=case is None))
     compared = any(r.status in GOOD for r in results if r.check in SOURCES)
     if any(f.severity == "error" for f in findings):
         verdict = Verdict.FAILED
-    elif case is None and compared and not any(holds_up(r, bare=oracle is None) for r in results):
+    elif case is None and compared and not any(r.blocks for r in results):
         verdict = Verdict.VERIFIED
     else:
         verdict = Verdict.INCOMPLETE
@@ -239,6 +240,8 @@ def _findings(asking: Asking, *, explore: bool) -> Iterator[Finding]:
             trial = Trial(layer, case, make_oracle(layer.spec), zero, known=known)
             if explore:
                 trial, observation = shrinker.shrunk(trial, CHECKS[name], observation)
+                if observation.severity != told[0][1].severity:
+                    so_far.note(trial.case, observation)  # what was only warned of is wrong
             observation = CHECKS[name].located(trial, observation)
             failing = {at for at, _ in told}
             cause = diagnoses.of(trial, name, observation, failing)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from gradverify.checks.names import holds_up
 from gradverify.jobs import BROKEN, DEFECT
 from gradverify.result import Finding, LayerResult, Status
 
@@ -42,8 +41,7 @@ def outcome_of(result: LayerResult, check: str) -> Outcome:
         return Outcome(Kind.FAILS, _headline(errors), errors)
     if found.status is Status.PASSED:
         return Outcome(Kind.PASSES)
-    bare = any(remark.endswith("without a definition") for remark in result.remarks)
-    if found.status is Status.SKIPPED or not holds_up(found, bare=bare):
+    if found.status is Status.SKIPPED or not found.blocks:
         return Outcome(Kind.SKIPS, found.reason or str(found.status))
     return Outcome(Kind.FAILS, f"{found.status}: {found.reason}".removesuffix(": "))
 

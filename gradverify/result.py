@@ -12,6 +12,10 @@ SCHEMA = 1
 # How the reason of a check starts that the project's settings ignore, and of what a layer need not
 # offer and does not.
 IGNORED, NOT_OFFERED = "ignored: ", "the layer offers no "
+# Without a definition these cannot be asked, and the verdict is "verified without a definition".
+NEED_DEFINITION = ("forward", "symbolic", "kinks")
+# These a layer may be written so that they cannot be asked; the verdict does without them then.
+MAY_BE_UNAVAILABLE = ("exact",)
 
 
 class Status(StrEnum):
@@ -25,6 +29,9 @@ class Status(StrEnum):
     UNAVAILABLE = "unavailable"  # what the check needs (a definition) is not there
     SKIPPED = "skipped"  # not asked, by choice
     ERROR = "error"  # the question could not be put to its end
+
+
+GOOD = (Status.PASSED, Status.NOT_APPLICABLE)
 
 
 class Verdict(StrEnum):
@@ -103,6 +110,18 @@ class CheckResult:
     def ignored(self) -> bool:
         """Whether it was not asked since the project's settings say so, with the reason."""
         return self.status is Status.SKIPPED and self.reason.startswith(IGNORED)
+
+    @property
+    def undefined(self) -> bool:
+        """Whether it was not asked since the spec has no definition."""
+        return self.status is Status.UNAVAILABLE and self.check in NEED_DEFINITION
+
+    @property
+    def blocks(self) -> bool:
+        """Whether it keeps a layer from being verified."""
+        unknown = self.status in (Status.UNAVAILABLE, Status.VACUOUS)
+        needless = unknown and self.check in MAY_BE_UNAVAILABLE
+        return self.status not in GOOD and not (self.ignored or self.undefined or needless)
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,10 @@ from dataclasses import replace
 
 from gradverify.cases import Case, smaller
 from gradverify.checks import CHECKS, Check
-from gradverify.checks.names import NEED_DEFINITION
 from gradverify.checks.observation import Observation
 from gradverify.diagnose.state import STATE
 from gradverify.regular import settled
-from gradverify.result import Status
+from gradverify.result import NEED_DEFINITION, Status
 from gradverify.trial import Trial
 
 # Enough to bring a handful of dimensions down one after the other.
@@ -73,13 +72,12 @@ class Shrinker:
         return trial, seen
 
     def _again(self, trial: Trial, check: Check, seen: Observation) -> Observation | None:
-        """Return how the same question about the same tensor fails in a trial, None if it does
-        not."""
+        """Return how the same question about the same tensor fails in a trial, as gravely at
+        least, None if it does not."""
         for other in self.answers(trial, check.name):
-            if other.outcome is Status.FAILED and (other.question, other.tensor) == (
-                seen.question,
-                seen.tensor,
-            ):
+            same = (other.question, other.tensor) == (seen.question, seen.tensor)
+            graver = other.severity in ("error", seen.severity)
+            if other.outcome is Status.FAILED and same and graver:
                 return other
         return None
 

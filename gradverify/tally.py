@@ -7,10 +7,9 @@ from typing import Any
 
 from gradverify.cases import Case, is_large
 from gradverify.checks import Check
-from gradverify.checks.names import NEED_DEFINITION
 from gradverify.checks.observation import Observation
 from gradverify.layer import Layer
-from gradverify.result import CheckResult, Status, TensorResult
+from gradverify.result import NEED_DEFINITION, CheckResult, Status, TensorResult
 from gradverify.spec import Spec
 
 # A tensor needs this many cases in which a wrong gradient would have shown; one could be luck.
@@ -33,7 +32,8 @@ class Seen:
     """What one check has said so far: all observations' essence, and the failures in full.
 
     A tensor is judged by `least` cases in which a wrong one would have shown; `shown` is whether
-    something was wrong by the definition in any.
+    something was wrong by the definition in any. The failures of a question and tensor are all
+    errors, or all warnings.
     """
 
     least: int = MIN_POWERED
@@ -68,7 +68,8 @@ class Seen:
         # What the layer declines in that many cases it declines in all.
         known = len(self.declined) == self.cases or (told and _choices(case) <= self.met)
         # A slow check that has failed in as many cases has no more to say.
-        failed = max(map(len, self.failures.values()), default=0) >= MIN_POWERED
+        wrong = (told for told in self.failures.values() if told[0][1].severity == "error")
+        failed = max(map(len, wrong), default=0) >= MIN_POWERED
         if check.most is not None and (failed or (self.asked >= check.most and known)):
             return True
         return check.sampled and self.asked >= (sampled if told else MORE * sampled)
@@ -82,7 +83,7 @@ class Seen:
             self.declined[case] = seen.message
             return
         if seen.outcome is Status.FAILED:
-            self.failures[seen.question, seen.tensor].append((case, seen))
+            self._fails(case, seen)
         if seen.tensor is None or seen.outcome is Status.VACUOUS:
             return
         self.met |= _choices(case)
@@ -91,6 +92,15 @@ class Seen:
         old = self.worst.get(seen.tensor)
         if seen.worst is not None and (old is None or seen.worst > (old.worst or 0.0)):
             self.worst[seen.tensor] = seen
+
+    def _fails(self, case: Case, seen: Observation) -> None:
+        """Keep a failure; of a question that is failed, what was only warned of is let go."""
+        told = self.failures[seen.question, seen.tensor]
+        if told and told[0][1].severity != seen.severity:
+            if seen.severity == "warning":
+                return
+            told.clear()
+        told.append((case, seen))
 
 
 def _choices(case: Case) -> set[tuple[str, Any]]:
@@ -126,11 +136,9 @@ def check_result(
     if not seen.asked:
         (reason, _), *_ = seen.absent.most_common(1)
         return CheckResult(check.name, Status.NOT_APPLICABLE, reason, seen.cases, seen.seconds)
-    wrong = {
-        key: told for key, told in seen.failures.items()
-        if any(o.severity == "error" for _, o in told)
-    }  # fmt: skip
-    failing = {tensor for _, tensor in wrong}
+    failing = {
+        tensor for (_, tensor), told in seen.failures.items() if told[0][1].severity == "error"
+    }
     tensors = {}
     for tensor in check.tensors(layer.spec):
         worst = seen.worst.get(tensor)

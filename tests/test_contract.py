@@ -300,6 +300,27 @@ def test_nan_is_refused_where_the_definition_is_finite():
     assert "inf at y[0, 0], where the definition is finite" in told(finding)
 
 
+@pytest.mark.parametrize("dtypes", [("float64", "float16"), ("float16", "float64")])
+def test_nan_that_is_wrong_is_an_error_whatever_else_overflows(dtypes):
+    """A question that is warned of in float16 and failed in float64 is failed, where it is."""
+    square = Spec("square", x=Input("N"), y=Output("N"), definition="y[n] = x[n]**2")
+
+    def forward(x):
+        def pullback(dy):
+            dx = x * 3000 / 3000 * 2 * dy  # beyond float16 for large x
+            if x.dtype == np.float64 and len(x) >= 4:
+                dx[3] = np.nan
+            return {"x": dx}
+
+        return x * x, pullback
+
+    with np.errstate(all="ignore"):
+        (judged,) = verify(Layer(square, forward, dtypes=dtypes), checks=["contract"]).layers
+    found = [(f.severity, f.question, f.index) for f in judged.findings]
+    assert found == [("error", "finite", (3,))]
+    assert "dtype=float64" in judged.findings[0].case
+
+
 def test_nan_is_no_finding_where_nobody_knows():
     """Without a definition the point itself may be bad, so contract says nothing of nan."""
     unknown = Spec("unknown", x=Input("N C"), w=Param("C"), y=Output("N C"))

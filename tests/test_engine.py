@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 
 from gradverify import Input, Layer, Output, Param, Spec, Status, UsageError, Verdict, verify
+from gradverify.cases import Case
+from gradverify.checks.observation import failed, warned
 from gradverify.engine import profile_of, verify_layer
 from gradverify.jobs import Job, run
 from gradverify.loading import catalogue_folder, content_hash, load
+from gradverify.tally import Seen
 from gradverify.workers import WorkerPool
 
 MANY = """
@@ -171,7 +174,6 @@ def test_one_case_can_be_judged_again():
     """The case of a finding, put to the layer alone, gives the same finding and verifies nothing."""
     from gradverify.cases import parse_case
     from gradverify.checks.names import NAMES
-    from gradverify.engine import profile_of, verify_layer
 
     layer = Layer(catalog_like(), halved)
     finding = verify(layer).findings[0]
@@ -258,3 +260,31 @@ def test_of_a_wrong_layer_differences_are_taken_where_an_error_shows():
     assert found["contract"].status is Status.FAILED
     assert found["finite_difference"].tensors["w"].status is Status.FAILED
     assert found["finite_difference"].cases < found["symbolic"].cases / 5
+
+
+def test_a_question_that_fails_is_no_warning_whatever_else_it_warned_of():
+    """What a lower precision only warns of must not hide the error of another, in any order."""
+    warning, error = warned("finite", "x", "inf"), failed("finite", "x", "nan")
+    narrow, wide = Case((("N", 2),), (), dtype="float16"), Case((("N", 3),), ())
+    for told in ([(narrow, warning), (wide, error)], [(wide, error), (narrow, warning)]):
+        seen = Seen()
+        for case, observation in told:
+            seen.note(case, observation)
+        assert seen.failures["finite", "x"] == [(wide, error)]
+
+
+def test_the_order_in_which_dtypes_are_declared_changes_nothing():
+    """Most cases are in the widest, where an error shows best, not in the one named first."""
+    (softmax,) = load(catalogue_folder() / "softmax.py")
+    results = [
+        verify_layer(
+            Layer(softmax.spec, softmax.function, dtypes=dtypes),
+            profile_of("quick"),
+            ["contract"],
+            0,
+        )
+        for dtypes in (["float64", "float32"], ["float32", "float64", "float32"])
+    ]
+    assert results[0].coverage == results[1].coverage
+    told = results[0].coverage.factors["dtype"]
+    assert told["float64"] > told["float32"]

@@ -79,6 +79,20 @@ def test_what_is_ok_is_green():
     assert "dx is dy" in root[0].find("system-out").text
 
 
+@pytest.mark.parametrize(
+    ("check", "status"),
+    [("exact", Status.VACUOUS), ("exact", Status.UNAVAILABLE), ("kinks", Status.UNAVAILABLE)],
+)
+def test_what_a_verdict_does_without_is_skipped(check, status):
+    """A layer is verified without what it cannot be asked: no server may call that a failure."""
+    made = report(layer("a", checks=(CheckResult(check, status, "why"),)))
+    assert made.ok
+    root = read(made)
+    assert root.get("failures") == "0"
+    (skipped,) = root.iter("skipped")
+    assert skipped.get("message") == f"{status}: why"
+
+
 def test_names_that_mean_harm_are_only_names():
     """XML is whole whatever a layer is called: what it cannot hold is shown by its number."""
     root = read(hostile())

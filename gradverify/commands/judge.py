@@ -169,11 +169,12 @@ def _clean(report: "Report") -> bool:
     from gradverify.result import Status, Verdict
 
     unsure = (Status.VACUOUS, Status.UNAVAILABLE, Status.ERROR)
+    checks = [c for x in report.layers for c in x.checks]
     return (
         bool(report.layers)
         and not report.interrupted
         and all(x.verdict is not Verdict.FAILED for x in report.layers)
-        and not any(c.status in unsure for x in report.layers for c in x.checks)
+        and not any(c.status in unsure and not c.undefined for c in checks)
     )
 
 

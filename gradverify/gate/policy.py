@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradverify.again import beside, quoted
-from gradverify.checks.names import GOOD, NEED_DEFINITION, holds_up
 from gradverify.config import Config, GatePolicy, KnownFailure
 from gradverify.errors import few, nearest
 from gradverify.gate import CHECK
-from gradverify.result import CheckResult, Finding, LayerResult, Status, Verdict
+from gradverify.result import GOOD, Finding, LayerResult, Status, Verdict
 
 if TYPE_CHECKING:
     from gradverify.audit.run import LayerAudit
@@ -29,7 +28,7 @@ def under_policy(layer: LayerResult, file: str, config: Config, today: date) -> 
     mine = [k for k in config.known_failures if fnmatchcase(layer.layer, k.layer)]
     live = [k for k in mine if k.counts(today)]
     failing = {f.check for f in layer.errors}
-    unanswered = [c for c in _unanswered(layer) if c.check not in failing]
+    unanswered = [c for c in layer.checks if c.blocks and c.check not in failing]
     excuses = [
         *((f.check, _excuses(live, f.check, f.tensor)) for f in layer.errors),
         # A check that fails of itself, and not of one tensor, is known only as a whole; what was
@@ -90,17 +89,6 @@ def _passes(layer: LayerResult, file: str, known: KnownFailure, settings: Path |
     )
 
 
-def _unanswered(layer: LayerResult) -> list[CheckResult]:
-    """Return the checks for which a layer is not verified."""
-    bare = _without_definition(layer)
-    return [c for c in layer.checks if holds_up(c, bare=bare)]
-
-
-def _without_definition(layer: LayerResult) -> bool:
-    asked = [c.status for c in layer.checks if c.check in NEED_DEFINITION]
-    return bool(asked) and all(status is Status.UNAVAILABLE for status in asked)
-
-
 def _missing(
     layer: LayerResult, file: str, policy: GatePolicy, told: AbstractSet[str]
 ) -> Iterator[Finding]:
@@ -113,7 +101,7 @@ def _missing(
             because = f": {reason}" if reason else ""
             message = f"the project requires {name}, which is {status}{because}"
             yield _finding(layer, file, "required", message)
-    if policy.require_definition and _without_definition(layer):
+    if policy.require_definition and any(c.undefined for c in layer.checks):
         message = f"the project requires a definition, and the spec {layer.spec!r} has none"
         yield _finding(layer, file, "definition", message)
 

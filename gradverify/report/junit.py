@@ -13,9 +13,8 @@ from gradverify.result import CheckResult, Finding, LayerResult, Report, Status
 MESSAGE = 300
 # What XML cannot hold, in whatever way it is written.
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-# A check that could not judge is no success: only *verified* is green.
-_FAILS = (Status.FAILED, Status.ERROR, Status.VACUOUS)
-_SKIPS = (Status.NOT_APPLICABLE, Status.UNAVAILABLE, Status.SKIPPED)
+# A check that could not judge is no success; one that was not asked is none of the check.
+_ASKED = (Status.FAILED, Status.ERROR, Status.VACUOUS)
 
 
 def render(report: Report, page: Page) -> str:
@@ -43,12 +42,13 @@ def _suite(root: ET.Element, report: Report, page: Page, name: str, layer: Layer
     for check in layer.checks:
         mine = [f for f in layer.findings if f.check == check.check and f.severity == "error"]
         case = _case(suite, group, check.check, check.seconds)
-        if layer.known and check.status in _FAILS:
+        fails = bool(mine) or (check.status in _ASKED and check.blocks)
+        if layer.known and fails:
             excuse = brief(f"known failure: {layer.known}", MESSAGE)
             ET.SubElement(case, "skipped", message=legal(excuse))
-        elif mine or check.status in _FAILS:
+        elif fails:
             _fail(case, page, name, mine, check)
-        elif check.status in _SKIPS:
+        elif check.status is not Status.PASSED:
             why = f"{check.status}: {check.reason}" if check.reason else str(check.status)
             ET.SubElement(case, "skipped", message=legal(brief(why, MESSAGE)))
     others = [f for f in layer.errors if f.check not in known]

@@ -8,10 +8,7 @@ from pathlib import PurePath
 from gradverify.report import Page
 from gradverify.report.finding import show
 from gradverify.report.table import labels
-from gradverify.result import Finding, LayerResult, Report, Status
-
-# Why a layer may not be verified though nothing is found to be wrong.
-_UNJUDGED = (Status.FAILED, Status.ERROR, Status.VACUOUS, Status.UNAVAILABLE, Status.SKIPPED)
+from gradverify.result import Finding, LayerResult, Report
 
 
 @dataclass(frozen=True)
@@ -103,7 +100,7 @@ def _layers(report: Report, page: Page, root: str) -> Iterator[Told]:
 def unjudged(layer: LayerResult) -> Iterator[str]:
     """Yield why a layer is not verified where no finding says so."""
     for check in layer.checks:
-        if check.status in _UNJUDGED and not check.ignored:
+        if check.blocks:
             yield f"{check.check}: {check.status}" + f": {check.reason}" * bool(check.reason)
 
 
