@@ -12,7 +12,9 @@ from gradverify.errors import UsageError, nearest
 from gradverify.tables import (
     BOOL,
     DATE,
+    JOBS,
     SECONDS,
+    SEED,
     SHARE,
     TEXT,
     Kinds,
@@ -154,7 +156,10 @@ class Config:
     def chosen(self) -> Profile:
         """The profile that is asked for; UsageError where there is none of that name, or no time
         for it."""
-        profile = self.profile_named(self.profile, self._place("profile"))
+        return self._with_time(self.profile_named(self.profile, self._place("profile")))
+
+    def _with_time(self, profile: Profile) -> Profile:
+        """Return a profile; UsageError where a layer is stopped before its time is over."""
         if profile.seconds is not None and profile.seconds >= self.timeout:
             raise UsageError(
                 f"{self._place('timeout')}: a layer would be stopped after {self.timeout:g} s, "
@@ -173,6 +178,7 @@ class Config:
 
     def of_layer(self, layer: str, selected: Iterable[str] = ()) -> "OfLayer":
         """Return what is asked of a layer; of the profiles that overrides name the last counts.
+        UsageError where there is no time for it.
 
         Overrides stand in the file: a profile of the environment or of an option goes before
         theirs, and so do the checks that an option has `selected`.
@@ -181,7 +187,7 @@ class Config:
         mine = [o for o in self.overrides if fnmatchcase(layer, o.layer)]
         if self.origin.get("profile", DEFAULT) in (DEFAULT, IN_FILE):
             for override in [o for o in mine if o.profile][-1:]:
-                profile = self.profile_named(str(override.profile), "overrides")
+                profile = self._with_time(self.profile_named(str(override.profile), "overrides"))
                 remarks.append(f"profile {profile.name}: {override.reason}")
         for override in mine:
             if checks := [check for check in override.ignore if check not in selected]:
@@ -213,8 +219,8 @@ _GATE: Kinds = {
     "unregistered": tables(Unregistered, {"name": TEXT, "reason": TEXT}),
 }  # fmt: skip
 _SETTINGS: Kinds = {
-    "specs": texts("specs"), "modules": texts("mylib.layers"), "profile": TEXT, "seed": whole(0),
-    "timeout": SECONDS, "jobs": whole(1),
+    "specs": texts("specs"), "modules": texts("mylib.layers"), "profile": TEXT, "seed": SEED,
+    "timeout": SECONDS, "jobs": JOBS,
     "profiles": named_tables(Profile, _PROFILE, PROFILES["default"], PROFILES),
     "overrides": tables(Override, _OVERRIDE),
     "known_failures": tables(KnownFailure, _KNOWN_FAILURE),
@@ -222,10 +228,10 @@ _SETTINGS: Kinds = {
 }  # fmt: skip
 # The variables of the environment, and the key that each goes before.
 _VARIABLES = {
-    "GRADVERIFY_PROFILE": ("profile", TEXT, str),
-    "GRADVERIFY_SEED": ("seed", whole(0), int),
-    "GRADVERIFY_TIMEOUT": ("timeout", SECONDS, float),
-    "GRADVERIFY_JOBS": ("jobs", whole(1), int),
+    "GRADVERIFY_PROFILE": ("profile", TEXT),
+    "GRADVERIFY_SEED": ("seed", SEED),
+    "GRADVERIFY_TIMEOUT": ("timeout", SECONDS),
+    "GRADVERIFY_JOBS": ("jobs", JOBS),
 }
 
 
@@ -244,15 +250,12 @@ def read_config(start: Path, environment: Mapping[str, str] = os.environ) -> Con
     if file is not None and found:
         config = made(Config, _SETTINGS, found, Place(file, "tool.gradverify"), vars(config))
         _check_overrides(config)
-    for variable, (key, kind, read) in _VARIABLES.items():
+    for variable, (key, kind) in _VARIABLES.items():
         if text := environment.get(variable):
             try:
-                value = read(text)
-            except ValueError:
-                value = text
-            if not kind.test(value):
-                raise UsageError(f"{variable}={text!r:.60}: it has to be {kind.what}")
-            config = config.given(**{key: (variable, value)})
+                config = config.given(**{key: (variable, kind.of_text(text))})
+            except ValueError as what:
+                raise UsageError(f"{variable}={text!r:.60}: it has to be {what}") from None
     return config
 
 

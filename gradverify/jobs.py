@@ -46,7 +46,7 @@ class Job:
 
 
 def run(
-    jobs: Sequence[Job], executor: Executor, on_result: Callable[[LayerResult], None]
+    jobs: Sequence[Job], executor: Executor, on_result: Callable[[Job, LayerResult], None]
 ) -> tuple[LayerResult, ...]:
     """Run jobs on an executor and return their results in the order of the jobs.
 
@@ -67,7 +67,7 @@ def run(
         except Exception as error:
             result = _defect(job, error)
         results[futures[future]] = result
-        on_result(result)
+        on_result(job, result)
     return tuple(results[k] for k in sorted(results))
 
 

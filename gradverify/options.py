@@ -3,11 +3,12 @@
 import argparse
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 from gradverify import __version__
 from gradverify.config import Config, read_config
 from gradverify.errors import UsageError, nearest
+from gradverify.tables import JOBS, SECONDS, SEED, Single
 
 ALL_WELL = "every layer is verified (or a known failure)"
 EXIT_CODES = f"""\
@@ -42,31 +43,16 @@ class _Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(action, f"there is no {value!r}; {hint}")
 
 
-def number(kind: type[int] | type[float], least: float) -> Callable[[str], float]:
-    """Return a reader of numbers that are at least `least`, or more than 0 where kind is float."""
+def reader(kind: Single) -> Callable[[str], Any]:
+    """Return what reads the text of an option."""
 
-    def read(text: str) -> float:
+    def read(text: str) -> Any:
         try:
-            value = kind(text)
-        except ValueError:
-            value = kind(least) - 1
-        if value >= least and (value > 0 or kind is int):
-            return value
-        what = f"a whole number from {least:g}" if kind is int else "a number of seconds above 0"
-        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+            return kind.of_text(text)
+        except ValueError as what:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what}") from None
 
     return read
-
-
-def share(text: str) -> float:
-    """Read a share from 0 to 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to 1")
-    return value
 
 
 def parser(commands: Iterable[Module]) -> argparse.ArgumentParser:
@@ -118,15 +104,15 @@ def sampling(made: argparse.ArgumentParser) -> None:
     made.add_argument("--profile", metavar="NAME",
                       help="how many cases: quick, default, thorough or one of pyproject.toml "
                       "(default: default)")  # fmt: skip
-    made.add_argument("--seed", type=number(int, 0), metavar="N",
+    made.add_argument("--seed", type=reader(SEED), metavar="N",
                       help="draw other cases (default: 0)")  # fmt: skip
-    made.add_argument("-j", type=number(int, 1), metavar="N",
+    made.add_argument("-j", type=reader(JOBS), metavar="N",
                       help="processes (default: one per processor)")  # fmt: skip
 
 
 def timing(made: argparse.ArgumentParser, seconds: float = 300.0) -> None:
     """Add how long a layer may take."""
-    made.add_argument("--timeout", type=number(float, 0), metavar="SECONDS",
+    made.add_argument("--timeout", type=reader(SECONDS), metavar="SECONDS",
                       help=f"for each layer (default: {seconds:.0f})")  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields
 from datetime import date
 from pathlib import Path
@@ -37,17 +38,27 @@ Kinds = Mapping[str, Kind]
 
 @dataclass(frozen=True)
 class Single:
-    """Reads a value that is no table: `what` it has to be, and how to test that."""
+    """Reads a value that is no table: `what` it has to be, how to test that, and how a text that
+    stands for it is read."""
 
     what: str
     test: Callable[[Any], bool]
     convert: Callable[[Any], Any] = lambda value: value
+    read: Callable[[str], Any] = str
 
     def __call__(self, value: Any, place: Place, key: str) -> Any:
         """Return the value as it is kept; UsageError where it is not what it has to be."""
         if not self.test(value):
             place.expected(key, self.what, value)
         return self.convert(value)
+
+    def of_text(self, text: str) -> Any:
+        """Return the value that a variable or an option gives as a text; ValueError says what it
+        has to be."""
+        with suppress(ValueError):
+            if self.test(value := self.read(text)):
+                return self.convert(value)
+        raise ValueError(self.what)
 
 
 def _is_text(value: object) -> bool:
@@ -60,16 +71,19 @@ def _is_number(value: object) -> bool:
 
 TEXT = Single("a text that is not empty", _is_text)
 SECONDS = Single(
-    "a number of seconds above 0", lambda v: _is_number(v) and 0 < v < float("inf"), float
+    "a number of seconds above 0", lambda v: _is_number(v) and 0 < v < float("inf"), float, float
 )
-SHARE = Single("a number from 0 to 1", lambda v: _is_number(v) and 0 <= v <= 1, float)
+SHARE = Single("a number from 0 to 1", lambda v: _is_number(v) and 0 <= v <= 1, float, float)
 BOOL = Single("true or false", lambda v: type(v) is bool)
 DATE = Single("a date without quotes, such as 2030-01-31", lambda v: type(v) is date)
 
 
 def whole(least: int) -> Single:
     """Return what reads a whole number that is at least `least`."""
-    return Single(f"a whole number from {least}", lambda v: type(v) is int and v >= least)
+    return Single(f"a whole number from {least}", lambda v: type(v) is int and v >= least, read=int)
+
+
+SEED, JOBS = whole(0), whole(1)
 
 
 def texts(example: str) -> Single:

@@ -390,7 +390,7 @@ class Late(Executor):
 def test_a_layer_that_hangs_is_replayed_with_its_time_limit(noted, replay):
     """In its case where it came to one; else the layer of exactly that name is verified again."""
     job = Job("a.py", "", "[odd] 'one'", "quick", ("contract",), 0)
-    (result,) = jobs.run([job], Late(noted), lambda result: None)
+    (result,) = jobs.run([job], Late(noted), lambda job, result: None)
     assert [(f.question, f.case, f.replay) for f in result.findings] == [
         ("hangs", "N=3" if noted else None, replay)
     ]

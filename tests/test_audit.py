@@ -411,7 +411,12 @@ def test_a_wrong_layer_is_a_problem(tmp_path, capsys):
         'def doubled(x):\n    return x.copy(), lambda dy: {"x": 2*dy}\n'
     )
     assert main(["audit", str(file), "--kind", "sign", *FAST]) == 2
-    assert "doubled is failed by symbolic" in capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "doubled is failed by symbolic" in out
+    assert "doubled" not in err.replace("caught in doubled", "")
+    views = f"json,text:{tmp_path}/told.txt"  # neither of which a person sees
+    assert main(["audit", str(file), "--kind", "sign", *FAST, "--format", views]) == 2
+    assert "doubled is failed by symbolic" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -419,7 +424,7 @@ def test_a_wrong_layer_is_a_problem(tmp_path, capsys):
     [
         (["nowhere"], "the catalogue has no spec 'nowhere'"),
         ([LINEAR, "--kind", "sing"], "did you mean 'sign'"),
-        ([LINEAR, "--min-power", "2"], "'2' is not a share from 0 to 1"),
+        ([LINEAR, "--min-power", "2"], "'2' is not a number from 0 to 1"),
         ([f"{LINEAR}::numpy_liner"], "did you mean 'numpy_linear'"),
         ([LINEAR, "--profile", "fast"], "there is no profile 'fast'"),
     ],

@@ -51,7 +51,7 @@ def engine(monkeypatch):
             checks = tuple(CheckResult(name, Status.PASSED) for name in job.checks)
             verdict = verdicts.get(job.layer, Verdict.VERIFIED)
             results.append(LayerResult("half", job.layer, f"{job.file}:6", verdict, checks))
-            on_result(results[-1])
+            on_result(job, results[-1])
         return tuple(results)
 
     monkeypatch.setattr("gradverify.jobs.run", run)
@@ -152,6 +152,9 @@ USAGE = {
     ),
     "verify . --timeout nan": (
         "--timeout: 'nan' is not a number of seconds above 0 (see gradverify verify --help)"
+    ),
+    "verify . --timeout inf": (
+        "--timeout: 'inf' is not a number of seconds above 0 (see gradverify verify --help)"
     ),
     "verify . --sed 1": "unrecognized arguments: --sed 1 (see gradverify --help)",
     "verify specs.py": "specs.py does not exist; did you mean spec.py?",
@@ -379,6 +382,22 @@ def test_ctrl_c_prints_what_is_known(here, engine, capsys):
     ]
 
 
+def test_ctrl_c_takes_no_layer_for_another_of_its_name(here, engine, capsys, monkeypatch):
+    """Of two layers of one name the one that was judged, though it is the last, is told as such."""
+
+    def run(jobs, executor, on_result):
+        done = LayerResult("half", jobs[-1].layer, jobs[-1].file, Verdict.VERIFIED)
+        on_result(jobs[-1], done)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gradverify.jobs.run", run)
+    here(a=layers("right"), b=layers("right"))
+    assert main(["verify", ".", "--format", "json"]) == 1
+    report = report_from_json(capsys.readouterr().out)
+    told = {layer.source: str(layer.verdict) for layer in report.layers}
+    assert told == {"a.py": "incomplete", "b.py": "verified"}
+
+
 def test_a_defect_of_ours_is_one_line(here, engine, capsys, monkeypatch):
     """An internal error asks for a report, with exit code 3 and a traceback only on request."""
     here(a=layers("boom"))
@@ -444,6 +463,11 @@ def test_list_tells_what_does_not_import(here, capsys):
     assert last(out).split()[0] == "right"
     assert err == f"gradverify: b.py:1: {NEEDS}\n"
     assert main(["list", "b.py"]) == 2
+    here(b='from gradverify import catalog\n\ncatalog("batch_nrm")\n')
+    assert main(["list", "."]) == 1
+    out, err = capsys.readouterr()
+    assert last(out).split()[0] == "right"
+    assert "did you mean 'batch_norm'?" in err
 
 
 # replay

@@ -20,6 +20,33 @@ def rounded(a):
 # -- linear in the cotangent
 
 
+@pytest.mark.parametrize(
+    ("where", "question", "at"),
+    [
+        (lambda dy: np.max(np.abs(dy), initial=0) > 1e5, "linear", "-1.07374e+09 times the"),
+        (lambda dy: not dy.any(), "zero", "a zero"),
+    ],
+    ids=["large", "zero"],
+)
+def test_every_gradient_is_due_at_every_cotangent(where, question, at):
+    """One that is left out, or of another shape, for some cotangents only is told for these."""
+
+    def layer(odd):
+        def forward(x, w):
+            y, pullback = right(x, w)
+            return y, lambda dy: odd(pullback(dy)) if where(dy) else pullback(dy)
+
+        return forward
+
+    rest = "every gradient is due at every cotangent, in its declared shape"
+    missing = findings(layer(lambda found: {"x": found["x"]}))
+    assert told(missing[question, "w"]) == f"{at} cotangent gives no gradient of w: {rest}"
+    flat = findings(layer(lambda found: found | {"x": found["x"].ravel()}))
+    assert told(flat[question, "x"]) == (
+        f"{at} cotangent gives a gradient of x of shape ({flat[question, 'x'].case[2:3]},): {rest}"
+    )
+
+
 def thresholded(x, w, dy):
     return w * np.where(np.abs(dy) < 1e-6, 0, dy)
 

@@ -229,6 +229,7 @@ FUNCTIONS = {
     "largest": lambda x: x.max(axis=1, keepdims=True) - np.amin(x, axis=(0, 1)) + np.ptp(x),
     "logaddexp": lambda x: np.logaddexp.reduce(x, axis=(0, 1)) + np.logaddexp(x, -np.inf),
     "norms": lambda x: np.linalg.norm(x) + np.linalg.norm(x, axis=1, ord=1, keepdims=True),
+    "norms of matrices": lambda x: np.linalg.norm(np.stack([x, x * x]), "fro", axis=(1, 2)),
     "matmul": lambda x: x @ B + (B.T @ x.T).T + np.matmul(x, B) + x.dot(B),
     "batched matmul": lambda x: x[None] @ x.T[None] @ A,
     "einsum": lambda x: (
@@ -330,6 +331,8 @@ def test_an_array_says_that_it_is_float64():
         lambda x: np.asarray(x, float),
         lambda x: np.linalg.inv(x[:3, :3]),
         lambda x: np.linalg.norm(x, ord=2 if x.ndim == 2 else None),
+        lambda x: np.linalg.norm(x, 2, axis=(0, 1)),
+        lambda x: np.linalg.norm(x, 1, axis=(0, 1)),
         lambda x: np.zeros(3).__setitem__(0, x[0, 0]),
         lambda x: np.zeros((3, 4)).__iadd__(x),
         lambda x: np.add.at(np.zeros((3, 4)), [0, 1, 2], x),

@@ -140,9 +140,10 @@ def test_a_layer_that_dies_is_a_finding_and_the_others_are_judged(many):
     names = ("dies", "good", "raises")
     seen = []
     with WorkerPool(2, None) as pool:
-        results = run([job(many, name) for name in names], pool, seen.append)
+        asked = [job(many, name) for name in names]
+        results = run(asked, pool, lambda job, result: seen.append((job.layer, result.layer)))
     assert [r.layer for r in results] == list(names)
-    assert sorted(r.layer for r in seen) == sorted(names)
+    assert sorted(seen) == sorted(zip(names, names, strict=True))
     questions = [[f.question for f in r.findings] for r in results]
     assert questions == [["dies"], [], ["raises"]]
     statuses = {c.check: c.status for c in results[1].checks}
@@ -152,8 +153,8 @@ def test_a_layer_that_dies_is_a_finding_and_the_others_are_judged(many):
 def test_a_layer_that_hangs_is_a_finding_and_its_process_is_no_loss(many):
     """However slow the machine is, what never ends is told; and the next task is run."""
     with WorkerPool(1, 1.0) as pool:
-        (result,) = run([job(many, "hangs")], pool, lambda result: None)
-        (after,) = run([job(many, "dies")], pool, lambda result: None)
+        (result,) = run([job(many, "hangs")], pool, lambda job, result: None)
+        (after,) = run([job(many, "dies")], pool, lambda job, result: None)
     assert [f.question for f in result.findings] == ["hangs"]
     assert after.layer == "dies"
     assert len(after.findings) == 1  # that it dies, or where loading it is slow, that it hangs
@@ -163,7 +164,7 @@ def test_any_executor_will_do_and_a_changed_file_is_told(many):
     """Work goes as plain data; the worker checks that it loads the file that was meant."""
     with ThreadPoolExecutor(1) as pool:
         right, changed = run(
-            [job(many, "good"), job(many, "good", digest="0")], pool, lambda result: None
+            [job(many, "good"), job(many, "good", digest="0")], pool, lambda job, result: None
         )
     assert right.findings == ()
     (finding,) = changed.findings

@@ -65,7 +65,7 @@ def judged(monkeypatch):
         results = [result(job) for job in jobs]
         for job, found in zip(jobs, results, strict=True):
             seen.append((job.layer, job.profile.name))
-            on_result(found)
+            on_result(job, found)
         return tuple(results)
 
     monkeypatch.setattr("gradverify.jobs.run", run)

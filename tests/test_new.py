@@ -8,6 +8,7 @@ from inline import Inline
 
 from gradverify.cli import main
 from gradverify.loading import load
+from gradverify.scaffold.write import _output
 
 LAYERS = '''
 import numpy as np
@@ -359,6 +360,14 @@ def test_an_example_gives_the_shapes():
     for line in ('x=Input("N C"),', 'h=Input("N K"),', 'wx=Param("2*K C"),', 'wh=Param("2*K K"),',
                  'y=Output("N K"),'):  # fmt: skip
         assert line in text
+
+
+def test_a_constant_that_is_part_of_another_name_leaves_that_alone():
+    """Sizes are renamed by whole names: d is D, and pad is PAD, whichever comes first."""
+    sizes = ["H+2*pad-d*(R-1)", "d"]
+    for names in (("d", "pad"), ("pad", "d")):
+        renamed = {name: name.upper() for name in names}
+        assert _output("y", sizes, renamed) == 'y=Output("H+2*PAD-D*(R-1) D"),'
 
 
 def test_a_dict_in_an_example_is_of_options():

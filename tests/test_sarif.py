@@ -9,6 +9,7 @@ from reports import ALSO, SHARED, WRONG, failed, full, hostile, layer, report
 from web_tools import sarif_schema
 
 from gradverify import Verdict
+from gradverify.cli import main
 from gradverify.report import FORMATS, Page
 from gradverify.report.sarif import ASKS
 
@@ -57,9 +58,13 @@ def test_every_check_is_a_rule():
     """Rules are there whether or not they found anything, so that a server can list them."""
     from gradverify.checks.names import NAMES
 
-    assert set(NAMES) <= set(ASKS)
-    rules = [r["id"] for r in run(report(layer()))["tool"]["driver"]["rules"]]
-    assert rules == list(ASKS)
+    assert {*NAMES, "gate", "verdict"} == set(ASKS)
+    rules = run(report(layer()))["tool"]["driver"]["rules"]
+    assert [r["id"] for r in rules] == list(ASKS)
+    for rule in rules:
+        command, *words = rule["help"]["text"].split()
+        assert command == "gradverify"
+        assert main(words) == 0, "what a rule says to look up is explained"
 
 
 def test_what_could_not_be_judged_is_told():

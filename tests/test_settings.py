@@ -5,13 +5,14 @@ import os
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from gradverify import Layer, Profile, Spec, UsageError, Verdict, verify
 from gradverify.checks.names import NAMES
 from gradverify.cli import main
-from gradverify.config import PROFILES, Config, Override
+from gradverify.config import PROFILES, Config, Override, read_config
 from gradverify.engine import verify_layer
 from gradverify.errors import SpecError
 from gradverify.jobs import Job, run_job
@@ -54,6 +55,17 @@ def right(here, tmp_path):
 
 
 class TestProfile:
+    def test_there_is_time_for_the_profile_of_an_override(self, here):
+        """A layer is not stopped, and told to hang, before the time of its own profile is over."""
+        here(
+            "[tool.gradverify]\ntimeout = 30\n[tool.gradverify.profiles.long]\nseconds = 60\n"
+            '[[tool.gradverify.overrides]]\nlayer = "right"\nprofile = "long"\nreason = "slow"\n'
+        )
+        config = read_config(Path.cwd())
+        assert config.of_layer("wrong").profile.name == "default"
+        with pytest.raises(UsageError, match="30 s, before the 60 s of profile 'long' are over"):
+            config.of_layer("right")
+
     def test_drawn_cases_come_after_the_rows_of_the_covering_set(self, right):
         """A profile that limits the rows draws cases all the same."""
         (layer,) = verify(right, profile=Profile(3, 4, 6), checks=["contract"]).layers

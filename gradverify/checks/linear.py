@@ -28,6 +28,7 @@ SCALES = {"float64": 30, "float32": 12, "float16": 2}
 # Two factors whose products are rounded, and that turn the sign of some elements of their sum.
 A, B = -0.7, 1.3
 SCALED = "{0} times the cotangent does not give {0} times the gradient of {1}"
+GIVES = "{} gives {}: every gradient is due at every cotangent, in its declared shape"
 ADDITIVE = (
     "the gradient of {} at {} is not the sum of the gradients at each: a "
     "pullback is linear, whatever values its cotangents have"
@@ -81,6 +82,8 @@ def scaled(trial: Trial, first: Answer, fresh: Fresh) -> Iterator[Observation]:
             yield passed("linear", name)
         elif name not in first.gradients:
             continue
+        elif odd := _odd(own, found, name):
+            yield failed("linear", name, GIVES.format(f"{scale:g} times the cotangent", odd))
         elif lost := imprecise(
             trial, name, scale * own.gradients[name], found[name], abs(scale), f"at {scale:g} dy"
         ):
@@ -97,18 +100,30 @@ def scaled(trial: Trial, first: Answer, fresh: Fresh) -> Iterator[Observation]:
 def _scales(
     trial: Trial, first: Answer, found: Mapping[str, Array], name: str, scale: float
 ) -> bool:
+    if _odd(first, found, name):
+        return False
     gradient = first.gradients[name]
-    if name not in found or found[name].shape != gradient.shape:
-        return name not in found  # another shape is told of elsewhere
     if overflowed(trial, found[name]) and np.all(np.isfinite(gradient)):
         return True
     return agree(trial, name, scale * np.asarray(gradient, float), found[name], abs(scale))
 
 
+def _odd(first: Answer, found: Mapping[str, Array], name: str) -> str:
+    """Return what there is in place of a gradient of the first shape, "" where there is one."""
+    if name not in found:
+        return f"no gradient of {name}"
+    shape = found[name].shape
+    return "" if shape == first.gradients[name].shape else f"a gradient of {name} of shape {shape}"
+
+
 def zero(trial: Trial, first: Answer) -> Iterator[Observation]:
     """Ask for the gradient at a cotangent of zeros."""
     nothing = [np.zeros_like(dy) for dy in trial.cotangents]
-    for name, value in at(trial, trial.called.pullback, nothing).items():
+    found = at(trial, trial.called.pullback, nothing)
+    for name in first.gradients:
+        if odd := _odd(first, found, name):
+            yield failed("zero", name, GIVES.format("a zero cotangent", odd))
+    for name, value in found.items():
         if name in first.gradients and not np.all(np.isfinite(first.gradients[name])):
             continue  # nan is nan for a cotangent of zeros too
         if np.any(value != 0):

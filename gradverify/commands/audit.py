@@ -13,12 +13,13 @@ from gradverify.options import (
     EXIT_CODES,
     Command,
     formats,
+    reader,
     sampling,
     settled,
-    share,
     timing,
 )
 from gradverify.survey import meant
+from gradverify.tables import SHARE
 
 # An audit verifies a layer again for each fault: it may take this many times as long.
 MANY = 12
@@ -34,7 +35,7 @@ def add(command: Command) -> None:
                       "those that [tool.gradverify] in pyproject.toml names)")  # fmt: skip
     made.add_argument("--kind", metavar="KIND[,KIND]", action="append", default=[],
                       help="plant only faults of these kinds (default: all)")  # fmt: skip
-    made.add_argument("--min-power", type=share, metavar="SHARE", default=0.0,
+    made.add_argument("--min-power", type=reader(SHARE), metavar="SHARE", default=0.0,
                       help="exit with 1 if fewer of the faults are caught, e.g. 0.99")  # fmt: skip
     sampling(made)
     timing(made, 300.0 * MANY)
@@ -85,12 +86,13 @@ def run(options: argparse.Namespace) -> int:
         else as_text(audits, page.width, page.short),
         wanted,
     )  # fmt: skip
-    problems += [a.problem for a in audits if a.problem and "json" in options.format]
+    if ("text", None) not in wanted:  # which tells of them
+        problems += [a.problem for a in audits if a.problem]
     for problem in problems:
         complain(problem)
     if any(a.problem.startswith(DEFECT) for a in audits):
         return 3
-    share = power(audits)
-    if share is None:
+    caught = power(audits)
+    if caught is None:
         return 2
-    return 1 if problems or any(a.problem for a in audits) or share < options.min_power else 0
+    return 1 if problems or any(a.problem for a in audits) or caught < options.min_power else 0

@@ -3,7 +3,7 @@
 import argparse
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -100,15 +100,15 @@ def judged(
 
     # No example database is kept, yet Hypothesis would leave a folder in the user's project.
     os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", tempfile.gettempdir() + "/hypothesis")
-    survey, known, jobs = Survey(), list["LayerResult"](), list["Job"]()
+    survey, known, jobs = Survey(), dict["Job", "LayerResult"](), list["Job"]()
     try:
         with WorkerPool(config.jobs or os.cpu_count() or 1, config.timeout) as pool:
             survey = look_into(files, pool)
             jobs = prepared(survey, pool)
             with progress(len(jobs)) as advance:
 
-                def on_result(result: "LayerResult") -> None:
-                    known.append(result)
+                def on_result(job: "Job", result: "LayerResult") -> None:
+                    known[job] = result
                     advance(result)
 
                 results = work.run(jobs, pool, on_result) if jobs else ()
@@ -210,18 +210,14 @@ def require_layers(survey: Survey, files: Sequence[str], named: Sequence[str] = 
         complain(f"note: {file} registers no layer")
 
 
-def _as_far(jobs: Sequence["Job"], known: Sequence["LayerResult"]) -> tuple["LayerResult", ...]:
+def _as_far(
+    jobs: Sequence["Job"], known: Mapping["Job", "LayerResult"]
+) -> tuple["LayerResult", ...]:
     """Return what is known of each job, in order, after a Ctrl-C."""
     from gradverify.result import CheckResult, LayerResult, Status, Verdict
 
-    left = list(known)
-    results = []
-    for job in jobs:
-        mine = next((r for r in left if r.layer == job.layer), None)
-        if mine is None:
-            skipped = tuple(CheckResult(c, Status.SKIPPED, "interrupted") for c in job.checks)
-            mine = LayerResult("", job.layer, job.file, Verdict.INCOMPLETE, skipped)
-        else:
-            left.remove(mine)
-        results.append(mine)
-    return tuple(results)
+    def skipped(job: "Job") -> LayerResult:
+        checks = tuple(CheckResult(c, Status.SKIPPED, "interrupted") for c in job.checks)
+        return LayerResult("", job.layer, job.file, Verdict.INCOMPLETE, checks)
+
+    return tuple(known[job] if job in known else skipped(job) for job in jobs)

@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
     for file in (files := files_under(options.paths, settled(options))):
         try:
             found.extend(look(file))
-        except SpecError as error:
+        except (SpecError, UsageError) as error:
             problems.append(str(error))
     for problem in problems:
         complain(problem)

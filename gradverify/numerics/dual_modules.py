@@ -111,7 +111,7 @@ _MATH = {
 }  # fmt: skip
 
 
-def _logsumexp(a: Any, axis: Any = None, keepdims: bool = False) -> Any:
+def _logsumexp(a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
     top = a.max(axis=axis, keepdims=True)
     total = np.log(np.exp(a - top).sum(axis=axis, keepdims=True)) + top
     return total if keepdims else total.reshape(a.sum(axis=axis).shape)

@@ -88,10 +88,9 @@ def _full_like(model: Any, fill_value: Any, dtype: Any = None, **kwargs: Any) ->
 
 
 def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
-    if axis is None and np.ndim(x) > 1:
-        if ord not in (None, "fro"):
-            raise NotExact(f"np.linalg.norm with ord={ord!r}")
-        ord = None
+    matrix = np.ndim(x) > 1 if axis is None else np.size(axis) > 1
+    if matrix and ord not in (None, "fro"):  # a norm of singular values, or of sums
+        raise NotExact(f"np.linalg.norm of a matrix with ord={ord!r}")
     if ord in (None, 2, "fro"):
         return np.sqrt((x * x).sum(axis=axis, keepdims=keepdims))
     if ord == 1 or ord == np.inf:

@@ -94,7 +94,7 @@ class Bench:
             nonlocal took
             began = time.perf_counter()
             try:
-                (result,) = run([job], self._works, lambda result: None)
+                (result,) = run([job], self._works, lambda job, result: None)
             except BaseException:  # such as another plugin's time limit: nobody waits any more
                 self.close()
                 raise

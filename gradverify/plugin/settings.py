@@ -1,12 +1,14 @@
 """The settings of a run of pytest: those of pyproject.toml and the environment, and its options."""
 
 import zlib
+from typing import cast
 
 import pytest
 
 from gradverify.checks.names import NAMES
 from gradverify.config import Config, read_config
 from gradverify.errors import UsageError, nearest
+from gradverify.tables import SECONDS, SEED, Single
 
 _SETTINGS = pytest.StashKey[Config]()
 
@@ -30,10 +32,10 @@ def settings_of(pytest_config: pytest.Config) -> Config:
 
 
 def _options(pytest_config: pytest.Config) -> dict[str, tuple[str, object | None]]:
-    seed = _number(pytest_config, "--gradverify-seed", int, 0), "--gradverify-seed"
+    seed = _number(pytest_config, "--gradverify-seed", SEED), "--gradverify-seed"
     if seed[0] is None:
         seed = _seed_of_hypothesis(pytest_config), "--hypothesis-seed"
-    timeout = _number(pytest_config, "--gradverify-timeout", float, 0)
+    timeout = _number(pytest_config, "--gradverify-timeout", SECONDS)
     return {
         "profile": ("--gradverify-profile", pytest_config.getoption("--gradverify-profile")),
         "seed": (seed[1], seed[0]),
@@ -41,20 +43,14 @@ def _options(pytest_config: pytest.Config) -> dict[str, tuple[str, object | None
     }
 
 
-def _number(
-    pytest_config: pytest.Config, option: str, kind: type[int] | type[float], least: int
-) -> float | None:
+def _number(pytest_config: pytest.Config, option: str, kind: Single) -> object | None:
     text = pytest_config.getoption(option)
     if text is None:
         return None
     try:
-        value = kind(text)
-    except ValueError:
-        value = kind(least) - 1
-    if value >= least and (value > 0 or kind is int) and value < float("inf"):
-        return value
-    what = "a whole number from 0" if kind is int else "a number of seconds above 0"
-    raise UsageError(f"{option}: {text!r} is not {what}")
+        return cast(object, kind.of_text(text))
+    except ValueError as what:
+        raise UsageError(f"{option}: {text!r} is not {what}") from None
 
 
 def _seed_of_hypothesis(pytest_config: pytest.Config) -> int | None:

@@ -17,7 +17,7 @@ ROOT = "SRCROOT"
 # A message that is longer is refused by some servers.
 MESSAGE = 8000
 
-ASKS = {
+ASKS = {  # what a rule asks whether
     "contract": "every declared tensor has a gradient of the right shape and dtype, and nothing "
     "is mutated, accumulated or shared",
     "forward": "the outputs are those of the definition",
@@ -29,8 +29,11 @@ ASKS = {
     "kinks": "on a kink or a tie, the gradient lies between the one-sided derivatives",
     "buffers": "running statistics are updated as declared, once, and by the forward alone",
     "descent": "one step along the gradients lowers the loss, as fast as they promise",
-    "verdict": "a layer is verified only when every required check could judge it",
+    "gate": "every layer is registered and verified as the project's policy wants it",
+    "verdict": "every check that a verdict needs could judge the layer",
 }
+# Where `gradverify explain` tells of a rule that is no check.
+TOLD_UNDER = {"verdict": "incomplete"}
 
 
 def render(report: Report, page: Page) -> str:
@@ -65,8 +68,8 @@ def _rule(name: str) -> dict[str, Any]:
         "id": name,
         "name": "".join(part.capitalize() for part in name.split("_")) or "Check",
         "shortDescription": {"text": f"{name}: {asked}"},
-        "fullDescription": {"text": f"The check {name} asks whether {asked}."},
-        "help": {"text": f"gradverify explain {name}"},
+        "fullDescription": {"text": f"{name} asks whether {asked}."},
+        "help": {"text": f"gradverify explain {TOLD_UNDER.get(name, name)}"},
         "defaultConfiguration": {"level": "error"},
         "properties": {"tags": ["gradients"]},
     }

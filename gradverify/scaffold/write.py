@@ -105,10 +105,7 @@ def _tensor(observed: Observed, argument: Argument, updates: Mapping[str, str]) 
 def _output(name: str, shape: Sequence[str | None], renamed: Mapping[str, str]) -> str:
     sizes = []
     for axis in shape:
-        text = axis or "1"
-        for old, new in renamed.items():
-            text = text.replace(old, new)
-        sizes.append(text)
+        sizes.append(re.sub(r"\w+", lambda m: renamed.get(m[0], m[0]), axis or "1"))
     unknown = f"  {TODO}the sizes that stand as 1" if None in shape else ""
     return f'{name}=Output("{" ".join(sizes)}"),{unknown}'
 
