@@ -127,11 +127,7 @@ def verify_layer(
     began = time.perf_counter()
     spec, oracle = layer.spec, make_oracle(layer.spec)
     profile = of_size(profile, spec)
-    ground = (
-        single(layer, case)
-        if case is not None
-        else ground_of(layer, profile.covering, profile.drawn, seed, sizes, tried=profile.dtypes)
-    )
+    ground = single(layer, case) if case is not None else ground_of(layer, profile, seed, sizes)
     asking = Asking(layer, ground, profile, names, began)
     asking.everywhere()
     if case is None:
@@ -190,7 +186,7 @@ def first_error(
     """
     began = time.perf_counter()
     profile = of_size(profile, layer.spec)
-    ground = ground_of(layer, profile.covering, profile.drawn, seed, tried=profile.dtypes)
+    ground = ground_of(layer, profile, seed)
     for sampled in (False, True):
         asked = [n for n in names if CHECKS[n].sampled == sampled]
         asking = Asking(layer, ground, profile, asked, began)

@@ -8,6 +8,7 @@ from itertools import islice
 import numpy as np
 
 from gradverify.cases import Case, cases, covering_set, drawn_cases, is_large
+from gradverify.config import Profile
 from gradverify.coverage import coverage
 from gradverify.declare import DTYPES
 from gradverify.layer import Layer
@@ -92,17 +93,11 @@ class Ground:
 
 
 def ground_of(
-    layer: Layer,
-    covering: int | None,
-    drawn: int,
-    seed: int,
-    sizes: Mapping[str, int] | None = None,
-    *,
-    tried: Sequence[str] | None = None,
+    layer: Layer, profile: Profile, seed: int, sizes: Mapping[str, int] | None = None
 ) -> Ground:
-    """Return where a layer is judged: rows of the covering set (None: all) and cases drawn, in
-    those dtypes that it accepts and that are `tried` (None: all)."""
-    accepted = _accepted(layer, seed)
+    """Return where a layer is judged: in rows of the covering set and cases drawn, as many as a
+    profile has, in those dtypes that the layer accepts and the profile tries."""
+    accepted, tried = _accepted(layer, seed), profile.dtypes
     dtypes = tuple(d for d in accepted if tried is None or d in tried)
     remarks = []
     if layer.dtypes is None and accepted == ("float64",) and takes_floats(layer.spec):
@@ -114,7 +109,7 @@ def ground_of(
     if not dtypes:
         return Ground((), (), frozenset(), tuple(remarks))
     fixed = tuple(sorted((sizes or {}).items()))
-    ground = _ground(layer.spec, dtypes, covering, drawn, seed, fixed)
+    ground = _ground(layer.spec, dtypes, profile.covering, profile.drawn, seed, fixed)
     return replace(ground, remarks=(*remarks, *ground.remarks))
 
 

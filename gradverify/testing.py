@@ -166,9 +166,8 @@ def _cases(
     from gradverify.ground import ground_of
 
     asked, number = _defaults(profile, seed)
-    much = profile_of(asked)
     with np.errstate(all="ignore"):  # a layer is called to learn which dtypes it takes
-        ground = ground_of(layer, much.covering, much.drawn, number, sizes, tried=much.dtypes)
+        ground = ground_of(layer, profile_of(asked), number, sizes)
     for case in ground.cases:
         yield DrawnCase(layer, case)
 

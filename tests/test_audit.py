@@ -46,7 +46,7 @@ def trial_of(layer, row=0):
 
 
 def places(layer):
-    return sites_of(layer.spec, ground_of(layer, QUICK.covering, QUICK.drawn, 0).cases)
+    return sites_of(layer.spec, ground_of(layer, QUICK, 0).cases)
 
 
 # -- the faults

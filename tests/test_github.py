@@ -7,7 +7,7 @@ import pytest
 from reports import HARMFUL, SHARED, WRONG, failed, full, hostile, layer, report
 
 from gradverify import Finding, Status, Verdict
-from gradverify.report import FORMATS, Page, text
+from gradverify.report import FORMATS, Page
 from gradverify.report.deliver import deliver
 from gradverify.report.github import SUMMARY, summary
 from gradverify.report.markdown import COMMENT
@@ -94,7 +94,7 @@ def test_nothing_of_a_user_is_a_command():
         some = replace(made, layers=made.layers[start:], problems=())
         for kind, *_ in annotations(some):
             assert kind in ("error", "notice")
-    assert not re.search(r"(?m)^\s*(::|##\[)", text(made, PAGE))
+    assert not re.search(r"(?m)^\s*(::|##\[)", FORMATS["text"](made, PAGE))
 
 
 def test_the_summary_of_a_step_is_appended(tmp_path, monkeypatch, capsys):

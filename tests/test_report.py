@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from gradverify import Finding, Report, Status, UsageError, Verdict
-from gradverify.report import FORMATS, Page, text
+from gradverify.report import FORMATS, Page
 from gradverify.report.deliver import deliver, views
 from gradverify.report.progress import progress
 from gradverify.result import CheckResult, LayerResult, TensorResult, report_from_json
@@ -56,7 +56,7 @@ def report(*layers, **rest):
 
 def shown(*layers, width=100, colour=False, verbose=False, **rest):
     page = Page(verbose=verbose, width=width, colour=colour, folder="/home/me")
-    return text(report(*layers, **rest), page)
+    return FORMATS["text"](report(*layers, **rest), page)
 
 
 def failed(*findings):

@@ -23,7 +23,7 @@ def conditional_faults(spec: Spec) -> Iterator[Fault]:
     for tensor in spec.differentiable:
         yield from _by_size(spec, tensor)
         yield from _by_index(spec, tensor)
-        yield from _by_value(spec, tensor)
+        yield from _by_value(tensor)
         yield from _by_layout(tensor)
         yield from _by_constant(spec, tensor)
         yield of_one("float32", tensor, "", "dtype|precision",
@@ -73,7 +73,7 @@ def _by_index(spec: Spec, tensor: str) -> Iterator[Fault]:
             yield of_one("region", tensor, f"{start}[{axis}]", "region", what, beyond(axis, start))
 
 
-def _by_value(spec: Spec, tensor: str) -> Iterator[Fault]:
+def _by_value(tensor: str) -> Iterator[Fault]:
     def only(kind: str, way: str, told: str, what: str, condition: Condition) -> Fault:
         return of_one(kind, tensor, way, told, f"d{tensor} is doubled only where {what}",
                       _doubled_where(tensor, condition))  # fmt: skip

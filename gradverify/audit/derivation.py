@@ -61,8 +61,7 @@ def _derived(spec: Spec) -> Callable[..., Any]:
 
 def _compiled(derivation: Derivation) -> Callable[..., Any]:
     """Return the layer that a derivation describes, as a person would paste it."""
-    oracle = Oracle(derivation.program, derivation.wrt)
-    vars(oracle)["derivation"] = derivation  # where the oracle keeps its own, once it is asked
+    oracle = Oracle.of(derivation)
     namespace: dict[str, Any] = {"np": np, "math": math}
     exec(compile(oracle.source("changed", sizes=False), "<changed derivation>", "exec"), namespace)
     name = next(k for k in reversed(namespace) if k.startswith("changed"))

@@ -92,9 +92,7 @@ def audit(
             f"{layer.name} is failed by {own.check}: {own.question}{where}, before any fault is "
             "planted, so that nothing could be told of one: verify it first",
         )  # fmt: skip
-    places = sites_of(
-        layer.spec, ground_of(layer, chosen.covering, chosen.drawn, seed, tried=chosen.dtypes).cases
-    )
+    places = sites_of(layer.spec, ground_of(layer, chosen, seed).cases)
     counts: dict[str, tuple[int, int]] = {}
     survivors = []
     for fault in few(faults(layer, kinds), each, seed):

@@ -19,7 +19,7 @@ from gradverify.diagnose.cause import Both, Cause, Instead, Scaled
 from gradverify.diagnose.sample import Evidence, Sample, gradient_sample, output_sample
 from gradverify.diagnose.where import Condition
 from gradverify.numerics.finite_difference import Estimate
-from gradverify.trial import Call, LayerRaised, Trial, call
+from gradverify.trial import LayerRaised, Trial
 
 UNEXPLAINED = Cause(
     "unexplained",
@@ -314,21 +314,11 @@ def _error(sample: Sample, name: str, value: float) -> tuple[float, float]:
     """Return the largest error with another value of a constant, and what is right at most."""
     trial = sample.trial
     constants = {**trial.constants, name: value}
-    given = {k: np.array(v) for k, v in trial.wide.tensors.items()}
-    found = call(trial.layer, given, constants, [np.array(dy) for dy in trial.wide.cotangents])
-    if not isinstance(found, Call):
+    found = sample.beside(replace(trial.point, constants=constants))
+    if found is None:
         return np.nan, np.nan
-    outputs, pullback = trial.seen.run(replace(trial.point, constants=constants))
-    if sample.tensor in trial.spec.differentiable:
-        got, expected = found.gradients.get(sample.tensor), pullback(*trial.wide.cotangents)
-        right = expected[sample.tensor]
-    else:
-        names = trial.spec.outputs
-        got = dict(zip(names, found.outputs, strict=True))[sample.tensor]
-        right = dict(zip(names, outputs, strict=True))[sample.tensor]
-    if got is None or not trial.fits(sample.tensor, got):
-        return np.nan, np.nan
-    error = np.max(np.abs(np.asarray(got, float) - right), initial=0.0)
+    got, right = found
+    error = np.max(np.abs(got - right), initial=0.0)
     return float(error), float(np.max(np.abs(right), initial=0.0))
 
 

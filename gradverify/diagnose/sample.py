@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from gradverify.calculus.point import Point
 from gradverify.cases import Array, Case
 from gradverify.notation.dims import evaluate
 from gradverify.notation.tree import Expr, text
 from gradverify.spec import Spec
-from gradverify.trial import Trial
+from gradverify.trial import Call, Trial, call
 
 # Where a difference is explained, what is left of it is rounding: this much of it at most.
 LEFT = 1e-6
@@ -68,6 +69,24 @@ class Sample:
     def of_gradient(self) -> bool:
         """Whether it is a gradient, not an output."""
         return self.tensor in self.trial.spec.differentiable
+
+    def beside(self, point: Point) -> tuple[Array, Array] | None:
+        """Return what the layer gives at another point, and what is right there; None where it
+        gives nothing that could be right."""
+        trial, name, names = self.trial, self.tensor, self.trial.spec.outputs
+        given = {k: np.array(v) for k, v in point.tensors.items()}
+        cotangents = [np.array(dy) for dy in trial.wide.cotangents]
+        found = call(trial.layer, given, point.constants, cotangents)
+        if not isinstance(found, Call):
+            return None
+        outputs, pullback = trial.seen.run(point)
+        if self.of_gradient:
+            got, right = found.gradients.get(name), pullback(*trial.wide.cotangents)[name]
+        else:
+            got = dict(zip(names, found.outputs, strict=True))[name]
+            right = dict(zip(names, outputs, strict=True))[name]
+        fits = got is not None and trial.fits(name, got)
+        return (np.asarray(got, float), right) if fits else None
 
     @cached_property
     def difference(self) -> Array:

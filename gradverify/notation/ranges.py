@@ -117,14 +117,14 @@ def infer(
     """
     names = _Names(equations, source, declared)
     scopes = [names.scope(e) for e in equations]
-    origins = _origins(scopes, source)
+    origins = _origins(scopes)
     shapes = dict(declared.shapes)
     # Shapes of intermediate tensors follow from ranges and ranges from shapes: to a fixed point.
     partly = False
     while True:
         before = sum(len(s.sizes) for s in scopes) + len(shapes)
         for scope in scopes:
-            _infer(scope, shapes, origins, source, declared)
+            _infer(scope, shapes, source, declared)
             if partly:
                 _infer_from_bounds(scope)
         _shapes(scopes, shapes, partly=partly)
@@ -290,7 +290,7 @@ class _Names:
         )
 
 
-def _origins(scopes: Sequence[Scope], source: Source) -> dict[str, tuple[int, ...]]:
+def _origins(scopes: Sequence[Scope]) -> dict[str, tuple[int, ...]]:
     origins: dict[str, tuple[int, ...]] = {}
     for scope in scopes:
         equation = scope.equation
@@ -306,7 +306,6 @@ def _origins(scopes: Sequence[Scope], source: Source) -> dict[str, tuple[int, ..
 def _infer(
     scope: Scope,
     shapes: Mapping[str, tuple[Expr, ...]],
-    origins: Mapping[str, tuple[int, ...]],
     source: Source,
     declared: Declared,
 ) -> None:

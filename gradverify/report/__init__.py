@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 
 from gradverify.result import Report
 
@@ -27,56 +28,20 @@ class Page:
         return re.sub(rf"(?<![^\s\"'(=]){prefix}", "", text)
 
 
-def text(report: Report, page: Page) -> str:
-    """Return the report as a person reads it."""
-    from gradverify.report.terminal import render  # rich is slow to import
+def _by(module: str) -> Callable[[Report, Page], str]:
+    """Return what shows a report by a module of this package, which is imported when it is asked
+    for: they are slow to import."""
 
-    return render(report, page)
+    def shown(report: Report, page: Page) -> str:
+        return str(import_module(f"{__name__}.{module}").render(report, page))
 
-
-def json(report: Report, page: Page) -> str:
-    """Return the report as JSON, the same on every page."""
-    return report.to_json() + "\n"
-
-
-def junit(report: Report, page: Page) -> str:
-    """Return the report as the XML that CI servers read test results from."""
-    from gradverify.report.junit import render
-
-    return render(report, page)
-
-
-def markdown(report: Report, page: Page) -> str:
-    """Return the report as a comment on a code review."""
-    from gradverify.report.markdown import render
-
-    return render(report, page)
-
-
-def github(report: Report, page: Page) -> str:
-    """Return what is wrong as annotations of lines, by the commands of GitHub Actions."""
-    from gradverify.report.github import render
-
-    return render(report, page)
-
-
-def sarif(report: Report, page: Page) -> str:
-    """Return the findings as SARIF 2.1.0, which code scanning reads."""
-    from gradverify.report.sarif import render
-
-    return render(report, page)
-
-
-def html(report: Report, page: Page) -> str:
-    """Return the report as one page that a browser shows without a network."""
-    from gradverify.report.html import render
-
-    return render(report, page)
+    return shown
 
 
 FORMATS: Mapping[str, Callable[[Report, Page], str]] = {
-    "text": text, "json": json, "junit": junit, "markdown": markdown, "github": github,
-    "sarif": sarif, "html": html,
+    "text": _by("terminal"), "json": lambda report, page: report.to_json() + "\n",
+    "junit": _by("junit"), "markdown": _by("markdown"), "github": _by("github"),
+    "sarif": _by("sarif"), "html": _by("html"),
 }  # fmt: skip
 
 # What a format needs besides the core.

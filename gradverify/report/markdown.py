@@ -21,7 +21,6 @@ _SIGNS = {
     Status.PASSED: "✅", Status.FAILED: "❌", Status.ERROR: "❌", Status.VACUOUS: "⚠️",
     Status.UNAVAILABLE: "⚠️",
 }  # fmt: skip
-_ORDER = {Verdict.FAILED: 0, Verdict.INCOMPLETE: 1, Verdict.VERIFIED: 2}
 _VERDICT_SIGNS = {Verdict.VERIFIED: "✅", Verdict.FAILED: "❌", Verdict.INCOMPLETE: "⚠️"}
 
 

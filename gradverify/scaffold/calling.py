@@ -67,7 +67,7 @@ class Called:
         what broadcasts by chance is not taken for a shape that is meant.
         """
         answer = quietly(lambda: _answer(self, self.given(shapes)))
-        return answer if answer is not None and _fits(self, answer, shapes) else None
+        return answer if answer is not None and _fits(answer, shapes) else None
 
     def choices(self) -> list["Called"]:
         """Return the function with every combination of the first values of its constants."""
@@ -133,7 +133,7 @@ def _real(value: Any) -> bool:
         return False
 
 
-def _fits(called: Called, answer: Answer, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+def _fits(answer: Answer, shapes: Mapping[str, tuple[int, ...]]) -> bool:
     if not all(y.size and np.all(np.isfinite(y)) for y in answer.outputs):
         return False
     if answer.gradients is None:

@@ -4,7 +4,7 @@ Each dimension gets a size of its own, so that what is accepted is not so by cha
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -19,7 +19,6 @@ class Size(NamedTuple):
 
 
 Shape = tuple[Size, ...]
-Shapes = Mapping[str, Shape]
 
 # Sizes of dimensions in order of appearance, by how many the first tensor has: all different, and
 # those of an image larger than those of a kernel. Then those that have many divisors.

@@ -99,7 +99,7 @@ def chosen(right, start):
     """Return a fault of each of EACH kinds, from the one numbered `start` on, and of RARE ones, of
     those that show in a layer."""
     known = faults(right)
-    places = sites_of(right.spec, ground_of(right, QUICK.covering, QUICK.drawn, 0).cases)
+    places = sites_of(right.spec, ground_of(right, QUICK, 0).cases)
 
     def first(kind):
         mine = [f for f in known if f.kind == kind]
