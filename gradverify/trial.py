@@ -332,7 +332,7 @@ class Trial:
         case = self.case
         if not case.ordinary:
             return True
-        others = (replace(case, seed=(case.seed + k) % 2**32) for k in range(1, OTHERS + 1))
+        others = map(case.other, range(1, OTHERS + 1))
         found = (Trial(self.layer, other, self.oracle) for other in others)
         return any(other.failure is None and other._finite for other in found)
 

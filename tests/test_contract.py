@@ -428,7 +428,7 @@ def test_chance_in_the_gradient_is_told():
 
 
 def test_a_second_call_that_raises_is_told():
-    """What a pullback uses up it does not have the second time."""
+    """What a pullback uses up it does not have the second time; its line is named."""
 
     def once(x, w):
         y, pullback = right(x, w)
@@ -436,8 +436,9 @@ def test_a_second_call_that_raises_is_told():
         return y, lambda dy: kept.pop()(dy)
 
     finding = the_finding(once, "repeatable", None)
+    line = once.__code__.co_firstlineno + 3
     assert told(finding) == (
-        "the first call succeeded, a later one raised IndexError: pop from empty list"
+        f"the first call succeeded, a later one raised IndexError: pop from empty list (line {line})"
     )
 
 

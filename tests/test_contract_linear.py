@@ -199,8 +199,10 @@ def test_a_layer_that_raises_for_a_layout_is_told():
         return right(x, w)
 
     finding = the_finding(aligned, "alignment", None, severity="warning", profile="default")
+    line = aligned.__code__.co_firstlineno + 2
     assert told(finding) == (
-        "with x at an odd address it raises TypeError: array must have flags ['ALIGNED']"
+        f"with x at an odd address it raises TypeError: array must have flags ['ALIGNED'] "
+        f"(line {line})"
     )
 
 

@@ -185,7 +185,12 @@ def averaged(x, w):
     ("layer", "tensor", "message"),
     [
         (looped, "y", "at N=0 C=1 output y has shape (0,), declared (N, C) = (0, 1)"),
-        (stacked, None, "at N=0 C=1 it raises ValueError: need at least one array to stack"),
+        (
+            stacked,
+            None,
+            "at N=0 C=1 it raises ValueError: need at least one array to stack "
+            f"(line {stacked.__code__.co_firstlineno + 1})",
+        ),
         (averaged, "w", "at N=0 C=1 the gradient of w is not what the definition gives"),
     ],
 )

@@ -63,7 +63,7 @@ def behaviour(layer: Layer, site: Site) -> Behaviour | None:
     case = site.case
     # Arrays of its own: a faulty layer may change them.
     given, fresh = (replace(site).arrays for _ in range(2))
-    other = draw(site.spec, replace(case, seed=case.seed + 1))
+    other = draw(site.spec, case.other())
     constants = dict(case.constants)
     found: Behaviour = {}
 

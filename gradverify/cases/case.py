@@ -65,6 +65,10 @@ class Case:
         """Sizes and constants by name."""
         return {**dict(self.sizes), **dict(self.constants)}
 
+    def other(self, k: int = 1) -> "Case":
+        """Return the same case at other values: the k-th from here."""
+        return replace(self, seed=(self.seed + k) % 2**32)
+
     def point(self, tensors: Mapping[str, np.ndarray[Any, Any]]) -> Point:
         """Return where a definition is computed that is given these tensors."""
         return Point(tensors, dict(self.constants), dict(self.sizes))

@@ -1,6 +1,7 @@
 """Answers of a layer as they were when it gave them, and when two of them agree."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -9,9 +10,9 @@ import numpy as np
 
 from gradverify.cases import AT_KINKS, Array, is_large
 from gradverify.checks.observation import Observation, failed
-from gradverify.layer import Pullback
+from gradverify.layer import Layer, Pullback
 from gradverify.numerics.allowance import Allowance
-from gradverify.trial import Trial, real_array
+from gradverify.trial import Trial, place_of, real_array
 
 # What underflows on the way to a gradient may have been multiplied by this much after it.
 UNDERFLOW = 2.0**16
@@ -28,6 +29,17 @@ _NONE: Mapping[str, Array] = MappingProxyType({})
 
 class Refused(Exception):
     """A layer that had answered raised when it was asked again; the text says what."""
+
+
+@contextmanager
+def refusing(layer: Layer) -> Iterator[None]:
+    """Call a layer that has answered before; Refused, with its line, where it raises."""
+    try:
+        with np.errstate(all="ignore"):
+            yield
+    except (Exception, SystemExit) as error:
+        place = place_of(error, layer.files)
+        raise Refused(f"{type(error).__name__}: {error}{place}") from error
 
 
 @dataclass(frozen=True)
@@ -76,21 +88,15 @@ def due(trial: Trial, gradients: Mapping[str, Any]) -> dict[str, Any]:
 
 def forward(trial: Trial, tensors: Mapping[str, Array]) -> tuple[dict[str, Any], Pullback]:
     """Call the layer again and return its outputs by name and its pullback."""
-    try:
-        with np.errstate(all="ignore"):
-            outputs, pullback = trial.layer.forward(tensors, trial.constants)
-    except (Exception, SystemExit) as error:
-        raise Refused(f"{type(error).__name__}: {error}") from error
+    with refusing(trial.layer):
+        outputs, pullback = trial.layer.forward(tensors, trial.constants)
     return named(trial, outputs), pullback
 
 
 def pulled(trial: Trial, pullback: Pullback, cotangents: Sequence[Array]) -> dict[str, Any]:
     """Call a pullback and return the gradients, as they are."""
-    try:
-        with np.errstate(all="ignore"):
-            return due(trial, trial.layer.gradients(pullback, cotangents))
-    except (Exception, SystemExit) as error:
-        raise Refused(f"{type(error).__name__}: {error}") from error
+    with refusing(trial.layer):
+        return due(trial, trial.layer.gradients(pullback, cotangents))
 
 
 def equal(a: Array, b: Array) -> bool:

@@ -73,10 +73,7 @@ def _as_declared(
 def _kept(trial: Trial, buffer: str) -> bool:
     """Whether the definition's update of a buffer is its old value, whatever else is given."""
     place = trial.spec.outputs.index(trial.spec.updates[buffer])
-    elsewhere = (
-        replace(trial.case, seed=trial.case.seed + k, values="ordinary")
-        for k in range(1, ELSEWHERE + 1)
-    )
+    elsewhere = (replace(trial.case.other(k), values="ordinary") for k in range(1, ELSEWHERE + 1))
     for at in (trial, *(replace(trial, case=case) for case in elsewhere)):
         outputs, _ = at.seen.run(at.point)
         if not np.array_equal(outputs[place], at.wide.tensors[buffer]):
@@ -100,7 +97,7 @@ def _same(trial: Trial, buffer: str, value: Any) -> Observation:
 
 def _fed_back(trial: Trial, first: Mapping[str, Any]) -> Iterator[Observation]:
     """Give what a call has returned to a second one, at other values of all else."""
-    other = draw(trial.spec, replace(trial.case, seed=trial.case.seed + 1))
+    other = draw(trial.spec, trial.case.other())
     kept = {k: np.array(v) for k, v in first.items()}
     second = replace(trial, given=Arrays({**other.tensors, **kept}, other.cotangents))
     if not first or not _declared(second):

@@ -93,7 +93,7 @@ def _again(one: Offered) -> Iterator[Observation]:
 def _disturb(one: Offered) -> None:
     """Call the layer at other values, which may be none that it is meant for."""
     trial, case = one.trial, one.trial.case
-    other = draw(trial.spec, replace(case, seed=(case.seed + 1) % 2**32))
+    other = draw(trial.spec, case.other())
     with suppress(LayerRaised):
         one.at(replace(trial, given=other)).call()
 

@@ -2,12 +2,9 @@
 were used before."""
 
 from collections.abc import Iterator
-from dataclasses import replace
-
-import numpy as np
 
 from gradverify.cases import draw
-from gradverify.checks.agreement import Answer, Refused, copies, forward, pulled, told
+from gradverify.checks.agreement import Answer, Refused, copies, forward, pulled, refusing, told
 from gradverify.checks.blame import same
 from gradverify.checks.memory import as_drawn
 from gradverify.checks.observation import Observation, failed, passed, warned
@@ -22,11 +19,8 @@ USED = (
 def own(trial: Trial, first: Answer) -> Iterator[Observation]:
     """Ask what the convention of the layer asks besides."""
     lent = as_drawn(trial)
-    try:
-        with np.errstate(all="ignore"):
-            flaws = trial.layer.flaws(lent.tensors, trial.constants, lent.cotangents)
-    except (Exception, SystemExit) as error:
-        raise Refused(f"{type(error).__name__}: {error}") from error
+    with refusing(trial.layer):
+        flaws = trial.layer.flaws(lent.tensors, trial.constants, lent.cotangents)
     for flaw in flaws:
         tell = failed if flaw.severity == "error" else warned
         yield tell(flaw.question, flaw.tensor, flaw.message)
@@ -37,7 +31,7 @@ def used(trial: Trial, first: Answer) -> Iterator[Observation]:
     if not trial.layer.keeps_objects:
         return
     trial.layer.renew()
-    others = draw(trial.spec, replace(trial.case, seed=trial.case.seed + 1))
+    others = draw(trial.spec, trial.case.other())
     try:
         _, pullback = forward(trial, others.tensors)
         pulled(trial, pullback, others.cotangents)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from gradverify.checks.agreement import Answer, Refused
+from gradverify.checks.agreement import Answer, refusing
 from gradverify.checks.memory import as_drawn
 from gradverify.checks.observation import Observation, warned
 from gradverify.trial import Trial
@@ -23,13 +23,11 @@ def effects(trial: Trial, first: Answer) -> Iterator[Observation]:
     # A layer that seeds has done so in earlier calls: only from another state does it show.
     np.random.random_sample()
     try:
-        with np.errstate(all="ignore"):
+        with refusing(trial.layer):
             shared = np.geterr(), _random()
             _, pullback = trial.layer.forward(lent.tensors, trial.constants)
             trial.layer.gradients(pullback, lent.cotangents)
             now = np.geterr(), _random()
-    except (Exception, SystemExit) as error:
-        raise Refused(f"{type(error).__name__}: {error}") from error
     finally:
         np.random.set_state(before)
     for was, found, message in zip(shared, now, (SETTINGS, DRAWN), strict=True):

@@ -69,7 +69,7 @@ def _moved(trial: Trial) -> tuple[Trial, str] | None:
     start, sides = trial.wide.tensors, trial.own_switches
     movable = [k for k in trial.spec.differentiable if trial.spec.tensors[k].values is None]
     for k in range(1, WAYS + 1):
-        other = draw(trial.spec, replace(trial.case, seed=trial.case.seed + k)).tensors
+        other = draw(trial.spec, trial.case.other(k)).tensors
         end = {name: np.array(other[name], float) for name in movable}
 
         def between(part: float, end: Mapping[str, Array] = end) -> dict[str, Array]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
 
@@ -164,7 +164,7 @@ def values_of(trial: Trial, *, other: bool = False) -> dict[str, Array]:
     """Return the values of a call, tensors by name and cotangents by output."""
     arrays = trial.arrays
     if other:
-        arrays = draw(trial.spec, replace(trial.case, seed=trial.case.seed + 1))
+        arrays = draw(trial.spec, trial.case.other())
     return arrays.tensors | dict(
         zip(trial.spec.differentiable_outputs, arrays.cotangents, strict=True)
     )

@@ -96,7 +96,7 @@ class Offered(Compared):
     def along(self) -> dict[str, Array]:
         """The directions, in the dtype of the case."""
         case = self.trial.case
-        other = replace(case, seed=(case.seed + self.turn) % 2**32)
+        other = case.other(self.turn)
         return draw_tangents(self.trial.spec, other)
 
     def call(self, along: Mapping[str, Array] | None = None) -> Returned:
