@@ -39,6 +39,8 @@ BUDGET = 40_000
 # A layer that gives other outputs on 50-digit numbers does not compute there what it does in
 # float64. Its own rounding is far below this fraction of the largest, or of 1 where they cancel.
 SAME = 1e-6
+# A step that is small beside everything, and of which 50 digits leave enough.
+NEAR = Decimal("1e-25")
 
 
 class Stopped(Exception):
@@ -100,6 +102,23 @@ class Replay:
             outputs, _ = self._forward(directions)
             named = dict(zip(spec.outputs, outputs, strict=True))
             return tuple(_tangents(named[y]) for y in spec.differentiable_outputs)
+
+    def slopes(self, directions: Mapping[str, Array]) -> tuple[float, float]:
+        """Return the slopes of <dy, outputs> to both sides of the point along float64 directions:
+        of the values alone, whatever derivative the code has."""
+        before, middle, after = (self._loss(directions, sign) for sign in (-1, 0, 1))
+        with computing(self._arithmetic):
+            return float((after - middle) / NEAR), float((middle - before) / NEAR)
+
+    def _loss(self, directions: Mapping[str, Array], sign: int) -> Decimal:
+        spec, wide = self.trial.spec, self.trial.wide.tensors
+        with self._running():
+            steps = {k: _moved(wide[k], v, sign) for k, v in directions.items()}
+            outputs, _ = self.trial.layer.forward(self._tensors({}) | steps, self.trial.constants)
+            named = dict(zip(spec.outputs, outputs, strict=True))
+            found = [_values(named[y]) for y in spec.differentiable_outputs]
+            pairs = zip(self.trial.wide.cotangents, found, strict=True)
+            return sum((dy * y for dys, ys in pairs for dy, y in _zipped(dys, ys)), Decimal(0))
 
     def products(self, directions: Mapping[str, Array]) -> Products:
         """Return both products along directions of tensors that have a gradient."""
@@ -259,6 +278,16 @@ def _numbers(values: Array, direction: Array | None = None) -> Duals:
     slopes = [None] * values.size if direction is None else map(Decimal, direction.flat)
     for index, value, slope in zip(np.ndindex(values.shape), values.flat, slopes, strict=True):
         made[index] = Dual(Decimal(float(value)), slope)
+    return made.view(Duals)
+
+
+def _moved(values: Array, direction: Array, sign: int) -> Duals:
+    """Return float64 values, a step along a direction away, as dual numbers."""
+    made = np.empty(values.shape, object)
+    for index, value, slope in zip(
+        np.ndindex(values.shape), values.flat, direction.flat, strict=True
+    ):
+        made[index] = Dual(Decimal(float(value)) + sign * NEAR * Decimal(float(slope)), None)
     return made.view(Duals)
 
 

@@ -317,6 +317,7 @@ def _work(pipe: Connection, path: Path, seconds: float) -> None:
     sys.stderr = sys.stdout
     faulthandler.enable(log)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
+    home = os.getcwd()
     with contextlib.suppress(EOFError, OSError):
         pipe.send_bytes(b"ready")
         while True:
@@ -329,6 +330,7 @@ def _work(pipe: Connection, path: Path, seconds: float) -> None:
                 faulthandler.dump_traceback_later(seconds, exit=True, file=log)
             reply = _perform(task)
             faulthandler.cancel_dump_traceback_later()
+            os.chdir(home)  # where the paths of the next task start
             pipe.send_bytes(reply)
 
 
@@ -338,6 +340,8 @@ def _perform(task: bytes) -> bytes:
         fn, args, kwargs = pickle.loads(task)
         succeeded, value = True, fn(*args, **kwargs)
         text = f"the result, of {type(value)}, cannot be passed between processes"
+    except KeyboardInterrupt:
+        raise  # no one has pressed a key: the task ends its process, and would end its caller's
     except BaseException as error:  # SystemExit too is the task's, and ends no worker
         succeeded, value, text = False, error, traceback.format_exc()
     try:
@@ -370,5 +374,6 @@ def last_words(output: str, file: str) -> tuple[int | None, str]:
     """
     path = str(Path(file).resolve()).encode("ascii", "backslashreplace").decode()
     line = re.search(rf'File "{re.escape(path)}", line (\d+)', output)
-    said = re.split(r"(?m)^(?:Timeout \(|Fatal Python|Thread 0x|Current thread)", output)[0]
+    own = r"(?m)^(?:Timeout \(|Fatal Python|Thread 0x|Current thread|Process SpawnProcess-)"
+    said = re.split(own, output)[0]
     return (int(line[1]) if line else None), said.strip()

@@ -225,6 +225,17 @@ def test_a_function_that_branches_on_data_is_judged_without_jit():
     assert np.all(np.isfinite(pullback(y, np.ones(()))["w"]))
 
 
+def test_the_gradient_of_a_root_that_is_not_taken_is_nan():
+    """The best-known mistake in JAX: where() does not keep nan out of a gradient, nor out of the
+    double backward, of which nothing more can be told than that."""
+    spec = Spec("root", x=Input("N"), y=Output("N"),
+                definition="y[n] = where(x[n] > 0, sqrt(x[n]), 0)")  # fmt: skip
+    layer = Layer(spec, jax_function(lambda x: jnp.where(x > 0, jnp.sqrt(x), 0)), name="root")
+    (result,) = verify(layer, profile="quick").layers
+    told = {(f.check, f.question) for f in result.errors}
+    assert {("contract", "finite"), ("second_order", "finite")} <= told
+
+
 def test_forward_mode_is_offered_where_there_is_one():
     """A custom_vjp has none, whether it is the function itself, is jitted, or is called by it;
     a custom_jvp has one, and the finding names its rule."""

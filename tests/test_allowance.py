@@ -187,6 +187,22 @@ def test_what_underflows_has_lost_its_digits(value, dtype):
         assert off > FACTOR * info.smallest_subnormal
 
 
+def test_a_product_is_rounded_before_a_function_sees_it():
+    """sin(x*exp(a)) is nothing but rounding where a is large, log(x*w) where that is near 1."""
+    large = Spec(
+        "large", x=Input("N"), a=Param(""), y=Output("N"), definition="y[n] = sin(x[n]*exp(a))"
+    )
+    x, dy = np.array([0.3, -1.7, 2.2]), [np.ones(3)]
+    for a, vacuous in ((2.0, False), (30.0, True)):
+        point = Point({"x": x, "a": np.array(a)}, {}, {"N": 3})
+        known = reference(make_oracle(large), point, dy, "float32", 0)
+        assert known.allowed_outputs["y"].vacuous == vacuous
+    near = Spec("near", x=Input("N"), w=Param(""), y=Output("N"), definition="y[n] = log(x[n]*w)")
+    point = Point({"x": 2 * (1 + 1e-3 * x), "w": np.array(0.5)}, {}, {"N": 3})
+    known = reference(make_oracle(near), point, dy, "float32", 0)
+    assert 2.0**-24 <= known.allowed_outputs["y"].spread <= 2.0**-21
+
+
 def test_a_sum_that_underflows_has_lost_its_digits():
     """What is made of it afterwards has its error in proportion."""
     spec = Spec("s", x=Input("N"), y=Output("N"),

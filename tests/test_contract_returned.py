@@ -168,6 +168,34 @@ def test_another_dtype_at_the_second_call_is_told():
 # -- a dimension of 0
 
 
+def test_the_range_that_is_advised_is_that_of_the_tensor_at_fault():
+    """Of two parameters the one is named whose large values, or zeros, make a result infinite."""
+    shifted = Spec("shifted", x=Input("N D"), mu=Param("D"), s=Param("D"), y=Output("N D"),
+                   definition="y[n,d] = (x[n,d] - mu[d])*exp(-s[d])")  # fmt: skip
+
+    def overflows(x, mu, s):
+        e = np.exp(s)
+
+        def pullback(dy):
+            ds = -((dy * (x - mu) / e**2) * e).sum(axis=0)  # e**2 is beyond float32
+            return {"x": dy / e, "mu": -(dy / e).sum(axis=0), "s": ds}
+
+        return (x - mu) / e, pullback
+
+    message = told(findings(overflows, shifted, profile="default")["finite", "s"])
+    assert "s has large values, up to " in message
+    assert message.endswith('such as s=Param(..., range="-10..10")')
+
+    unit = Spec("unit", x=Input("N"), y=Output("N"), definition="y[n] = x[n]**2")
+
+    def divides(x):
+        return x**2, lambda dy: {"x": 2 * x**2 * dy / x}
+
+    message = told(findings(divides, unit, profile="default")["finite", "x"])
+    assert message.endswith('from 0 on; if such are not meant, declare its range, such as '
+                            'x=Input(..., range="0.1..10")')  # fmt: skip
+
+
 def looped(x, w):
     y = np.array([w * row for row in x])
     return y, right(x, w)[1]

@@ -124,10 +124,21 @@ def test_a_kink_that_nobody_declared_is_found_out():
     """Much smaller steps give another slope at a hidden kink, and the same where there is none."""
     kinked = lambda h: abs(h - 1e-5)  # noqa: E731
     found = derivative(kinked, 0.05, 1e-18)
-    assert contradicted(kinked, found, 0.05, 1e-18)
+    assert contradicted(kinked, found, -1.0, 0.05, 1e-18)
     smooth = lambda h: math.sin(h - 1e-5)  # noqa: E731
     found = derivative(smooth, 0.05, 1e-18)
-    assert not contradicted(smooth, found, 0.05, 1e-18)
+    assert not contradicted(smooth, found, 2.0, 0.05, 1e-18)
+
+
+@pytest.mark.parametrize("near", [0.0, 1e-9])
+def test_a_kink_where_no_step_is_nearer_excuses_what_it_explains(near):
+    """relu at 0 has the slopes 0 and 1: both are right, and 5 is not, though differences give 0.5
+    at all steps."""
+    relu = lambda h: max(0.0, h - near)  # noqa: E731
+    found = derivative(relu, 0.05, 1e-18)
+    assert found.value == pytest.approx(0.5, abs=1e-6)
+    assert all(contradicted(relu, found, slope, 0.05, 1e-13) for slope in (0.0, 1.0))
+    assert not contradicted(relu, found, 5.0, 0.05, 1e-13)
 
 
 @pytest.mark.parametrize("wrong", [0, 1, 499, 500, 731, 999])
@@ -277,9 +288,14 @@ def huge():
 
 def test_a_function_that_turns_within_the_steps_fails_nobody(monkeypatch):
     """Values of hundreds take tanh from one end to the other between two steps: much smaller steps
-    give another derivative, and so nobody is accused; unless they are not asked."""
+    give another derivative, and so do the same steps of the definition, and so nobody is accused;
+    unless neither are asked."""
     assert Status.FAILED not in huge().values()
+    with monkeypatch.context() as patch:
+        patch.setattr(finite_difference, "contradicted", lambda *_: False)
+        assert Status.FAILED not in huge().values()
     monkeypatch.setattr(finite_difference, "contradicted", lambda *_: False)
+    monkeypatch.setattr(finite_difference, "_blind", lambda *_: False)
     assert huge()["c"] is Status.FAILED
 
 

@@ -36,6 +36,32 @@ def my_batch_norm(x, gamma, beta, *, eps):
     return gamma * xhat + beta, pullback
 
 
+def gain_gate(x, gate, w):
+    """Whole numbers would do for w, and are not what is meant."""
+    return x * w * gate, lambda dy: {
+        "x": dy * w * gate, "gate": dy * x * w, "w": (dy * x * gate).sum(0)
+    }
+
+
+def conv1d_forward(x, w, b, stride=1, pad=0):
+    N, C, L = x.shape
+    (F, _, K), padded = w.shape, np.pad(x, ((0, 0), (0, 0), (pad, pad)))
+    out = (L + 2 * pad - K) // stride + 1
+    columns = [padded[:, :, o * stride : o * stride + K] for o in range(out)]
+    y = np.stack([np.einsum("nck,fck->nf", c, w) for c in columns], -1) + b[:, None]
+    return y, (padded, w, stride, pad, L)
+
+
+def conv1d_backward(dy, cache):
+    padded, w, stride, pad, L = cache
+    dx, dw, K = np.zeros_like(padded), np.zeros_like(w), w.shape[2]
+    for o in range(dy.shape[2]):
+        part = slice(o * stride, o * stride + K)
+        dx[:, :, part] += np.einsum("nf,fck->nck", dy[:, :, o], w)
+        dw += np.einsum("nf,nck->fck", dy[:, :, o], padded[:, :, part])
+    return dx[:, :, pad : pad + L], dw, dy.sum((0, 2))
+
+
 def conv2d(x, w, b, stride=1):
     (n, c, h, width), (k, _, r, s) = x.shape, w.shape
     view = np.lib.stride_tricks.sliding_window_view(x, (r, s), (2, 3))[:, :, ::stride, ::stride]
@@ -288,6 +314,9 @@ SHOWN = {
     "softmax": ['x=Input("N C"),', "axis=Constant(-1),", 'y=Output("N C"),'],
     "my_batch_norm": ['x=Input("N C"),', 'gamma=Param("C", init="ones"),',
                       'beta=Param("C", init="zeros"),', "eps=Constant(1e-05),"],
+    "gain_gate": ['gate=Input("N C"),', 'w=Param("C"),', 'y=Output("N C"),'],
+    "conv1d_forward": ['x=Input("B T D"),', 'w=Param("K T R"),', 'b=Param("K", init="zeros"),',
+                       'y=Output("B K (D+2*PAD-R)//STRIDE+1"),'],
     "conv2d": ['x=Input("N C H W"),', 'w=Param("K C R S"),', 'b=Param("K", init="zeros"),',
              "STRIDE=Constant(1, 2),", 'y=Output("N K (H-R)//STRIDE+1 (W-S)//STRIDE+1"),',
              'where=["H >= R", "W >= S"],',

@@ -169,6 +169,18 @@ def test_a_line_that_is_indented_further_goes_on():
     assert message_of(long.replace("w[c]", "v[c]")).splitlines()[-2:] == ["    + v[c]", "      ^"]
 
 
+def test_the_first_equation_may_stand_right_after_the_quotes():
+    """The others have a margin of their own then; where none of them is an equation, they go on."""
+    flush = """h[n,c] = 2*x[n,c]
+               y[n,c] = h[n,c]
+                        + w[c]"""
+    found = [text(s.body) for s in spec(flush).program.statements]
+    assert found == ["2*x[n,c]", "h[n,c] + w[c]"]
+    goes_on = """y[n,c] = x[n,c]
+        + where(w[c] == 0, w[c], 2*w[c])"""
+    assert len(spec(goes_on).program.statements) == 1
+
+
 def test_equations_may_stand_in_any_order():
     """A tensor may be used above the equation that defines it."""
     program = spec("y[n,c] = h[n,c]\nh[n,c] = 2*x[n,c]").program

@@ -256,6 +256,25 @@ def test_output_is_the_task_s_own_and_short(pool):
     assert long.endswith("99999\n100000\n")
 
 
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def test_a_task_that_interrupts_ends_its_own_process(pool):
+    """As if a key had been pressed: it dies with its last words, and the pool goes on."""
+    died = pool.submit(interrupt).exception()
+    assert isinstance(died, WorkerDied)
+    assert died.exitcode == 1
+    assert "in interrupt" in died.output
+    assert pool.submit(abs, -1).result() == 1
+
+
+def test_every_task_starts_in_the_folder_of_the_first(pool):
+    """What one does to the current directory is nothing to the next."""
+    pool.submit(os.chdir, "/").result()
+    assert {pool.submit(os.getcwd).result() for _ in range(4)} == {os.getcwd()}
+
+
 def test_ctrl_c_is_not_for_workers(pool):
     """SIGINT, which a terminal sends to all processes, does not interrupt a task."""
     assert pool.submit(signal.raise_signal, signal.SIGINT).result() is None

@@ -126,6 +126,11 @@ class Code(StrPrinter):  # type: ignore[misc]
         scalar = self._scalar(arg)
         if self.prefix == "np." and not scalar:
             name = _NUMPY.get(name, name)
+        factor, rest = arg.as_coeff_Mul()
+        whole = arg.is_Add or (rest.is_Symbol and abs(factor) == 1)
+        if self.total is not None and not scalar and not whole:
+            # A product is rounded before sin or log sees it, which may be worth all its digits.
+            return f"{self.prefix}{name}(noise.round({self._print(arg)}))"
         return self._call(("math." if scalar else self.prefix) + name, arg)
 
     def _scalar(self, *args: Scalar) -> bool:

@@ -5,11 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from gradverify.cases import Array
 from gradverify.checks.agreement import due, named
 from gradverify.checks.observation import Observation, failed, passed, warned
 from gradverify.result import Status
-from gradverify.trial import Trial, real_array
+from gradverify.trial import Call, Trial, call, real_array
 
+# The ends of a range that is advised: no exp of it overflows, and nothing that is divided by it.
+LEAST, MOST = 0.1, 10
 ON_THE_WAY = "; float16 ends at 65504, and a step on the way exceeds it"
 
 
@@ -89,24 +92,41 @@ def array_as_declared(trial: Trial, name: str, value: Any, what: str) -> Iterato
         yield Observation(
             "finite", name, Status.FAILED,
             f"{what} is {array[index]} at {name}{place}, where the definition is finite"
-            f"{ON_THE_WAY if trial.overflowed else ''}{_beyond(trial)}", index,
+            f"{ON_THE_WAY if trial.overflowed else ''}{_beyond(trial, name)}", index,
             severity="warning" if trial.overflowed else "error",
         )  # fmt: skip
     else:
         yield passed("finite", name)
 
 
-def _beyond(trial: Trial) -> str:
-    """Return what to do if the values of a case are beyond what a layer is meant for."""
+def _beyond(trial: Trial, result: str) -> str:
+    """Return what to do if a tensor has values that a layer is not meant for: one without which a
+    result is finite."""
     kinds = {"input": trial.case.values, "param": trial.case.params}
-    for kind, how in kinds.items():
-        names = [k for k in trial.spec.given if trial.spec.tensors[k].kind == kind
-                 and k in trial.spec.differentiable and k not in trial.bounds]  # fmt: skip
-        if how != "ordinary" and names:
-            name = names[0]
-            top = float(np.max(np.abs(trial.wide.tensors[name]), initial=0.0))
-            return (
-                f": {name} has {how} values, up to {top:.2g}; if such are not meant, declare its "
-                f'range, such as {name}={kind.capitalize()}(..., range="-10..10")'
-            )
+    for name in trial.spec.differentiable:
+        kind, value = trial.spec.tensors[name].kind, trial.wide.tensors[name]
+        how, size = kinds.get(kind, "ordinary"), np.abs(value)
+        if how == "ordinary" or name in trial.bounds:
+            continue
+        for meant, plain in ((f"-{MOST}..{MOST}", np.clip(value, -MOST, MOST)),
+                             (f"{LEAST}..{MOST}", np.where(size < LEAST, 1.0, value))):  # fmt: skip
+            if not np.array_equal(plain, value) and _finite(trial, name, plain, result):
+                far = (
+                    f"up to {size.max():.2g}" if size.max() > MOST else f"from {size.min():.2g} on"
+                )
+                return (
+                    f": {name} has {how} values, {far}; if such are not meant, declare its range, "
+                    f'such as {name}={kind.capitalize()}(..., range="{meant}")'
+                )
     return ""
+
+
+def _finite(trial: Trial, name: str, value: Array, result: str) -> bool:
+    """Whether a result is finite where a tensor has other values."""
+    tensors = {k: np.array(v) for k, v in trial.arrays.tensors.items()}
+    tensors[name] = np.asarray(value, tensors[name].dtype)
+    found = call(trial.layer, tensors, trial.constants, [np.array(dy) for dy in trial.cotangents])
+    if not isinstance(found, Call):
+        return False
+    got = dict(zip(trial.spec.outputs, found.outputs, strict=True)) | found.gradients
+    return trial.fits(result, got.get(result)) and bool(np.all(np.isfinite(got[result])))

@@ -141,7 +141,9 @@ def _along(
     allowed = found.allowed + FACTOR * own if found is not None else np.inf
     return _Slope(
         promised, found, allowed, terms,
-        lambda: found is not None and contradicted(loss, found, step, rounding, valid),
+        lambda: found is not None and contradicted(
+            loss, found, promised, step, rounding, valid
+        ),
     )  # fmt: skip
 
 

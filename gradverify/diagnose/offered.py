@@ -74,12 +74,10 @@ def _of_question(trial: Trial, check: str, seen: Observation) -> Sample | None:
     if not asked.asks(trial) or asked.loses(trial):
         return None
     for other in asked.observe(trial):
-        if (other.question, other.tensor) == (seen.question, seen.tensor) and (
-            other.outcome is not Status.VACUOUS
-        ):
-            assert other.expected is not None
-            assert other.got is not None
-            assert other.allowed is not None
+        same = (other.question, other.tensor) == (seen.question, seen.tensor)
+        if not same or other.outcome is Status.VACUOUS or other.allowed is None:
+            continue
+        if other.expected is not None and other.got is not None:  # not what is no number at all
             return Sample(trial, seen.tensor or "", np.array([other.got]),
                           np.array([other.expected]), other.allowed)  # fmt: skip
     return None

@@ -4,7 +4,7 @@ import ast
 import math
 import re
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fractions import Fraction
@@ -63,6 +63,23 @@ class Invocation:
     at: tuple[int, ...]
 
 
+# An equation that begins in a line: what is left of = has brackets of its own, and no other.
+_EQUATION = re.compile(r"\s*\w+\s*(\[[^][]*(\[[^][]*\][^][]*)*\])?\s*\+?=(?!=)")
+
+
+def _margin(lines: Sequence[str]) -> int:
+    return min((len(x) - len(x.lstrip()) for x in lines if x.strip()), default=0)
+
+
+def _inner_margin(lines: Sequence[str]) -> int | None:
+    """Return the margin of the other equations where the first stands right after the quotes."""
+    inner = _margin(lines[1:])
+    if _margin(lines) > 0 or inner == 0 or not _EQUATION.match(lines[0]):
+        return None
+    outer = (x for x in lines[1:] if x[inner : inner + 1].strip())
+    return inner if any(map(_EQUATION.match, outer)) else None
+
+
 @dataclass(frozen=True)
 class Source:
     """A text that a user wrote, with what it is called in messages."""
@@ -73,10 +90,13 @@ class Source:
     def dedented(self) -> "Source":
         """Return the text at the left margin, where Python reads equations.
 
-        A line that is indented further continues the one before it, brackets or not.
+        A line that is indented further continues the one before it, brackets or not; the first
+        may stand right after the quotes.
         """
         lines = self.text.expandtabs().splitlines()
-        margin = min((len(x) - len(x.lstrip()) for x in lines if x.strip()), default=0)
+        if (inner := _inner_margin(lines)) is not None:
+            lines[0] = " " * inner + lines[0]
+        margin = _margin(lines)
         lines = "\n".join(x[margin:] for x in lines).strip("\n").split("\n")
         depth = 0
         for k, line in enumerate(lines[:-1]):

@@ -26,6 +26,9 @@ LOW_CAP = 1024
 FIRST_STEP, LOW_FIRST_STEP = 0.05, 0.8
 # How much nearer to look for a kink that nobody has declared.
 NEARER = (1e-2, 1e-4, 1e-6)
+# On a kink the slopes to both sides differ by as much, a half at least, at each of these steps;
+# where a function is smooth, by a tenth and a hundredth.
+CLOSER, AS_MUCH = (1.0, 0.1, 0.01), 0.5
 
 
 def few_digits(unit: float) -> bool:
@@ -96,18 +99,30 @@ def derivative(
 def contradicted(
     function: Callable[[float], float],
     found: Estimate,
+    promised: float,
     step: float,
     rounding: float,
     valid: Callable[[float], bool] = lambda h: True,
 ) -> bool:
-    """Return whether much smaller steps give another derivative than `found`, taken from `step`.
+    """Return whether it tells nothing that `found`, taken from `step`, is not what is promised.
 
-    So it is where a kink lies in between that nobody has declared, or where the function turns
-    within the steps (tanh, where values are hundreds); not where a gradient is wrong.
+    Much smaller steps give another derivative where a kink lies in between that nobody has
+    declared, or where the function turns within the steps (tanh, where values are hundreds). On a
+    kink, and as near to one as steps can be, all give the same, the mean of the slopes to both
+    sides: where these differ by as much as what is promised is off, that may be right.
     """
     for factor in NEARER:
         near = derivative(function, factor * step, rounding, valid)
         if near is not None and abs(near.value - found.value) > near.allowed + found.allowed:
+            return True
+    off, middle = abs(promised - found.value), function(0.0)
+    for longest in (factor * step for factor in (1.0, *NEARER)):
+        if not valid(longest):
+            continue
+        steps = [closer * longest for closer in CLOSER]
+        bends = [abs(function(h) + function(-h) - 2 * middle) / h for h in steps]
+        noise = NOISE_FACTOR * rounding / steps[-1]
+        if min(bends) >= max(AS_MUCH * max(bends), AS_MUCH * off, noise):
             return True
     return False
 

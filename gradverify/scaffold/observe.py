@@ -59,6 +59,9 @@ def observe(called: Called) -> Observed | None:
     for most, way, divisible in product(SHARES, _ways(called), (False, True)):
         shapes = first_accepted(way.tensors, partial(_accepts, way, divisible), most, end)
         if shapes is not None:
+            real = replace(way, arguments=called.arguments)
+            if _accepts(real, divisible, shapes):  # whole numbers pass for real ones
+                way = real
             return described(way, shapes, _sizes(shapes, divisible))
     return None
 

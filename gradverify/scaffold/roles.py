@@ -1,9 +1,11 @@
 """What the arguments of a function are for, by their names and defaults: a first guess."""
 
+import ast
 import inspect
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from gradverify.errors import UsageError
@@ -40,7 +42,8 @@ class Argument:
     """An argument: its role, and the values to try of a constant.
 
     `integer` says that it is likely one of whole numbers, `like` what a tensor looks like by its
-    name: a "weight", a "bias", a "mask" or "" for nothing known.
+    name: a "weight", a "bias", a "mask" or "" for nothing known; `rank` how many dimensions it has,
+    where the function's code says so.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Argument:
     integer: bool = False
     like: str = ""
     init: str = "normal"
+    rank: int | None = None
 
 
 def switching(function: Callable[..., Any]) -> tuple[str, ...]:
@@ -79,8 +83,30 @@ def arguments_of(function: Callable[..., Any], skip: int = 0) -> tuple[Argument,
                 "function that takes named arguments and calls this one, and name that"
             )
     named = [p for p in found if p.kind is not p.VAR_KEYWORD]
-    names = {p.name for p in named}
-    return tuple(_argument(p, first=k == 0, names=names) for k, p in enumerate(named))
+    names, ranks = {p.name for p in named}, dict(_ranks(function))
+    return tuple(
+        replace(_argument(p, first=k == 0, names=names), rank=ranks.get(p.name))
+        for k, p in enumerate(named)
+    )
+
+
+def _ranks(function: Callable[..., Any]) -> Iterator[tuple[str, int]]:
+    """Yield the names and ranks of arrays whose shapes the code takes apart: `N, C = x.shape`."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, TypeError, SyntaxError):  # compiled, or written at a prompt
+        return
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Assign):
+            continue
+        pairs = [(node.targets[0], node.value)]
+        if isinstance(node.targets[0], ast.Tuple) and isinstance(node.value, ast.Tuple):
+            pairs = list(zip(node.targets[0].elts, node.value.elts, strict=False))
+        for sizes, shape in pairs:
+            if isinstance(sizes, ast.Tuple) and isinstance(shape, ast.Attribute):
+                whole = not any(isinstance(size, ast.Starred) for size in sizes.elts)
+                if shape.attr == "shape" and isinstance(shape.value, ast.Name) and whole:
+                    yield shape.value.id, len(sizes.elts)
 
 
 def _argument(given: inspect.Parameter, *, first: bool, names: set[str]) -> Argument:
