@@ -54,7 +54,8 @@ def odd_one_out(trial: Trial, seen: Observation, answers: Answers) -> str | None
             return "the forward: the gradient is the derived one, the forward not the definition's"
         return "differencing, or the forward beside the case: the gradient is the derived one"
     if derived is _Answer.NONE and _Answer.WRONG in own:
-        return "the implementation: its gradient is not the slope of its own forward"
+        return ("the implementation: its gradient is not the slope of its own forward (that a part "
+                "is held fixed on purpose, stop_gradient in a definition says)")  # fmt: skip
     return None
 
 

@@ -53,13 +53,22 @@ def finding_for(
         allowed=seen.allowed,
         why=seen.why,
         case=str(trial.case),
-        diagnosis=cause.text or None,
+        diagnosis=_said(cause, trial) or None,
         kind=cause.kind,
         follows=cause.follows,
         odd_one_out=odd,
         derived=_derived(trial, check, seen),
         location=_location(trial, check, seen),
         replay=replay_line(trial.layer, check, trial.case),
+    )
+
+
+def _said(cause: Cause, trial: Trial) -> str:
+    """Return what is wrong; nothing is derived without a definition."""
+    if trial.oracle is not None:
+        return cause.text
+    return cause.text.replace("what is derived", "what it should be").replace(
+        "is derived", "is right"
     )
 
 

@@ -122,7 +122,9 @@ class Both:
             if all(s.explained(self.at(s, a.value(s.sizes), b.value(s.sizes)))
                    for s in samples):  # fmt: skip
                 found = self.one.told(a), self.other.told(b)
-                return Cause(found[0].kind, " and ".join(cause.text for cause in found))
+                texts = dict.fromkeys(cause.text for cause in found)
+                twice = " (two terms of it)" if len(texts) < len(found) else ""
+                return Cause(found[0].kind, " and ".join(texts) + twice)
         return None
 
 
