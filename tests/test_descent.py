@@ -9,7 +9,8 @@ from changed import changed
 
 from gradverify import Input, Layer, Output, Param, Spec, Status, Verdict, verify
 from gradverify.cases import parse_case
-from gradverify.checks import descent
+from gradverify.checks import descent, problem
+from gradverify.checks.problem import problem_of
 from gradverify.loading import catalogue_folder, load
 from gradverify.trial import Trial, make_oracle
 
@@ -62,7 +63,8 @@ def test_there_is_one_step_for_every_parameter(monkeypatch):
             assert np.array_equal(new[name], expected)
         return new
 
-    monkeypatch.setattr(descent, "sgd_step", recorded)
+    for module in (descent, problem):
+        monkeypatch.setattr(module, "sgd_step", recorded)
     seen = defaultdict(list)
     for name in ("batch_norm", "linear", "prelu"):
         line = "eps=1e-05 " if name == "batch_norm" else ""
@@ -92,7 +94,7 @@ def test_one_rate_is_found_for_all_together_and_for_each_alone():
     layer = RIGHT["batch_norm"]
     case = "N=5 C=3 eps=1e-05 dtype=float64 layout=C values=ordinary cotangent=signed seed=2"
     trial = Trial(layer, parse_case(case, layer.spec), make_oracle(layer.spec))
-    problem = descent._problem(trial, start=False)
+    problem = problem_of(trial, start=False)
     gradients = problem.gradients(problem.start)
     grads = {k: gradients[k] for k in ("gamma", "beta")}
     rate, stuck = descent.one_rate(problem, grads)
@@ -182,7 +184,7 @@ def test_a_tensor_at_the_end_of_its_range_is_no_finding():
     pinned = 0
     for seed in range(20):
         trial = Trial(layer, parse_case(line.format(seed), layer.spec), make_oracle(layer.spec))
-        problem = descent._problem(trial, start=True)
+        problem = problem_of(trial, start=True)
         assert problem.start["s"] == 1
         grads = {"s": problem.gradients(problem.start)["s"]}
         outward = bool(grads["s"] < 0)

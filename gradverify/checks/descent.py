@@ -1,56 +1,39 @@
-"""descent: one step along the gradients lowers the loss, for every parameter by the same code.
+"""descent: one step along the gradients lowers the loss, for every parameter by the same code."""
 
-The loss is half the squared error to a random target: a plain sum has no gradient under batch
-norm, layer norm and softmax, and a sum of squares nearly none under batch norm.
-"""
-
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from gradverify.calculus.noise import BLOCK
-from gradverify.calculus.switches import Switches
-from gradverify.cases import Array, Arrays, draw, is_large
+from gradverify.cases import Array, is_large
 from gradverify.checks.finite_difference import scale
 from gradverify.checks.observation import Observation
-from gradverify.checks.products import agreed
+from gradverify.checks.problem import Problem, Tensors, problem_of, sgd_step, squared
 from gradverify.evidence import LossCurve, rounded
-from gradverify.numerics.allowance import underflow
 from gradverify.numerics.finite_difference import (
     FACTOR,
     FEW_LEVELS,
     LEVELS,
-    NEARER,
     Estimate,
     cap,
-    contradicted,
     derivative,
-    few_digits,
     first_step,
 )
 from gradverify.result import Status
-from gradverify.trial import Results, Trial, dot, norm, widened
-
-Tensors = Mapping[str, Array]
+from gradverify.trial import Trial, dot
 
 # The fraction of the promised decrease that Armijo's condition asks for; Nocedal and Wright
 # (2006), Numerical Optimization, section 3.1, use the same.
 ARMIJO = 1e-4
 # Rates are halved this often at most: from the largest sensible one down to the rounding floor.
 HALVINGS = 60
-# Steps of plain descent, and of momentum and Adam, which need a few more to show a trend; of a
-# large layer, of which each takes as long as a call, as many as end below the start.
-STEPS, LONG_STEPS, LARGE_STEPS = 5, 10, 3
+# Steps of plain descent.
+STEPS = 5
 # Of the elements that stand still, this many are asked whether the loss depends on them.
 STILL = 6
-# A decrease this many times the loss's own rounding is one; float16 has no digits to be generous.
-CLEAR, LOW_CLEAR = 100.0, 10.0
 # A gradient of which more than this part may be rounding points nowhere.
 BLUR = 0.5
-# Steps that promise more than this fraction of the loss are no small ones.
-LOCAL = 0.125
 # A curve has so many rates, up to this many times the one that is chosen.
 POINTS, BEYOND = 25, 3.0
 # A squared norm below this is about to underflow: the gradient is zero for all that can be seen.
@@ -58,246 +41,11 @@ POINTS, BEYOND = 25, 3.0
 TINY = 1e-250
 
 
-def sgd_step(params: Tensors, grads: Tensors, lr: float) -> dict[str, Array]:
-    """Return params - lr*grads: the one gradient-descent step for every parameter there is."""
-    found = dict(params)
-    for name in grads.keys() & params.keys():
-        step = np.asarray(lr * grads[name])
-        found[name] = np.subtract(params[name], step, out=step)
-    return found
-
-
-@dataclass(frozen=True)
-class _Problem:
-    """A layer with a target: the loss of tensors, and its gradients by the layer's pullback."""
-
-    trial: Trial
-    start: Tensors
-    targets: tuple[Array, ...]
-
-    def loss(self, tensors: Tensors, new: Collection[str] = ()) -> float:
-        """Half the squared error of the layer's outputs; tensors that are `new` nobody else has."""
-        return _half_square(self.errors(self.trial.forward(tensors, new)))
-
-    def errors(self, outputs: Sequence[Array]) -> list[Array]:
-        """How far outputs are from the targets."""
-        return [y - t for y, t in zip(outputs, self.targets, strict=True)]
-
-    @cached_property
-    def outputs(self) -> tuple[Array, ...]:
-        """The layer's outputs at the start."""
-        return self.trial.forward(self.start)
-
-    def gradients(self, tensors: Tensors) -> dict[str, Array]:
-        """The layer's gradients of the loss, those of right shape and finite."""
-        trial = self.trial
-        outputs, pullback = trial.at(tensors)
-        cotangents = self.errors(outputs)
-        try:
-            with np.errstate(all="ignore"):
-                found = trial.layer.gradients(pullback, trial.narrowed(cotangents))
-        except (Exception, SystemExit):
-            return {}
-        fitting = {k: np.asarray(g, float) for k, g in found.items()
-                   if k in trial.spec.differentiable and trial.fits(k, g)}  # fmt: skip
-        return {k: g for k, g in fitting.items() if np.all(np.isfinite(g))}
-
-    @property
-    def long(self) -> int:
-        """How many steps momentum and Adam take; of a large layer each is as long as a call."""
-        return LARGE_STEPS if is_large(self.trial.spec) else LONG_STEPS
-
-    @cached_property
-    def before(self) -> float:
-        """The loss at the start."""
-        return _half_square(self.errors(self.outputs))
-
-    @cached_property
-    def rounding(self) -> float:
-        """The rounding error of the loss: of its terms, (|y| + |t|)*|y - t| each, and of a step."""
-        pairs = zip(self.outputs, self.targets, strict=True)
-        terms = ((np.abs(y) + np.abs(t)) * np.abs(y - t) for y, t in pairs)
-        errors = self.errors(self.outputs)
-        moves = norm(self.start[k] * g for k, g in self.slopes.items())
-        return self.trial.unit * (4 * norm(terms) + moves) + self.trial.noise(errors)
-
-    @cached_property
-    def floor(self) -> float:
-        """A decrease of this much is one, and no rounding."""
-        return (LOW_CLEAR if few_digits(self.trial.unit) else CLEAR) * self.rounding
-
-    def too_long(self, name: str, rate: float) -> bool:
-        """Whether the definition's own loss does not fall either, by a step along minus its own
-        gradient: in few digits the shortest step that could show may overshoot. Without a
-        definition, whether that step is longer than all that it moves."""
-        trial = self.trial
-        if trial.oracle is None:
-            return rate * float(np.abs(self.slopes[name]).max()) > scale(self.start[name])
-
-        def derived(tensors: Tensors, cotangents: Sequence[Array]) -> Results:
-            return replace(trial, given=Arrays(dict(tensors), tuple(cotangents))).derived
-
-        def errors(found: Results) -> list[Array]:
-            return self.errors([found.outputs[y] for y in trial.spec.differentiable_outputs])
-
-        before = errors(derived(self.start, self.targets))
-        gradient = derived(self.start, before).gradients[name]
-        after = errors(derived(self.moved(self.start, {name: gradient}, rate), self.targets))
-        return not _half_square(after) < _half_square(before)
-
-    @property
-    def far(self) -> bool:
-        """Whether no step that could show is a small one: where it leads no gradient says."""
-        return self.floor > LOCAL * self.before
-
-    @cached_property
-    def allowed(self) -> dict[str, float]:
-        """By how much an element of each gradient may be off; without a definition what underflows
-        is all that is known."""
-        trial = self.trial
-        errors = self.errors(self.outputs)
-        if trial.oracle is None:
-            least = FACTOR * underflow(trial.case.dtype, self.start.values(), errors)
-            return dict.fromkeys(self.slopes, least)
-        given = Arrays(dict(self.start), tuple(trial.narrowed(errors)))
-        known = replace(trial, given=given).reference.allowed_gradients
-        return {k: known[k].value for k in self.slopes}
-
-    @cached_property
-    def blurred(self) -> dict[str, float]:
-        """The part of each gradient, by its norm, that may be rounding."""
-        return {k: self.allowed[k] * float(np.sqrt(g.size)) / (norm([g]) or 1.0)
-                for k, g in self.slopes.items()}  # fmt: skip
-
-    @cached_property
-    def slopes(self) -> dict[str, Array]:
-        """The gradients at the start."""
-        return self.gradients(self.start)
-
-    def moved(self, tensors: Tensors, direction: Tensors, rate: float) -> dict[str, Array]:
-        """Return tensors after a step along minus `direction`, projected onto declared ranges."""
-        return self.trial.within(sgd_step(tensors, direction, rate))
-
-    def after(self, direction: Tensors, rate: float) -> float:
-        """Return the loss after such a step from the start."""
-        return self.loss(self.moved(self.start, direction, rate), direction.keys())
-
-    def promise(self, grads: Tensors, direction: Tensors, rate: float) -> float:
-        """Return the decrease that gradients promise of a step as `moved` takes it from the start.
-
-        Bertsekas (1976), IEEE Transactions on Automatic Control 21(2), has Armijo's condition
-        for projected steps in these terms.
-        """
-        total = 0.0
-        for name, d in direction.items():
-            if (ends := self.trial.bounds.get(name)) is None:
-                total += rate * dot(grads[name], d)
-            else:
-                x = self.start[name]
-                total += float(np.sum(grads[name] * np.clip(rate * d, x - ends[1], x - ends[0])))
-        return total
-
-    def hidden_kink(
-        self,
-        loss: Callable[[float], float],
-        found: Estimate,
-        promised: float,
-        step: float,
-        direction: Tensors,
-        unit: float = 1.0,
-    ) -> bool:
-        """Whether a kink that nobody has declared, or steps too long for the loss, spoil a slope
-        of the loss over unit."""
-        rounding, smooth = self.rounding / unit, self.smooth(direction)
-        if contradicted(loss, found, promised, step, rounding, smooth):
-            return True
-        if self.trial.oracle is not None or self.trial.case.ordinary:
-            return False
-        # Of many kinks, as close as values are tiny, what one ladder says is no more than a guess.
-        near = derivative(loss, NEARER[0] * step, rounding, smooth)
-        return near is None or abs(near.value - promised) <= near.allowed
-
-    def right(self, direction: Tensors) -> bool:
-        """Whether nobody but 50-digit arithmetic can tell, and that says that the gradient along a
-        direction is the slope of the loss."""
-        trial = self.trial
-        if trial.oracle is not None:
-            return False
-        given = Arrays(dict(self.start), tuple(self.errors(self.outputs)))
-        return agreed(replace(trial, given=given), direction) is not None
-
-    def flat(self, grads: Tensors) -> bool:
-        """Whether the loss falls by no more than its rounding, as far as gradients are local or
-        as declared ranges leave room."""
-        square, floor = _square(grads), self.floor
-        if square * self.before <= floor**2:
-            return True
-        ranged = grads.keys() <= self.trial.bounds.keys()
-        return ranged and self.promise(grads, grads, 2 * self.before / square) <= floor
-
-    def bent(self, direction: Tensors, grads: Tensors, rate: float | None = None) -> bool:
-        """Whether the loss is no line, by half of its slope, within a step to either side.
-
-        So it is beside a kink and where a step that could show (the default) is far too long:
-        there no gradient promises anything.
-        """
-        if rate is None:
-            slope = sum(dot(grads[k], d) for k, d in direction.items())
-            rate = 2 * self.floor / slope  # by halving, the last that was tried is shorter
-        # At an end of its range a tensor moves to one side only: its middle is not the start.
-        ranged = direction.keys() & self.trial.bounds.keys()
-        middle = self.before
-        if ranged:
-            ends = [self.moved(self.start, direction, s) for s in (rate, -rate)]
-            middle = self.loss({**self.start, **{k: (ends[0][k] + ends[1][k]) / 2 for k in ranged}})
-        excess = self.after(direction, rate) + self.after(direction, -rate) - 2 * middle
-        return not abs(excess) <= 0.5 * self.promise(grads, direction, rate)
-
-    @cached_property
-    def sides(self) -> Switches:
-        """The sides of all kinks at the start; none without a definition."""
-        return self.trial.switches(self.start) if self.trial.oracle else Switches()
-
-    def smooth(self, direction: Tensors) -> Callable[[float], bool]:
-        """Return whether the start -+ h*direction is as declared, with no kink on the way."""
-        trial = self.trial
-
-        def same(h: float) -> bool:
-            if not self.sides and not trial.bounds:
-                return True
-            ends = [sgd_step(self.start, direction, s) for s in (h, -h)]
-            return all(map(trial.ranges_hold, ends)) and (
-                not self.sides or all(trial.switches(x).same(self.sides) for x in ends)
-            )
-
-        return same
-
-
-def _problem(trial: Trial, *, start: bool) -> _Problem:
-    arrays = trial.wide.tensors
-    if start or not is_large(trial.spec):
-        arrays = widened(draw(trial.spec, trial.case, start=start)).tensors
-    rng = np.random.default_rng([trial.case.seed, 4])
-    targets: list[Array] = []
-    for y in trial.forward(arrays):
-        scale = float(np.sqrt(np.mean(y**2))) if y.size else 1.0
-        targets.append(np.asarray((scale or 1.0) * rng.standard_normal(y.shape)))
-    return _Problem(trial, arrays, tuple(targets))
-
-
-def _half_square(errors: Sequence[Array]) -> float:
-    return 0.5 * float(sum(np.sum(e**2) for e in errors))
-
-
-def _square(grads: Tensors) -> float:
-    return sum(dot(g, g) for g in grads.values())
-
-
 def examine(trial: Trial) -> Iterator[Observation]:
     """Step the parameters together and each alone at one rate; then the inputs likewise."""
     if not trial.shaped:
         return
-    problem = _problem(trial, start=False)
+    problem = problem_of(trial, start=False)
     gradients = problem.slopes
     for group in (trial.spec.params, trial.spec.inputs):
         chosen = {k: gradients[k] for k in group if k in gradients and k not in trial.redundant}
@@ -306,14 +54,14 @@ def examine(trial: Trial) -> Iterator[Observation]:
     params = tuple(k for k in trial.spec.params if k in gradients and k not in trial.redundant)
     walked = params or tuple(gradients)
     if walked and trial.case.values == "ordinary" and not trial.spared:
-        yield from _walk(_problem(trial, start=True), walked)
+        yield from _walk(problem_of(trial, start=True), walked)
         yield from _other_steps(problem, {k: gradients[k] for k in walked})
 
 
-def _first_step(problem: _Problem, grads: dict[str, Array]) -> Iterator[Observation]:
+def _first_step(problem: Problem, grads: dict[str, Array]) -> Iterator[Observation]:
     live = {
         k: g for k, g in grads.items()
-        if TINY < _square({k: g}) < 1 / TINY and not problem.flat({k: g})
+        if TINY < squared({k: g}) < 1 / TINY and not problem.flat({k: g})
         and problem.blurred.get(k, 0.0) <= BLUR
     }  # fmt: skip
     for name in grads:
@@ -354,10 +102,10 @@ def _first_step(problem: _Problem, grads: dict[str, Array]) -> Iterator[Observat
         yield _slope(problem, None, live, rate)
 
 
-def one_rate(problem: _Problem, grads: Tensors) -> tuple[float, dict[str, float]]:
+def one_rate(problem: Problem, grads: Tensors) -> tuple[float, dict[str, float]]:
     """Return the largest rate, by halving, at which Armijo's condition holds for all tensors
     together and for each alone; and, where none does, the loss per tensor for which it fails."""
-    square = _square(grads)
+    square = squared(grads)
     rate = 2 * problem.before / square if problem.before > 0 else 1.0
     groups = [tuple(grads), *((k,) for k in grads if len(grads) > 1)]
     failing: dict[str, float] = {}
@@ -387,19 +135,19 @@ def one_rate(problem: _Problem, grads: Tensors) -> tuple[float, dict[str, float]
     return rate, alone or failing
 
 
-def _slopes_together(problem: _Problem, live: Tensors, rate: float) -> dict[str, Observation]:
+def _slopes_together(problem: Problem, live: Tensors, rate: float) -> dict[str, Observation]:
     """Return by tensor that the slope along its gradient is as promised, known from that along all
     together; those are left out that add too little to it to show."""
     told = _slope(problem, None, live, rate)
     if told.outcome is not Status.PASSED or told.allowed is None:
         return {}
-    least = told.allowed * _square(live) / cap(problem.trial.unit)
-    return {k: replace(told, tensor=k) for k, g in live.items() if _square({k: g}) >= least}
+    least = told.allowed * squared(live) / cap(problem.trial.unit)
+    return {k: replace(told, tensor=k) for k, g in live.items() if squared({k: g}) >= least}
 
 
-def _slope(problem: _Problem, name: str | None, grads: Tensors, rate: float) -> Observation:
+def _slope(problem: Problem, name: str | None, grads: Tensors, rate: float) -> Observation:
     """Ask whether the loss falls as fast as the gradients promise: slope -1 per squared norm."""
-    square = _square(grads)
+    square = squared(grads)
 
     def loss(h: float) -> float:
         # sgd_step with -h: the derivative along plus the gradient, which is +|g|^2.
@@ -439,7 +187,7 @@ def _told(slope: float) -> str:
     return next(t for d in range(9, 18) if (t := f"{slope:.{d}g}") != "-1" or d == 17)
 
 
-def _still(problem: _Problem, name: str, gradient: Array) -> Iterator[Observation]:
+def _still(problem: Problem, name: str, gradient: Array) -> Iterator[Observation]:
     """Ask of elements whose gradient is exactly 0 whether the loss really ignores them."""
     zero = np.flatnonzero(gradient.reshape(-1) == 0)
     rng = np.random.default_rng([problem.trial.case.seed, 5])
@@ -461,7 +209,7 @@ def _still(problem: _Problem, name: str, gradient: Array) -> Iterator[Observatio
             return
 
 
-def _loss_slope(problem: _Problem, direction: Tensors, name: str) -> Estimate | None:
+def _loss_slope(problem: Problem, direction: Tensors, name: str) -> Estimate | None:
     def loss(h: float) -> float:
         return problem.loss(sgd_step(problem.start, direction, -h))
 
@@ -472,7 +220,7 @@ def _loss_slope(problem: _Problem, direction: Tensors, name: str) -> Estimate | 
     return found
 
 
-def _walk(problem: _Problem, names: tuple[str, ...]) -> Iterator[Observation]:
+def _walk(problem: Problem, names: tuple[str, ...]) -> Iterator[Observation]:
     """Take STEPS steps of plain descent from the declared start; the loss falls every time."""
     for step in range(STEPS):
         gradients = problem.slopes
@@ -490,11 +238,11 @@ def _walk(problem: _Problem, names: tuple[str, ...]) -> Iterator[Observation]:
             )  # fmt: skip
             return
         reached = problem.moved(problem.start, grads, rate)
-        problem = _Problem(problem.trial, reached, problem.targets)
+        problem = Problem(problem.trial, reached, problem.targets)
     yield Observation("steps", None, Status.PASSED)
 
 
-def _lowering_rate(problem: _Problem, direction: Tensors, grads: Tensors) -> float | None:
+def _lowering_rate(problem: Problem, direction: Tensors, grads: Tensors) -> float | None:
     """Return a rate at which Armijo's condition holds along minus `direction`, None if none.
 
     A step whose promise is within the loss's rounding proves nothing and counts as lowering.
@@ -511,7 +259,7 @@ def _lowering_rate(problem: _Problem, direction: Tensors, grads: Tensors) -> flo
     return None
 
 
-def _other_steps(problem: _Problem, grads: dict[str, Array]) -> Iterator[Observation]:
+def _other_steps(problem: Problem, grads: dict[str, Array]) -> Iterator[Observation]:
     """Ask for a first step of other kinds, and for momentum and Adam to end below the start."""
     if problem.flat(grads) or problem.far or problem.bent(grads, grads):
         return
@@ -545,10 +293,10 @@ def _other_steps(problem: _Problem, grads: dict[str, Array]) -> Iterator[Observa
     yield Observation("steps", None, Status.PASSED)
 
 
-def _momentum(problem: _Problem, names: tuple[str, ...]) -> bool:
+def _momentum(problem: Problem, names: tuple[str, ...]) -> bool:
     """Heavy-ball momentum 0.9; Polyak (1964)."""
     grads = problem.slopes
-    rate = 0.2 * problem.before / _square({k: grads[k] for k in names})
+    rate = 0.2 * problem.before / squared({k: grads[k] for k in names})
 
     def run(rate: float) -> float:
         tensors = dict(problem.start)
@@ -564,7 +312,7 @@ def _momentum(problem: _Problem, names: tuple[str, ...]) -> bool:
     return _ends_below(problem, run, rate)
 
 
-def _adam(problem: _Problem, names: tuple[str, ...]) -> bool:
+def _adam(problem: Problem, names: tuple[str, ...]) -> bool:
     """Adam with its usual constants; Kingma and Ba (2015), algorithm 1."""
     # Of a large layer a run is not to be in vain: it begins at what is small for all.
     of_all = min if is_large(problem.trial.spec) else max
@@ -597,7 +345,7 @@ def _adam_step(first: Array, second: Array, gradient: Array | None, t: int) -> A
     return step
 
 
-def _ends_below(problem: _Problem, run: Callable[[float], float], rate: float) -> bool:
+def _ends_below(problem: Problem, run: Callable[[float], float], rate: float) -> bool:
     """Whether a run ends below the start at some rate, by quartering; not monotone on the way.
 
     It goes as far down as HALVINGS do: in a nearly flat place the first rate is a huge one.
@@ -613,20 +361,20 @@ def _ends_below(problem: _Problem, run: Callable[[float], float], rate: float) -
 def loss_curves(trial: Trial) -> Iterator[LossCurve]:
     """Yield, for each parameter, or input where there is none, the loss after a step in it alone
     against the rate, up to beyond the one at which all of them lower the loss."""
-    problem = _problem(trial, start=False)
+    problem = problem_of(trial, start=False)
     gradients = problem.slopes
     names = trial.spec.params or trial.spec.inputs
     grads = {k: gradients[k] for k in names if k in gradients and k not in trial.redundant}
-    grads = {k: g for k, g in grads.items() if TINY < _square({k: g}) < 1 / TINY}
+    grads = {k: g for k, g in grads.items() if TINY < squared({k: g}) < 1 / TINY}
     if not grads:
         return
     rate, stuck = one_rate(problem, grads)
-    reach = 2 * problem.before / _square(grads) if stuck else BEYOND * rate
+    reach = 2 * problem.before / squared(grads) if stuck else BEYOND * rate
     rates = np.linspace(0, reach, POINTS)
     for name, gradient in grads.items():
         alone = {name: gradient}
         losses = [problem.loss(problem.moved(problem.start, alone, r)) for r in rates]
         yield LossCurve(
             name, str(trial.case), rounded(rates), rounded(losses),
-            -_square(alone), None if stuck else float(rate),
+            -squared(alone), None if stuck else float(rate),
         )  # fmt: skip
