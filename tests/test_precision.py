@@ -2,6 +2,7 @@
 no other precision is judged by all checks."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -301,3 +302,18 @@ def test_values_nearby_are_of_the_same_kind():
     assert 1e-3 < np.abs(x - old).max() < 0.1
     assert np.array_equal(moved.arrays.tensors["mask"], trial.arrays.tensors["mask"])
     assert replace(moved, given=None) == trial
+
+
+def test_what_overflows_in_float16_at_many_rows_alone_is_inaccurate():
+    """Of many rows there is always one whose variance is next to nothing, and the third power of
+    its inverse is infinite: smaller sizes tell that from what overflows whatever is given."""
+    ways = load(Path(__file__).parent / "right" / "transformer_block.py")
+    (layer,) = (x for x in ways if x.name == "checkpointed")
+    half = Layer(layer.spec, layer.function, name="half", dtypes=["float16"], file=layer.file)
+    case = (
+        "B=2 T=17 D=2 E=1 H=1 G=1 eps=1e-05 dtype=float16 layout=C values=ordinary "
+        "cotangent=signed seed=4245214700"
+    )
+    result = judged(half, case=case, checks=["contract"])
+    assert result.errors == ()
+    assert {(f.severity, f.question) for f in result.findings} == {("warning", "finite")}
