@@ -13,7 +13,7 @@ from numpy import zeros
 
 from gradverify import Input, Layer, Output, Param, Spec, Status, Verdict, catalog, checks, verify
 from gradverify.cases import cases, parse_case
-from gradverify.checks import exact
+from gradverify.checks import exact, products
 from gradverify.loading import catalogue_folder, load
 from gradverify.numerics.dual_arrays import Duals
 from gradverify.replayed import Products, Replay, Unavailable, _namespaces, replay
@@ -166,7 +166,7 @@ def test_rounded_constants_are_no_error(name):
 
 def test_without_an_allowance_for_constants_a_right_layer_fails(monkeypatch):
     """The test above can fail: a third is rounded."""
-    monkeypatch.setattr(exact, "FACTOR", 0.0)
+    monkeypatch.setattr(products, "FACTOR", 0.0)
     _, findings = result_of(ROUNDED["a third"], ONE)
     assert [f.tensor for f in findings] == ["x"]
 

@@ -76,23 +76,23 @@ class TestOutcome:
             "contract": ("error", "the layer gave no result"),
             "descent": ("vacuous", "only 1 case(s)"),
             "finite_difference": ("not applicable", "no tensor takes a gradient"),
-            "forward": ("unavailable", "the engine is out of order"),
+            "buffers": ("unavailable", "the engine is out of order"),
             "exact": ("unavailable", "compiled code takes no 50-digit numbers"),
         }, 'Finding("kinks", "aliases", "dy is returned twice", "warning")')  # fmt: skip
         result = project.run("-rsf", "-W", "error", "specs")
         result.assert_outcomes(passed=ALL - 5, skipped=2, failed=3)
         lines = """\
             right · contract: error: the layer gave no result
-            right · forward: unavailable: the engine is out of order
             right · exact: unavailable: compiled code takes no 50-digit numbers
+            right · buffers: unavailable: the engine is out of order
             right · descent: vacuous: only 1 case(s)
             warning right · kinks
               dy is returned twice
             SKIPPED*: right: compiled code takes no 50-digit numbers
             SKIPPED*: right: no tensor takes a gradient
+            FAILED specs/right.py::right::buffers - Failed: unavailable: the engine is out of order
             FAILED specs/right.py::right::contract - Failed: error: the layer gave no result
             FAILED specs/right.py::right::descent - Failed: vacuous: only 1 case(s)
-            FAILED specs/right.py::right::forward - Failed: unavailable: the engine is out of order
         """
         told = [f"  {x}" if x.startswith("right") else x for x in dedent(lines).splitlines()]
         result.stdout.fnmatch_lines(told)
