@@ -113,7 +113,7 @@ class Replay:
     def _loss(self, directions: Mapping[str, Array], sign: int) -> Decimal:
         spec, wide = self.trial.spec, self.trial.wide.tensors
         with self._running():
-            steps = {k: _moved(wide[k], v, sign) for k, v in directions.items()}
+            steps = {k: _numbers(wide[k], v, sign * NEAR) for k, v in directions.items()}
             outputs, _ = self.trial.layer.forward(self._tensors({}) | steps, self.trial.constants)
             named = dict(zip(spec.outputs, outputs, strict=True))
             found = [_values(named[y]) for y in spec.differentiable_outputs]
@@ -272,22 +272,16 @@ def _zipped(floats: Array, numbers: Array) -> list[tuple[Decimal, Decimal]]:
     return [(Decimal(float(a)), b) for a, b in zip(floats.flat, numbers.flat, strict=True)]
 
 
-def _numbers(values: Array, direction: Array | None = None) -> Duals:
-    """Return float64 values as dual numbers that are exactly these, none of them a constant."""
+def _numbers(values: Array, direction: Array | None = None, step: Decimal | None = None) -> Duals:
+    """Return float64 values as dual numbers that are exactly these, none of them a constant; a
+    direction is their derivative or, with a step, where they are moved."""
     made = np.empty(values.shape, object)
     slopes = [None] * values.size if direction is None else map(Decimal, direction.flat)
     for index, value, slope in zip(np.ndindex(values.shape), values.flat, slopes, strict=True):
-        made[index] = Dual(Decimal(float(value)), slope)
-    return made.view(Duals)
-
-
-def _moved(values: Array, direction: Array, sign: int) -> Duals:
-    """Return float64 values, a step along a direction away, as dual numbers."""
-    made = np.empty(values.shape, object)
-    for index, value, slope in zip(
-        np.ndindex(values.shape), values.flat, direction.flat, strict=True
-    ):
-        made[index] = Dual(Decimal(float(value)) + sign * NEAR * Decimal(float(slope)), None)
+        exact = Decimal(float(value))
+        made[index] = Dual(exact, slope) if step is None or slope is None else (
+            Dual(exact + step * slope, None)
+        )  # fmt: skip
     return made.view(Duals)
 
 

@@ -159,11 +159,6 @@ class Trial:
         return dict(self.case.constants)
 
     @cached_property
-    def sizes(self) -> dict[str, int]:
-        """The dimensions by name."""
-        return dict(self.case.sizes)
-
-    @cached_property
     def view(self) -> View:
         """How the layer sees the definition's tensors."""
         return view_of(self.spec, self.case)

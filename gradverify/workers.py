@@ -330,7 +330,8 @@ def _work(pipe: Connection, path: Path, seconds: float) -> None:
                 faulthandler.dump_traceback_later(seconds, exit=True, file=log)
             reply = _perform(task)
             faulthandler.cancel_dump_traceback_later()
-            os.chdir(home)  # where the paths of the next task start
+            with contextlib.suppress(OSError):  # it may be gone
+                os.chdir(home)  # where the paths of the next task start
             pipe.send_bytes(reply)
 
 

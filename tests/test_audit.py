@@ -75,7 +75,7 @@ def test_a_fault_of_values_alters_one_gradient(name, expected):
     """Its name says how, and all other gradients stay as they are."""
     trial, right = trial_of(fault(batch_norm, name).layer(batch_norm)), trial_of(batch_norm)
     got, own = trial.gradients, right.gradients
-    np.testing.assert_array_equal(got["x"], expected(own["x"], trial.sizes["N"]))
+    np.testing.assert_array_equal(got["x"], expected(own["x"], trial.point.sizes["N"]))
     for other in ("gamma", "beta"):
         np.testing.assert_array_equal(got[other], own[other])
 
@@ -107,7 +107,7 @@ def test_source_is_changed_in_the_functions_that_a_layer_calls_too():
     wrong = fault(attention, "source:p * (dp - (dp * p).sum(axis=2, keepdims=True)) * scale -> "
                   "p * (dp - (dp * p).sum(axis=2, keepdims=True))")  # fmt: skip
     got, own = trial_of(wrong.layer(attention)), trial_of(attention)
-    scale = np.sqrt(own.sizes["D"])
+    scale = np.sqrt(own.point.sizes["D"])
     np.testing.assert_allclose(got.gradients["q"], own.gradients["q"] * scale)
     np.testing.assert_array_equal(got.gradients["v"], own.gradients["v"])
 

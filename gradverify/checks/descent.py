@@ -162,8 +162,8 @@ def _slope(problem: Problem, name: str | None, grads: Tensors, rate: float) -> O
     own = max(problem.blurred.get(k, 0.0) for k in grads)
     if problem.trial.oracle is None:
         # Nobody knows how a gradient cancels: what plain central differences could tell is asked
-        # here, less where values are such that much may cancel, and `finite_difference` asks for
-        # more, which measures what a gradient loses.
+        # here, less where values are such that all may cancel, as lgamma(a) - lgamma(b) of 1e35 do,
+        # and `finite_difference` asks for more, which measures what a gradient loses.
         own += unit ** (1 / 3 if problem.trial.case.ordinary else 1 / 4)
     found = found and replace(found, allowed=found.allowed + own, own=own)
     if found is None or not np.isfinite(found.value) or not found.allowed <= cap(unit):

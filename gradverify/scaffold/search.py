@@ -73,8 +73,8 @@ def _filled(
         return
     tensor = tensors[len(shapes)]
     like = "integer" if tensor.integer else tensor.like if shapes else "first"
-    known_rank = {tensor.rank: 0} if tensor.rank is not None else None
-    for rank, unlikely in (known_rank or _RANKS[like]).items():
+    ranks = _RANKS[like] if tensor.rank is None else {tensor.rank: 0}
+    for rank, unlikely in ranks.items():
         if like == "weight" and rank == len(shapes[0]) == 4:
             unlikely = 0
         for more, shape, seen in _shapes(rank, known, like, left - unlikely):
